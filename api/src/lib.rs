@@ -1,0 +1,29 @@
+//! The wire types of the vaultd HTTP API: one definition for the daemon, the client and the OpenAPI document.
+//!
+//! Serde types and nothing else: no I/O and no decisions. Card data travels in [`Sensitive`], which wipes itself
+//! and cannot be printed.
+#![forbid(unsafe_code)]
+
+mod code;
+mod health;
+mod jwks;
+mod metadata;
+mod problem;
+mod scope;
+mod sensitive;
+mod tokens;
+
+pub use code::Code;
+pub use health::{Check, Health, Readiness};
+pub use jwks::{Jwk, JwkSet};
+pub use metadata::{Metadata, MetadataValue};
+pub use problem::{ItemError, Problem};
+pub use scope::Scope;
+pub use sensitive::Sensitive;
+pub use tokens::{
+    BatchAnswer, BatchItem, Brand, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Reveal,
+    TokenPatch, TokenRecord, TokenizeAnswer, TokenizeBatchRequest, TokenizeRequest,
+};
+
+/// The most items a batch request may carry.
+pub const MAX_BATCH_ITEMS: usize = 1_000;

@@ -1,0 +1,209 @@
+//! The bearer token: given once, or kept in a file that something else renews.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::{TokenError, wiping::WipingBuffer};
+
+/// The largest bearer token, in bytes; a JWT has about one thousand.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Where the bearer token comes from.
+pub(crate) enum Bearer {
+    /// Nowhere: only the endpoints that need none can be used.
+    None,
+    /// Given to the builder.
+    Fixed(HeaderValue),
+    /// A file.
+    File(TokenFile),
+}
+
+impl Bearer {
+    /// A token that never changes.
+    pub(crate) fn fixed(token: &SecretString) -> Result<Self, TokenError> {
+        header(token.expose_secret()).map(Self::Fixed)
+    }
+
+    /// The token in the file `path`, which is read at the first use.
+    pub(crate) fn file(path: PathBuf) -> Self {
+        Self::File(TokenFile { path, read: Mutex::new(None) })
+    }
+
+    /// The `Authorization` header.
+    pub(crate) fn current(&self) -> Result<HeaderValue, TokenError> {
+        match self {
+            Self::None => Err(TokenError::Missing),
+            Self::Fixed(header) => Ok(header.clone()),
+            Self::File(file) => file.current(),
+        }
+    }
+
+    /// A header other than `refused`, which the vault answered with 401; `None` if there is no other.
+    pub(crate) fn renewed(&self, refused: &HeaderValue) -> Result<Option<HeaderValue>, TokenError> {
+        match self {
+            Self::None | Self::Fixed(_) => Ok(None),
+            Self::File(file) => Ok(Some(file.reread()?).filter(|header| header != refused)),
+        }
+    }
+}
+
+/// A token file and what was last read from it.
+///
+/// Its calls block on the file system: one `stat` a request, and a small read when the file has changed. Token
+/// files live in a tmpfs; a thread hop would cost more than either.
+pub(crate) struct TokenFile {
+    path: PathBuf,
+    read: Mutex<Option<(Stamp, HeaderValue)>>,
+}
+
+impl TokenFile {
+    fn current(&self) -> Result<HeaderValue, TokenError> {
+        let stamp =
+            std::fs::metadata(&self.path).map(|file| Stamp::of(&file)).map_err(|e| self.unreadable(e))?;
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some((read, header)) if read == stamp => Ok(header),
+            _ => self.reread(),
+        }
+    }
+
+    fn reread(&self) -> Result<HeaderValue, TokenError> {
+        let file = File::open(&self.path).map_err(|e| self.unreadable(e))?;
+        let stamp = file.metadata().map(|file| Stamp::of(&file)).map_err(|e| self.unreadable(e))?;
+        // Never grows, so no copy is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES + 1));
+        read_up_to(file, MAX_TOKEN_BYTES + 1, &mut bytes).map_err(|e| self.unreadable(e))?;
+
+        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Malformed)?.trim();
+        if text.is_empty() {
+            return Err(TokenError::Empty { path: self.path.clone() });
+        }
+        let header = header(text)?;
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((stamp, header.clone()));
+        Ok(header)
+    }
+
+    fn unreadable(&self, source: io::Error) -> TokenError {
+        TokenError::Unreadable { path: self.path.clone(), source }
+    }
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    inode: u64,
+    size: u64,
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self { modified: file.modified().ok(), inode: file.ino(), size: file.size() }
+    }
+}
+
+/// Reads at most `limit` bytes into `bytes`, within its capacity.
+fn read_up_to(file: File, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.resize(limit, 0);
+    let mut file = file.take(u64::try_from(limit).unwrap_or(u64::MAX));
+    let mut filled = 0;
+    while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
+        match file.read(free) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(())
+}
+
+/// `Bearer <token>` in memory that is wiped, marked so that nothing prints it.
+fn header(token: &str) -> Result<HeaderValue, TokenError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::TooLarge);
+    }
+    // RFC 6750, 2.1: b64token. Anything looser could smuggle a second header or scheme.
+    let is_b64token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.is_empty() || !token.bytes().all(is_b64token) {
+        return Err(TokenError::Malformed);
+    }
+    let mut value = WipingBuffer::with_capacity("Bearer ".len() + token.len());
+    value.push(b"Bearer ");
+    value.push(token.as_bytes());
+    let mut header =
+        HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| TokenError::Malformed)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_file(content: &str) -> (tempfile::TempDir, PathBuf, Bearer) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token.jwt");
+        std::fs::write(&path, content).unwrap();
+        let bearer = Bearer::file(path.clone());
+        (dir, path, bearer)
+    }
+
+    #[test]
+    fn a_fixed_token_is_sent_as_it_is_and_is_not_printed() {
+        let bearer = Bearer::fixed(&SecretString::from("aaa.bbb.ccc")).unwrap();
+        let header = bearer.current().unwrap();
+        assert_eq!(header, "Bearer aaa.bbb.ccc");
+        assert!(!format!("{header:?}").contains("aaa"), "{header:?}");
+        assert!(bearer.renewed(&header).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_a_token_is_refused() {
+        for token in ["", "a b", "a\r\nx-evil: 1", "ü"] {
+            assert!(matches!(header(token), Err(TokenError::Malformed)), "{token:?}");
+        }
+        assert!(header(&"a".repeat(MAX_TOKEN_BYTES)).is_ok());
+        assert!(matches!(header(&"a".repeat(MAX_TOKEN_BYTES + 1)), Err(TokenError::TooLarge)));
+    }
+
+    #[test]
+    fn a_token_file_is_read_again_when_it_changes() {
+        let (_dir, path, bearer) = in_file("one\n");
+        assert_eq!(bearer.current().unwrap(), "Bearer one");
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(bearer.current().unwrap(), "Bearer second");
+    }
+
+    #[test]
+    fn a_renewed_token_is_one_that_differs() {
+        let (_dir, path, bearer) = in_file("one");
+        let refused = bearer.current().unwrap();
+        assert!(bearer.renewed(&refused).unwrap().is_none());
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(bearer.renewed(&refused).unwrap().unwrap(), "Bearer two");
+    }
+
+    #[test]
+    fn a_missing_an_empty_and_an_oversized_file_say_so() {
+        let (dir, path, bearer) = in_file(" \n");
+        assert!(matches!(bearer.current(), Err(TokenError::Empty { .. })));
+        std::fs::write(&path, "a".repeat(2 * MAX_TOKEN_BYTES)).unwrap();
+        assert!(matches!(bearer.current(), Err(TokenError::TooLarge)));
+        let absent = Bearer::file(dir.path().join("absent"));
+        assert!(matches!(absent.current(), Err(TokenError::Unreadable { .. })));
+        assert!(matches!(Bearer::None.current(), Err(TokenError::Missing)));
+    }
+}

@@ -1,0 +1,214 @@
+//! The client's public face: one method for each endpoint.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use vault_api::{
+    DetokenizeBatchRequest, DetokenizeRequest, Health, ItemError, JwkSet, Readiness, Reveal, TokenPatch,
+    TokenRecord, TokenizeAnswer, TokenizeRequest,
+};
+
+use crate::{
+    ClientBuilder, Detokenized, Error,
+    call::{Call, Caller},
+    path,
+    retry::Effect,
+};
+
+/// A client of one vault. Clones are cheap and share connections and token; use it within a Tokio runtime with
+/// I/O and time enabled.
+///
+/// # Errors
+/// Every method fails with [`Error::Api`] when the vault refuses, and with the other variants of [`Error`] when it
+/// cannot be asked or understood. Dropping a method's future abandons the request; the vault may still carry it out.
+///
+/// # What is sent again
+/// After a wait, at most [`RetryPolicy::max_attempts`](crate::RetryPolicy) times and never past the timeout:
+///
+/// | what happened | `tokenize`, `tokenize_batch` | all others |
+/// |---|---|---|
+/// | no connection | again | again |
+/// | the connection broke | only with [`ClientBuilder::retry_tokenize`] | again |
+/// | `rate_limited`, `overloaded`, `hsm_unavailable` | again | again |
+/// | `store_unavailable`, `audit_unavailable` | only with [`ClientBuilder::retry_tokenize`] | again |
+/// | anything else | error | error |
+#[derive(Clone)]
+pub struct VaultClient(pub(crate) Arc<Inner>);
+
+/// What the clones of a client share.
+pub(crate) struct Inner {
+    pub(crate) caller: Caller,
+    pub(crate) retry_tokenize: bool,
+}
+
+impl VaultClient {
+    /// Sets up a client of the vault that listens on the Unix socket `socket`.
+    pub fn builder(socket: impl Into<PathBuf>) -> ClientBuilder {
+        ClientBuilder::new(socket)
+    }
+
+    /// A client with the defaults of [`ClientBuilder`], the socket from `VAULT_SOCKET` and the token from
+    /// `VAULT_TOKEN` or `VAULT_TOKEN_FILE`; see [`ClientBuilder::from_env`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Token`] if one of them cannot be used.
+    pub fn from_env() -> Result<Self, Error> {
+        ClientBuilder::from_env()?.build()
+    }
+
+    /// Swaps a PAN for a token. Needs the scope `tokenize`.
+    ///
+    /// # Errors
+    /// `invalid_pan`, `invalid_request`, `token_space_exhausted` and what the [type](Self#errors) says. After
+    /// [`Error::Broken`] or [`Error::Timeout`] the token may exist.
+    pub async fn tokenize(&self, request: &TokenizeRequest) -> Result<TokenizeAnswer, Error> {
+        let call = Call::new(Method::POST, "/v1/tokenize")
+            .json(request)?
+            .effect(self.tokenize_effect())
+            .expect(&[StatusCode::OK, StatusCode::CREATED]);
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Swaps 1 to 1,000 PANs for tokens. Needs the scope `tokenize`. The results are in the order of `items`; one bad
+    /// item fails alone.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says, for the batch as a whole.
+    pub async fn tokenize_batch(
+        &self,
+        items: &[TokenizeRequest],
+    ) -> Result<Vec<Result<TokenizeAnswer, ItemError>>, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            items: &'a [TokenizeRequest],
+        }
+
+        let call = Call::new(Method::POST, "/v1/tokenize/batch")
+            .json(&Body { items })?
+            .effect(self.tokenize_effect());
+        self.0.caller.make(&call).await?.batch(items.len())
+    }
+
+    /// Swaps a token back for its PAN. Needs the scope `detokenize`.
+    ///
+    /// # Errors
+    /// `unknown_token`, `token_expired` and what the [type](Self#errors) says.
+    pub async fn detokenize(&self, token: &str) -> Result<Detokenized, Error> {
+        let request = DetokenizeRequest { token: token.to_owned(), reveal: None };
+        let call = Call::new(Method::POST, "/v1/detokenize").json(&request)?;
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// The masked PAN of a token: first six and last four digits, the others as `*`. The scope `detokenize:masked` is
+    /// enough.
+    ///
+    /// # Errors
+    /// As [`VaultClient::detokenize`].
+    pub async fn detokenize_masked(&self, token: &str) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Masked {
+            masked_pan: String,
+        }
+
+        let request = DetokenizeRequest { token: token.to_owned(), reveal: Some(Reveal::Masked) };
+        let call = Call::new(Method::POST, "/v1/detokenize").json(&request)?;
+        let Masked { masked_pan } = self.0.caller.make(&call).await?.json()?;
+        Ok(masked_pan)
+    }
+
+    /// Swaps 1 to 1,000 tokens back for their PANs. Needs the scope `detokenize`. The results are in the order of
+    /// `tokens`; one bad token fails alone.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says, for the batch as a whole.
+    pub async fn detokenize_batch(
+        &self,
+        tokens: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<Detokenized, ItemError>>, Error> {
+        let request =
+            DetokenizeBatchRequest { tokens: tokens.iter().map(|token| token.as_ref().to_owned()).collect() };
+        let call = Call::new(Method::POST, "/v1/detokenize/batch").json(&request)?;
+        self.0.caller.make(&call).await?.card_batch(request.tokens.len())
+    }
+
+    /// The record of a token, without the PAN. Needs the scope `tokens:read`.
+    ///
+    /// # Errors
+    /// `unknown_token`, `token_expired` and what the [type](Self#errors) says.
+    pub async fn token(&self, token: &str) -> Result<TokenRecord, Error> {
+        let call = Call::new(Method::GET, path::token(token));
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Changes the metadata or the lifetime of a token and gives back its record. Needs the scope `tokens:write`.
+    ///
+    /// # Errors
+    /// `unknown_token`, `token_expired`, `invalid_request` and what the [type](Self#errors) says.
+    pub async fn update(&self, token: &str, patch: &TokenPatch) -> Result<TokenRecord, Error> {
+        let call = Call::new(Method::PATCH, path::token(token)).json(patch)?;
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Deletes a token and its PAN. Needs the scope `tokens:delete`.
+    ///
+    /// If the connection broke and the token is gone at the next attempt, that is success.
+    ///
+    /// # Errors
+    /// `unknown_token` and what the [type](Self#errors) says.
+    pub async fn delete(&self, token: &str) -> Result<(), Error> {
+        let call = Call::new(Method::DELETE, path::token(token))
+            .effect(Effect::Removes)
+            .expect(&[StatusCode::NO_CONTENT]);
+        self.0.caller.make(&call).await?;
+        Ok(())
+    }
+
+    /// The vault's public keys (RFC 7517). Needs no token.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says.
+    pub async fn jwks(&self) -> Result<JwkSet, Error> {
+        let call = Call::new(Method::GET, "/.well-known/jwks.json").public();
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Whether the process runs and answers. Needs no token.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says.
+    pub async fn health(&self) -> Result<Health, Error> {
+        self.0.caller.make(&Call::new(Method::GET, "/healthz").public()).await?.json()
+    }
+
+    /// Whether HSM, store and audit log can be used. A vault that says no is an answer, not an error. Needs no token.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says.
+    pub async fn readiness(&self) -> Result<Readiness, Error> {
+        let call = Call::new(Method::GET, "/readyz")
+            .public()
+            .expect(&[StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// The OpenAPI 3.1 document of the vault. Needs no token.
+    ///
+    /// # Errors
+    /// As the [type](Self#errors) says.
+    pub async fn openapi(&self) -> Result<serde_json::Value, Error> {
+        self.0.caller.make(&Call::new(Method::GET, "/v1/openapi.json").public()).await?.json()
+    }
+
+    fn tokenize_effect(&self) -> Effect {
+        if self.0.retry_tokenize { Effect::Idempotent } else { Effect::Creates }
+    }
+}
+
+impl fmt::Debug for VaultClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultClient")
+            .field("socket", &self.0.caller.transport.socket())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,339 @@
+//! The client's own logic against a stub: what is sent, what is sent again, and what the caller learns.
+// The helpers of tests may unwrap as the tests do; clippy.toml reaches only functions marked `#[test]`.
+#![allow(clippy::unwrap_used)]
+
+mod stub;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stub::{Reply, Stub, answer_raw, impatient};
+use tokio::runtime::Runtime;
+use vault_client::{
+    Code, Error, MAX_ANSWER_BYTES, TokenError, TokenPatch, TokenizeRequest, VaultClient, api::Metadata,
+};
+
+const PAN: &str = "4111111111111111";
+
+fn tokenized() -> Value {
+    json!({
+        "token": "tok_1", "created": true, "masked_pan": "411111******1111", "bin": "411111",
+        "last4": "1111", "brand": "visa", "template": "default",
+        "created_at": "2026-01-02T03:04:05.678Z", "expires_at": null,
+    })
+}
+
+fn record() -> Value {
+    let mut record = tokenized();
+    record.as_object_mut().unwrap().remove("created");
+    record["key_version"] = json!(1);
+    record["metadata"] = json!({"order": "A-1"});
+    record
+}
+
+fn card() -> Reply {
+    Reply::Json(200, json!({"pan": PAN}))
+}
+
+#[tokio::test]
+async fn each_method_asks_what_the_contract_says() {
+    let stub = Stub::deciding(|_, seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("POST", "/v1/tokenize") => Reply::Json(201, tokenized()),
+        ("POST", "/v1/tokenize/batch") => Reply::Json(200, json!({"results": [tokenized(), tokenized()]})),
+        ("POST", "/v1/detokenize") if seen.body.ends_with(br#""reveal":"masked"}"#) => {
+            Reply::Json(200, json!({"masked_pan": "411111******1111"}))
+        }
+        ("POST", "/v1/detokenize") => card(),
+        ("POST", "/v1/detokenize/batch") => Reply::Json(200, json!({"results": [{"pan": PAN}]})),
+        ("GET" | "PATCH", "/v1/tokens/a%2Fb") => Reply::Json(200, record()),
+        ("DELETE", "/v1/tokens/a%2Fb") => Reply::Empty,
+        ("GET", "/.well-known/jwks.json") => Reply::Json(200, json!({"keys": []})),
+        ("GET", "/healthz") => Reply::Json(200, json!({"status": "ok"})),
+        ("GET", "/v1/openapi.json") => Reply::Json(200, json!({"openapi": "3.1.0"})),
+        _ => Reply::Problem(Code::NotFound, None),
+    });
+    let vault = stub.client();
+
+    let answer = vault.tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
+    assert_eq!((answer.token.as_str(), answer.created), ("tok_1", true));
+    let items = [TokenizeRequest::new(PAN), TokenizeRequest::new(PAN)];
+    assert_eq!(vault.tokenize_batch(&items).await.unwrap().len(), 2);
+    assert_eq!(vault.detokenize("tok_1").await.unwrap().pan.expose(), PAN);
+    assert_eq!(vault.detokenize_masked("tok_1").await.unwrap(), "411111******1111");
+    let cards = vault.detokenize_batch(&["tok_1"]).await.unwrap();
+    assert_eq!(cards[0].as_ref().unwrap().pan.expose(), PAN);
+    assert_eq!(vault.token("a/b").await.unwrap().key_version, 1);
+    let patch = TokenPatch { metadata: Some(Metadata::default()), expires_in: Some(60) };
+    vault.update("a/b", &patch).await.unwrap();
+    vault.delete("a/b").await.unwrap();
+    assert!(vault.jwks().await.unwrap().keys.is_empty());
+    assert_eq!(vault.health().await.unwrap().status, "ok");
+    assert_eq!(vault.openapi().await.unwrap()["openapi"], "3.1.0");
+
+    let seen = stub.seen();
+    assert_eq!(seen[0].body, format!(r#"{{"pan":"{PAN}"}}"#).as_bytes());
+    assert_eq!(seen[6].body, br#"{"metadata":{},"expires_in":60}"#);
+    for request in &seen[..8] {
+        assert_eq!(request.authorization.as_deref(), Some("Bearer aaa.bbb.ccc"), "{}", request.path);
+        let expected = (!request.body.is_empty()).then_some("application/json");
+        assert_eq!(request.content_type.as_deref(), expected, "{}", request.path);
+    }
+    for request in &seen[8..] {
+        assert_eq!(request.authorization, None, "{} needs no token", request.path);
+    }
+    assert_eq!(stub.connections(), 1, "calls one after the other share a connection");
+}
+
+#[tokio::test]
+async fn a_read_survives_a_broken_connection_and_a_busy_vault() {
+    for trouble in [
+        Reply::Break,
+        Reply::BreakInBody,
+        Reply::Problem(Code::Overloaded, Some(0)),
+        Reply::Problem(Code::RateLimited, None),
+        Reply::Problem(Code::AuditUnavailable, Some(0)),
+    ] {
+        let stub = Stub::replying([trouble.clone(), trouble.clone(), card()]);
+        assert_eq!(stub.client().detokenize("tok_1").await.unwrap().pan.expose(), PAN, "{trouble:?}");
+        assert_eq!(stub.seen().len(), 3, "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_attempts_are_counted() {
+    let stub = Stub::replying([Reply::Break]);
+    assert!(matches!(stub.client().token("tok_1").await, Err(Error::Broken)));
+    assert_eq!(stub.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_tokenize_is_not_sent_again_when_the_vault_may_have_done_it() {
+    for trouble in [Reply::Break, Reply::BreakInBody, Reply::Problem(Code::StoreUnavailable, Some(0))] {
+        let stub = Stub::replying([trouble.clone(), Reply::Json(201, tokenized())]);
+        stub.client().tokenize(&TokenizeRequest::new(PAN)).await.unwrap_err();
+        stub.client().tokenize_batch(&[TokenizeRequest::new(PAN)]).await.unwrap_err();
+        assert_eq!(stub.seen().len(), 2, "{trouble:?}");
+
+        let stub = Stub::replying([trouble.clone(), Reply::Json(201, tokenized())]);
+        let vault = stub.builder().retry_tokenize(true).build().unwrap();
+        vault.tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
+        assert_eq!(stub.seen().len(), 2, "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tokenize_is_sent_again_when_the_vault_did_nothing() {
+    for code in [Code::Overloaded, Code::HsmUnavailable, Code::RateLimited] {
+        let stub = Stub::replying([Reply::Problem(code, Some(0)), Reply::Json(201, tokenized())]);
+        stub.client().tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
+        let seen = stub.seen();
+        assert_eq!(seen[0].body, seen[1].body);
+    }
+}
+
+#[tokio::test]
+async fn a_tokenize_waits_for_a_vault_that_is_starting() {
+    let stub = Stub::replying([Reply::Json(200, tokenized())]);
+    let (now, later) = (stub.socket().with_file_name("started.sock"), stub.socket());
+    let vault = impatient(VaultClient::builder(&now)).token("aaa.bbb.ccc".into());
+    let vault = vault
+        .retry(vault_client::RetryPolicy {
+            max_attempts: 20,
+            base: Duration::from_millis(20),
+            cap: Duration::from_millis(20),
+        })
+        .build()
+        .unwrap();
+    let start = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        std::fs::rename(later, &now).unwrap();
+    };
+    let request = TokenizeRequest::new(PAN);
+    let (answer, ()) = tokio::join!(vault.tokenize(&request), start);
+    assert_eq!(answer.unwrap().token, "tok_1");
+}
+
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_succeeds() {
+    let gone = Reply::Problem(Code::UnknownToken, None);
+    let stub = Stub::replying([Reply::Break, gone.clone()]);
+    stub.client().delete("tok_1").await.unwrap();
+
+    let stub = Stub::replying([gone]);
+    let error = stub.client().delete("tok_1").await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::UnknownToken));
+}
+
+#[tokio::test]
+async fn retry_after_is_respected_and_too_long_a_wait_is_not_begun() {
+    let stub = Stub::replying([Reply::Problem(Code::RateLimited, Some(1)), card()]);
+    let started = Instant::now();
+    stub.client().detokenize("tok_1").await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+
+    let stub = Stub::replying([Reply::Problem(Code::RateLimited, Some(60))]);
+    let started = Instant::now();
+    let error = stub.client().detokenize("tok_1").await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::RateLimited));
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert_eq!(stub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_vault_that_hangs_is_left_at_the_timeout() {
+    let stub = Stub::replying([Reply::Hang]);
+    let vault = stub.builder().timeout(Duration::from_millis(100)).build().unwrap();
+    let started = Instant::now();
+    let error = vault.health().await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { after, .. } if after == Duration::from_millis(100)), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!(stub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_oversized_answer_is_not_read() {
+    for (count, announced) in
+        [(MAX_ANSWER_BYTES + 1, true), (MAX_ANSWER_BYTES + 1, false), (usize::MAX, false)]
+    {
+        let stub = Stub::replying([Reply::Bytes { count, announced }]);
+        let error = stub.client().openapi().await.unwrap_err();
+        assert!(matches!(&error, Error::Protocol(what) if what.contains("larger than")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn something_else_behind_the_socket_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("v.sock");
+    let other = answer_raw(&socket, b"220 mail.example ESMTP\r\n");
+    let error = impatient(VaultClient::builder(&socket)).build().unwrap().health().await.unwrap_err();
+    assert!(matches!(error, Error::Protocol(_)), "{error}");
+    other.abort();
+
+    for reply in [Reply::Json(200, json!("hello")), Reply::Json(302, json!({})), Reply::Empty] {
+        let stub = Stub::replying([reply.clone()]);
+        let error = stub.client().health().await.unwrap_err();
+        assert!(matches!(error, Error::Protocol(_)), "{reply:?}: {error}");
+        assert_eq!(stub.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn no_vault_at_all_is_said_with_its_path() {
+    let vault = impatient(VaultClient::builder("/nowhere/v.sock")).build().unwrap();
+    let error = vault.health().await.unwrap_err();
+    assert!(matches!(&error, Error::Connect { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("/nowhere/v.sock") && message.contains("start vaultd"), "{message}");
+}
+
+#[tokio::test]
+async fn a_refused_token_from_a_file_is_read_again_once() {
+    let stub = Stub::deciding(|_, seen| match seen.authorization.as_deref() {
+        Some("Bearer renewed") => Reply::Json(201, tokenized()),
+        _ => Reply::Problem(Code::ExpiredJwt, None),
+    });
+    let file = stub.socket().with_file_name("token.jwt");
+    let stamp = std::time::SystemTime::now();
+    let write = |token: &str| {
+        std::fs::write(&file, token).unwrap();
+        // The same size and time: only the 401 tells that the token is another.
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(stamp).unwrap();
+    };
+    let vault = stub.builder().token_file(&file).build().unwrap();
+    let request = TokenizeRequest::new(PAN);
+
+    write("expired");
+    assert_eq!(vault.tokenize(&request).await.unwrap_err().code(), Some(Code::ExpiredJwt));
+    assert_eq!(stub.seen().len(), 1, "the file holds no other token");
+
+    write("renewed");
+    vault.tokenize(&request).await.unwrap();
+    vault.tokenize(&request).await.unwrap();
+    assert_eq!(stub.seen().len(), 4, "one more 401, then the renewed token for both");
+
+    let fixed = stub.client().tokenize(&request).await.unwrap_err();
+    assert_eq!(fixed.code(), Some(Code::ExpiredJwt));
+    assert_eq!(stub.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn a_call_that_needs_a_token_is_not_sent_without() {
+    let stub = Stub::replying([Reply::Json(200, json!({"status": "ok"}))]);
+    let vault = impatient(VaultClient::builder(stub.socket())).build().unwrap();
+    vault.health().await.unwrap();
+    assert!(matches!(vault.token("tok_1").await, Err(Error::Token(TokenError::Missing))));
+    assert_eq!(stub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_vault_that_is_not_ready_is_an_answer() {
+    let body = json!({"ready": false, "checks": {"hsm": {"ok": false, "detail": "no token in the slot"}}});
+    let stub = Stub::replying([Reply::Json(503, body)]);
+    let readiness = stub.client().readiness().await.unwrap();
+    assert!(!readiness.ready);
+    assert_eq!(readiness.checks["hsm"].detail.as_deref(), Some("no token in the slot"));
+    assert_eq!(stub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn no_error_shows_card_data_or_the_token() {
+    let weird = json!({"pan": {"is": PAN}, "token": PAN, "results": [PAN]});
+    let stub = Stub::replying([Reply::Json(200, weird)]);
+    let vault = stub.client();
+    let errors = [
+        vault.detokenize("tok_1").await.map(drop).unwrap_err(),
+        vault.detokenize_batch(&["tok_1"]).await.map(drop).unwrap_err(),
+        vault.tokenize(&TokenizeRequest::new(PAN)).await.map(drop).unwrap_err(),
+        vault.token("tok_1").await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        let text = format!("{error} {error:?} {vault:?}");
+        assert!(!text.contains("4111") && !text.contains("aaa.bbb"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn many_calls_at_once_each_get_their_own_answer() {
+    let stub = Stub::deciding(|_, seen| {
+        let request: Value = serde_json::from_slice(&seen.body).unwrap();
+        Reply::Json(200, json!({"pan": request["token"]}))
+    });
+    let vault = stub.builder().max_idle_connections(4).build().unwrap();
+    let calls: Vec<_> = (0..100)
+        .map(|number| {
+            let vault = vault.clone();
+            tokio::spawn(async move {
+                let token = number.to_string();
+                assert_eq!(vault.detokenize(&token).await.unwrap().pan.expose(), token);
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(stub.seen().len(), 100);
+}
+
+#[test]
+fn a_restart_that_the_client_has_not_noticed_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("v.sock");
+    let start = || {
+        let runtime = Runtime::new().unwrap();
+        let stub = runtime.block_on(async { Stub::at(&socket, |_, _| Reply::Json(200, tokenized())) });
+        (stub, runtime)
+    };
+    // A runtime that stands still between calls: it learns of the closed connection by writing to it.
+    let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let vault = impatient(VaultClient::builder(&socket)).token("aaa.bbb.ccc".into()).build().unwrap();
+    let tokenize = || own.block_on(vault.tokenize(&TokenizeRequest::new(PAN))).unwrap();
+
+    let before = start();
+    tokenize();
+    drop(before);
+    std::fs::remove_file(&socket).unwrap();
+    let (after, _runtime) = start();
+    tokenize();
+    assert_eq!(after.seen().len(), 1);
+}

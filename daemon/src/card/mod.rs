@@ -1,0 +1,13 @@
+//! Card numbers as values that cannot be wrong and wipe themselves.
+//!
+//! The door is [`Pan::parse`]. Nothing here can print a PAN: [`Pan`] has no `Debug` and no `Display`, and the one
+//! way to its digits is [`Pan::digits`].
+
+mod brand;
+mod expiry;
+mod luhn;
+mod pan;
+
+pub use expiry::{CardExpiry, CardExpiryError};
+pub use luhn::luhn_valid;
+pub use pan::{MAX_PAN_DIGITS, MIN_PAN_DIGITS, Masked, Pan, PanError};

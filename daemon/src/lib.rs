@@ -1,0 +1,4 @@
+//! vaultd, a vault for payment-card numbers.
+#![deny(unsafe_code)]
+
+pub mod card;

@@ -1,0 +1,363 @@
+//! Keys in the token: what they are called, how they must be, where they are.
+
+use std::fmt;
+
+use cryptoki::{
+    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    session::Session,
+};
+
+use zeroize::Zeroizing;
+
+use super::{OpenRequest, SealRequest, SetupError, error::Fault, operations::Operator};
+
+/// Bytes of a record key and of a fingerprint key.
+pub(super) const SECRET_KEY_BYTES: u64 = 32;
+/// The shortest RSA modulus that is accepted (RFC 7518, 3.3).
+const MIN_RSA_MODULUS_BYTES: usize = 256;
+
+/// What a key is for. A key has one purpose only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purpose {
+    /// AES-256-GCM over records.
+    Record,
+    /// HMAC-SHA-256 over PANs.
+    Fingerprint,
+    /// RSA signatures over JWTs.
+    Jwt,
+}
+
+impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 3] = [Self::Record, Self::Fingerprint, Self::Jwt];
+
+    /// The purpose as it stands in labels, in the store and in paths of the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Fingerprint => "fingerprint",
+            Self::Jwt => "jwt",
+        }
+    }
+
+    fn class(self) -> ObjectClass {
+        match self {
+            Self::Record | Self::Fingerprint => ObjectClass::SECRET_KEY,
+            Self::Jwt => ObjectClass::PRIVATE_KEY,
+        }
+    }
+
+    fn key_type(self) -> KeyType {
+        match self {
+            Self::Record => KeyType::AES,
+            Self::Fingerprint => KeyType::GENERIC_SECRET,
+            Self::Jwt => KeyType::RSA,
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key's purpose and version; versions count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Which of the keys for it.
+    pub version: u32,
+}
+
+impl KeyName {
+    /// The `CKA_LABEL`: `{prefix}-{purpose}-v{version}`.
+    pub(super) fn label(self, prefix: &str) -> String {
+        format!("{prefix}-{self}")
+    }
+
+    fn from_label(prefix: &str, label: &str) -> Option<Self> {
+        let rest = label.strip_prefix(prefix)?.strip_prefix('-')?;
+        let (purpose, version) = rest.rsplit_once("-v")?;
+        let purpose = Purpose::ALL.into_iter().find(|known| known.as_str() == purpose)?;
+        let version = version.parse().ok().filter(|number| *number > 0)?;
+        Some(Self { purpose, version })
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-v{}", self.purpose, self.version)
+    }
+}
+
+/// An RSA public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RsaPublic {
+    /// Modulus, big-endian, no leading zero.
+    pub modulus: Vec<u8>,
+    /// Public exponent, big-endian, no leading zero.
+    pub exponent: Vec<u8>,
+}
+
+/// A key as others may know it.
+#[derive(Clone, Debug)]
+pub struct KeyInfo {
+    /// Purpose and version.
+    pub name: KeyName,
+    /// The public half of a signing key.
+    pub public: Option<RsaPublic>,
+}
+
+/// A key found in the token.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) name: KeyName,
+    pub(super) handle: ObjectHandle,
+    pub(super) public: Option<RsaPublic>,
+    /// Something a record key sealed when the connection was made: if it opens, key and session are sound.
+    reference: Option<OpenRequest>,
+}
+
+/// Every key of the vault in one token. Handles are valid for one connection.
+#[derive(Debug, Default)]
+pub(super) struct KeyRing {
+    keys: Vec<Key>,
+}
+
+impl KeyRing {
+    /// Finds the keys whose labels start with `prefix` and vets each.
+    ///
+    /// Fails with every objection to every key in one message, so that an operator sees the whole of it.
+    pub(super) fn find(session: &Session, prefix: &str) -> Result<Self, SetupError> {
+        let mut ring = Self::default();
+        let mut objections = Vec::new();
+        for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY] {
+            for handle in session.find_objects(&[Attribute::Token(true), Attribute::Class(class)])? {
+                let Some(name) = name_of(session, handle, prefix)? else { continue };
+                let mut faults = vet(session, handle, name, class)?;
+                if ring.key(name).is_some() {
+                    faults.push("there is another with the same label".to_owned());
+                }
+                let public = match name.purpose {
+                    Purpose::Jwt => Some(public_half(session, name, prefix)?),
+                    Purpose::Record | Purpose::Fingerprint => None,
+                };
+                if !faults.is_empty() {
+                    objections.push(format!("key {}: {}", name.label(prefix), faults.join(", ")));
+                }
+                ring.keys.push(Key { name, handle, public, reference: None });
+            }
+        }
+        if objections.is_empty() {
+            ring.keys.sort_by_key(|key| key.name);
+            Ok(ring)
+        } else {
+            Err(SetupError::Key(format!(
+                "{}; a key must be made inside the token by `vaultd init` and never leave it: \
+                 remove or rename the offending object",
+                objections.join("; ")
+            )))
+        }
+    }
+
+    /// Replaces handles by session-object copies where the module allows it; says whether it did.
+    ///
+    /// The copies are as sensitive as the originals and die with the session that made them.
+    pub(super) fn use_working_copies(&mut self, session: &Session) -> bool {
+        let copies: Result<Vec<_>, _> =
+            self.keys.iter().map(|key| session.copy_object(key.handle, &[Attribute::Token(false)])).collect();
+        match copies {
+            Ok(copies) => {
+                for (key, copy) in self.keys.iter_mut().zip(copies) {
+                    key.handle = copy;
+                }
+                true
+            }
+            Err(reason) => {
+                tracing::debug!(%reason, "the module makes no session copies of keys: using token objects");
+                false
+            }
+        }
+    }
+
+    /// Seals a known text with each record key, for [`KeyRing::reference`].
+    pub(super) fn seal_references(&mut self, session: &Session) -> Result<(), SetupError> {
+        const TEXT: &[u8] = b"vaultd reference";
+        let versions: Vec<_> =
+            self.keys.iter().map(|key| key.name).filter(|name| name.purpose == Purpose::Record).collect();
+        for name in versions {
+            let request = SealRequest {
+                key_version: name.version,
+                aad: TEXT.to_vec(),
+                plaintext: Zeroizing::new(TEXT.to_vec()),
+            };
+            let sealed = Operator { session, keys: self }.seal(&[request])?.into_iter().next();
+            if let Some((key, sealed)) = self.keys.iter_mut().find(|key| key.name == name).zip(sealed) {
+                key.reference = Some(OpenRequest { key_version: name.version, aad: TEXT.to_vec(), sealed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Something the record key `name` can certainly open.
+    pub(super) fn reference(&self, name: KeyName) -> Option<&OpenRequest> {
+        self.key(name)?.reference.as_ref()
+    }
+
+    pub(super) fn key(&self, name: KeyName) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub(super) fn handle(&self, name: KeyName) -> Result<ObjectHandle, Fault> {
+        self.key(name).map(|key| key.handle).ok_or_else(|| Fault::NoKey(name.to_string()))
+    }
+
+    pub(super) fn infos(&self) -> impl Iterator<Item = KeyInfo> {
+        self.keys.iter().map(|key| KeyInfo { name: key.name, public: key.public.clone() })
+    }
+}
+
+fn name_of(session: &Session, handle: ObjectHandle, prefix: &str) -> Result<Option<KeyName>, SetupError> {
+    let attributes = session.get_attributes(handle, &[AttributeType::Label])?;
+    Ok(attributes.into_iter().find_map(|attribute| match attribute {
+        Attribute::Label(label) => KeyName::from_label(prefix, &String::from_utf8_lossy(&label)),
+        _ => None,
+    }))
+}
+
+/// What is wrong with a key (PCI DSS 3.6.1, 3.7.1): empty if nothing is.
+fn vet(
+    session: &Session,
+    handle: ObjectHandle,
+    name: KeyName,
+    class: ObjectClass,
+) -> Result<Vec<String>, SetupError> {
+    let (encrypts, signs) = match name.purpose {
+        Purpose::Record => (true, false),
+        Purpose::Fingerprint | Purpose::Jwt => (false, true),
+    };
+    let wanted = [
+        (AttributeType::Sensitive, true),
+        (AttributeType::AlwaysSensitive, true),
+        (AttributeType::Extractable, false),
+        (AttributeType::NeverExtractable, true),
+        (AttributeType::Local, true),
+        (AttributeType::Private, true),
+        (AttributeType::Decrypt, encrypts),
+        (AttributeType::Sign, signs),
+        (AttributeType::Unwrap, false),
+        (AttributeType::Derive, false),
+    ];
+    let secret_key_only = [(AttributeType::Encrypt, encrypts), (AttributeType::Wrap, false)];
+
+    let mut faults = Vec::new();
+    if class != name.purpose.class() {
+        faults.push("wrong object class".to_owned());
+    }
+    let only = if class == ObjectClass::SECRET_KEY { secret_key_only.as_slice() } else { &[] };
+    for (attribute, must_be) in wanted.iter().chain(only) {
+        let value = session.get_attributes(handle, &[*attribute])?.into_iter().find_map(|got| flag(&got));
+        if value != Some(*must_be) {
+            let is = value.map_or("not told by the token".to_owned(), |value| value.to_string());
+            faults.push(format!("{attribute} is {is} and must be {must_be}"));
+        }
+    }
+    for attribute in session.get_attributes(handle, &[AttributeType::KeyType, AttributeType::ValueLen])? {
+        match attribute {
+            Attribute::KeyType(key_type) if key_type != name.purpose.key_type() => {
+                faults.push("wrong key type".to_owned());
+            }
+            Attribute::ValueLen(len) if *len != SECRET_KEY_BYTES => {
+                faults.push(format!("{len} bytes long, not {SECRET_KEY_BYTES}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(faults)
+}
+
+fn flag(attribute: &Attribute) -> Option<bool> {
+    match attribute {
+        Attribute::Sensitive(value)
+        | Attribute::AlwaysSensitive(value)
+        | Attribute::Extractable(value)
+        | Attribute::NeverExtractable(value)
+        | Attribute::Local(value)
+        | Attribute::Private(value)
+        | Attribute::Encrypt(value)
+        | Attribute::Decrypt(value)
+        | Attribute::Sign(value)
+        | Attribute::Wrap(value)
+        | Attribute::Unwrap(value)
+        | Attribute::Derive(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn public_half(session: &Session, name: KeyName, prefix: &str) -> Result<RsaPublic, SetupError> {
+    let label = name.label(prefix);
+    let template = [
+        Attribute::Token(true),
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::Label(label.clone().into_bytes()),
+    ];
+    let objects = session.find_objects(&template)?;
+    let [object] = objects.as_slice() else {
+        return Err(SetupError::Key(format!(
+            "key {label}: its token holds {} public keys of that label, not one; remove the private key and run \
+             `vaultd init`, or put the public key back",
+            objects.len()
+        )));
+    };
+    let mut public = RsaPublic { modulus: Vec::new(), exponent: Vec::new() };
+    for attribute in
+        session.get_attributes(*object, &[AttributeType::Modulus, AttributeType::PublicExponent])?
+    {
+        match attribute {
+            Attribute::Modulus(bytes) => public.modulus = without_leading_zeros(bytes),
+            Attribute::PublicExponent(bytes) => public.exponent = without_leading_zeros(bytes),
+            _ => {}
+        }
+    }
+    if public.modulus.len() < MIN_RSA_MODULUS_BYTES || public.exponent.is_empty() {
+        return Err(SetupError::Key(format!(
+            "key {label}: an RSA key must have at least {} bits",
+            MIN_RSA_MODULUS_BYTES * 8
+        )));
+    }
+    Ok(public)
+}
+
+fn without_leading_zeros(bytes: Vec<u8>) -> Vec<u8> {
+    bytes.into_iter().skip_while(|byte| *byte == 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_names_its_key() {
+        for purpose in Purpose::ALL {
+            let name = KeyName { purpose, version: 12 };
+            assert_eq!(KeyName::from_label("shop-vault", &name.label("shop-vault")), Some(name));
+        }
+    }
+
+    #[test]
+    fn other_labels_are_not_ours() {
+        for label in [
+            "",
+            "vaultd",
+            "vaultd-record",
+            "vaultd-record-v0",
+            "vaultd-record-vx",
+            "other-record-v1",
+            "vaultd-cvv-v1",
+        ] {
+            assert_eq!(KeyName::from_label("vaultd", label), None, "{label}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Every secret operation, inside a PKCS#11 token.
+//!
+//! The door is [`Hsm`]: five operations (seal, open, fingerprint, sign, random), each a value in and a value out, run
+//! by a pool of threads that own one session each. Nothing here knows what a card is, and nothing depends on which
+//! vendor's module is loaded: the module is asked what it can do.
+//!
+//! Keys never leave the token. They are found by label once, vetted, and used as session-object copies where the
+//! module allows it, because many modules read a token object anew for each operation.
+
+mod check_value;
+mod connection;
+mod error;
+mod keys;
+mod operations;
+mod pool;
+mod provision;
+mod random;
+mod token;
+
+pub use check_value::CheckValue;
+pub use error::{HsmError, SetupError};
+pub use keys::{KeyInfo, KeyName, Purpose, RsaPublic};
+pub use operations::{FINGERPRINT_BYTES, NONCE_BYTES, OpenRequest, Opened, SealRequest, Sealed, TAG_BYTES};
+pub use pool::{Hsm, Settings};
+pub use provision::{Provisioned, Provisioner, initialize_token};
+pub use token::{MechanismNeed, TokenFacts, TokenSelector, set_module_environment, token_facts};

@@ -1,0 +1,143 @@
+//! The five operations on one session.
+
+use cryptoki::{
+    error::{Error as Pkcs11Error, RvError},
+    mechanism::{Mechanism, aead::GcmParams},
+    session::Session,
+};
+use zeroize::Zeroizing;
+
+use super::{KeyName, Purpose, error::Fault, keys::KeyRing};
+
+/// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
+pub const NONCE_BYTES: usize = 12;
+/// Bytes of a GCM tag, at the end of the ciphertext.
+pub const TAG_BYTES: usize = 16;
+/// Bytes of a fingerprint: a whole HMAC-SHA-256.
+pub const FINGERPRINT_BYTES: usize = 32;
+
+/// What is to be sealed.
+pub struct SealRequest {
+    /// Version of the record key.
+    pub key_version: u32,
+    /// Data that is bound to the ciphertext but not hidden; must not be empty.
+    pub aad: Vec<u8>,
+    /// What is hidden.
+    pub plaintext: Zeroizing<Vec<u8>>,
+}
+
+/// A sealed plaintext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The nonce, from the token's own generator.
+    pub nonce: [u8; NONCE_BYTES],
+    /// Ciphertext and tag: the plaintext's length and 16 bytes.
+    pub ciphertext: Vec<u8>,
+}
+
+/// What is to be opened.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    /// Version of the record key.
+    pub key_version: u32,
+    /// The data it was bound to.
+    pub aad: Vec<u8>,
+    /// What was sealed.
+    pub sealed: Sealed,
+}
+
+/// An opened plaintext, or `None` where ciphertext, nonce, AAD and key do not belong together.
+pub type Opened = Option<Zeroizing<Vec<u8>>>;
+
+/// A session and the keys it can use.
+pub(super) struct Operator<'a> {
+    pub(super) session: &'a Session,
+    pub(super) keys: &'a KeyRing,
+}
+
+impl Operator<'_> {
+    /// AES-256-GCM with a 96-bit random nonce and a 128-bit tag (SP 800-38D).
+    pub(super) fn seal(&self, requests: &[SealRequest]) -> Result<Vec<Sealed>, Fault> {
+        // One call for the nonces of the whole group: on a network HSM calls cost, bytes do not.
+        let mut nonces = vec![0; requests.len() * NONCE_BYTES];
+        self.random(&mut nonces)?;
+        let (nonces, _) = nonces.as_chunks::<NONCE_BYTES>();
+        requests
+            .iter()
+            .zip(nonces)
+            .map(|(request, nonce)| {
+                let key = self.keys.handle(record_key(request.key_version))?;
+                let mut iv = *nonce;
+                let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
+                let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
+                Ok(Sealed { nonce: *nonce, ciphertext })
+            })
+            .collect()
+    }
+
+    /// Opens what [`Operator::seal`] made.
+    pub(super) fn open(&self, requests: &[OpenRequest]) -> Result<Vec<Opened>, Fault> {
+        requests.iter().map(|request| self.open_one(request)).collect()
+    }
+
+    fn open_one(&self, request: &OpenRequest) -> Result<Opened, Fault> {
+        let name = record_key(request.key_version);
+        match self.decrypt(name, request) {
+            Ok(plaintext) => Ok(Some(plaintext)),
+            Err(Fault::Permanent(Pkcs11Error::Pkcs11(
+                RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange | RvError::SignatureInvalid,
+                _,
+            ))) => Ok(None),
+            // Some modules say "general error" for a tag that does not fit. If the same key on the same session
+            // opens what it certainly sealed, then it is this record that is wrong and not the token.
+            Err(fault) => match self.keys.reference(name).map(|reference| self.decrypt(name, reference)) {
+                Some(Ok(_)) => Ok(None),
+                _ => Err(fault),
+            },
+        }
+    }
+
+    fn decrypt(&self, name: KeyName, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let key = self.keys.handle(name)?;
+        let mut iv = request.sealed.nonce;
+        let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
+        Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
+    }
+
+    /// HMAC-SHA-256 (FIPS 198-1) of each message.
+    pub(super) fn fingerprint(
+        &self,
+        key_version: u32,
+        messages: &[Zeroizing<Vec<u8>>],
+    ) -> Result<Vec<[u8; FINGERPRINT_BYTES]>, Fault> {
+        let key = self.keys.handle(KeyName { purpose: Purpose::Fingerprint, version: key_version })?;
+        messages
+            .iter()
+            .map(|message| {
+                let mac = self.session.sign(&Mechanism::Sha256Hmac, key, message)?;
+                // A module that gives back another length is broken, not merely refusing.
+                mac.try_into().map_err(|_| Fault::Permanent(Pkcs11Error::InvalidValue))
+            })
+            .collect()
+    }
+
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
+    pub(super) fn sign(&self, key_version: u32, message: &[u8]) -> Result<Vec<u8>, Fault> {
+        let key = self.keys.handle(KeyName { purpose: Purpose::Jwt, version: key_version })?;
+        Ok(self.session.sign(&Mechanism::Sha256RsaPkcs, key, message)?)
+    }
+
+    /// Bytes of the token's random number generator.
+    pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
+        Ok(self.session.generate_random_slice(out)?)
+    }
+}
+
+fn record_key(version: u32) -> KeyName {
+    KeyName { purpose: Purpose::Record, version }
+}
+
+fn gcm<'a>(iv: &'a mut [u8; NONCE_BYTES], aad: &'a [u8]) -> Result<GcmParams<'a>, Pkcs11Error> {
+    const TAG_BITS: usize = TAG_BYTES * 8;
+    GcmParams::new(iv, aad, TAG_BITS.try_into()?)
+}

@@ -1,0 +1,344 @@
+//! The pool: one thread and one session each, fed from one bounded queue.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use cryptoki::session::Session;
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::{
+    FINGERPRINT_BYTES, HsmError, KeyInfo, KeyName, OpenRequest, Opened, Purpose, SealRequest, Sealed,
+    SetupError, TokenFacts, TokenSelector,
+    check_value::CheckValue,
+    connection::{Access, Connection, Link},
+    error::Fault,
+    operations::Operator,
+    random::{REFILL_BYTES, RandomPool},
+};
+
+/// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
+const MAX_CHUNK_ITEMS: usize = 64;
+
+/// How to reach the token and how many sessions to use.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Path of the PKCS#11 module.
+    pub module: PathBuf,
+    /// Which token.
+    pub token: TokenSelector,
+    /// The user PIN.
+    pub pin: SecretString,
+    /// What the labels of the vault's keys start with.
+    pub key_prefix: String,
+    /// How many sessions, and threads, to run.
+    pub sessions: usize,
+    /// How many operations may wait.
+    pub queue: usize,
+    /// How long a caller waits for an operation.
+    pub call_timeout: Duration,
+}
+
+impl Settings {
+    pub(super) fn access(&self) -> Access {
+        Access {
+            module_path: self.module.clone(),
+            token: self.token.clone(),
+            pin: self.pin.clone(),
+            key_prefix: self.key_prefix.clone(),
+        }
+    }
+}
+
+/// The HSM in service. Cheap to clone; [`Hsm::close`] ends it for all clones.
+#[derive(Clone)]
+pub struct Hsm {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Arc<Link>,
+    queue: Sender<Job>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    random: RandomPool,
+    keys: Vec<KeyInfo>,
+    sessions: usize,
+    call_timeout: Duration,
+}
+
+enum Job {
+    Run(Box<dyn FnOnce(&mut Worker) + Send>),
+    Stop,
+}
+
+impl Hsm {
+    /// Loads the module, logs in, finds and vets the keys and starts the workers.
+    ///
+    /// # Errors
+    /// [`SetupError`]; the PIN is tried once.
+    pub fn open(settings: &Settings) -> Result<Self, SetupError> {
+        let link = Arc::new(Link::open(settings.access())?);
+        let keys = link.current()?.key_infos();
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        let hsm = Self {
+            inner: Arc::new(Inner {
+                link,
+                queue,
+                workers: Mutex::default(),
+                random: RandomPool::default(),
+                keys,
+                sessions: settings.sessions.max(1),
+                call_timeout: settings.call_timeout,
+            }),
+        };
+        for number in 0..hsm.inner.sessions {
+            let mut worker = Worker { link: Arc::clone(&hsm.inner.link), seat: None };
+            let jobs = jobs.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("hsm-{number}"))
+                .spawn(move || worker.serve(&jobs))
+                .map_err(|error| SetupError::Key(format!("cannot start an HSM thread: {error}")))?;
+            hsm.inner.workers.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(hsm)
+    }
+
+    /// The keys found at start-up, by purpose and version.
+    pub fn keys(&self) -> &[KeyInfo] {
+        &self.inner.keys
+    }
+
+    /// The version new work uses: the highest there is.
+    ///
+    /// # Errors
+    /// [`HsmError::NoKey`] if the token holds none for `purpose`.
+    pub fn active_version(&self, purpose: Purpose) -> Result<u32, HsmError> {
+        self.inner
+            .keys
+            .iter()
+            .filter(|key| key.name.purpose == purpose)
+            .map(|key| key.name.version)
+            .max()
+            .ok_or_else(|| HsmError::NoKey(format!("{purpose} key")))
+    }
+
+    /// Whether the key `name` is the one `recorded` was made with in the vault `context`.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token cannot be asked. Blocks; for start-up only.
+    pub fn check_key(
+        &self,
+        name: KeyName,
+        recorded: &CheckValue,
+        context: &[u8],
+    ) -> Result<bool, SetupError> {
+        self.inner.link.current()?.check(name, recorded, context)
+    }
+
+    /// What the token says of itself.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token cannot be asked. Blocks; for start-up only.
+    pub fn facts(&self) -> Result<TokenFacts, SetupError> {
+        self.inner.link.current()?.facts()
+    }
+
+    /// Seals each request under a fresh nonce. Order is kept.
+    ///
+    /// # Errors
+    /// [`HsmError`]; either all are sealed or none is returned.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the bare method is not general over lifetimes"
+    )]
+    pub async fn seal(&self, requests: Vec<SealRequest>) -> Result<Vec<Sealed>, HsmError> {
+        self.in_chunks(requests, |operator, chunk| operator.seal(chunk)).await
+    }
+
+    /// Opens each request. Order is kept; what does not verify is `None`.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be used.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the bare method is not general over lifetimes"
+    )]
+    pub async fn open_sealed(&self, requests: Vec<OpenRequest>) -> Result<Vec<Opened>, HsmError> {
+        self.in_chunks(requests, |operator, chunk| operator.open(chunk)).await
+    }
+
+    /// HMAC-SHA-256 of each message under the fingerprint key of `key_version`. Order is kept.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be used or holds no such key.
+    pub async fn fingerprint(
+        &self,
+        key_version: u32,
+        messages: Vec<Zeroizing<Vec<u8>>>,
+    ) -> Result<Vec<[u8; FINGERPRINT_BYTES]>, HsmError> {
+        self.in_chunks(messages, move |operator, chunk| operator.fingerprint(key_version, chunk)).await
+    }
+
+    /// An RS256 signature over `message` by the signing key of `key_version`.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be used or holds no such key.
+    pub async fn sign(&self, key_version: u32, message: Vec<u8>) -> Result<Vec<u8>, HsmError> {
+        let answer = self.submit(move |operator| operator.sign(key_version, &message))?;
+        self.answer(answer).await
+    }
+
+    /// Fills `out` with bytes of the token's random number generator.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be used.
+    pub async fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
+        while !self.inner.random.take(out) {
+            let bytes = REFILL_BYTES.max(out.len());
+            let answer = self.submit(move |operator| {
+                let mut fresh = Zeroizing::new(vec![0; bytes]);
+                operator.random(&mut fresh)?;
+                Ok(fresh)
+            })?;
+            self.inner.random.add(&self.answer(answer).await?);
+        }
+        Ok(())
+    }
+
+    /// Whether the token answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn probe(&self) -> Result<(), HsmError> {
+        const PROBE_BYTES: usize = 16;
+        let answer = self.submit(|operator| operator.random(&mut [0; PROBE_BYTES]))?;
+        self.answer(answer).await
+    }
+
+    /// Ends the workers after the work that is queued, and finalizes the module. Blocks.
+    pub fn close(&self) {
+        let mut workers = self.inner.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in workers.iter() {
+            // A worker that hangs in the module must not keep the daemon from ending.
+            let _ = self.inner.queue.send_timeout(Job::Stop, self.inner.call_timeout);
+        }
+        for worker in workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("an HSM thread ended with a panic");
+            }
+        }
+        self.inner.link.finalize();
+    }
+
+    /// Splits a batch over the sessions and puts the answers together again.
+    async fn in_chunks<T, R>(
+        &self,
+        mut items: Vec<T>,
+        operation: impl Fn(&Operator<'_>, &[T]) -> Result<Vec<R>, Fault> + Clone + Send + 'static,
+    ) -> Result<Vec<R>, HsmError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        let size = items.len().div_ceil(self.inner.sessions).clamp(1, MAX_CHUNK_ITEMS);
+        let mut answers = Vec::with_capacity(items.len().div_ceil(size));
+        while !items.is_empty() {
+            let rest = items.split_off(size.min(items.len()));
+            let chunk = std::mem::replace(&mut items, rest);
+            let operation = operation.clone();
+            answers.push(self.submit(move |operator| operation(operator, &chunk))?);
+        }
+        let mut results = Vec::new();
+        for answer in answers {
+            results.append(&mut self.answer(answer).await?);
+        }
+        Ok(results)
+    }
+
+    fn submit<R: Send + 'static>(
+        &self,
+        operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<R, HsmError>>, HsmError> {
+        let (answer, receiver) = oneshot::channel();
+        let job = Job::Run(Box::new(move |worker| {
+            // Whoever gave up waiting does not want the work done either.
+            if !answer.is_closed() {
+                let _ = answer.send(worker.run(&operation));
+            }
+        }));
+        match self.inner.queue.try_send(job) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(HsmError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(HsmError::Unavailable("shut down".to_owned())),
+        }
+    }
+
+    async fn answer<R>(&self, receiver: oneshot::Receiver<Result<R, HsmError>>) -> Result<R, HsmError> {
+        match tokio::time::timeout(self.inner.call_timeout, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(HsmError::Unavailable("an HSM thread ended".to_owned())),
+            Err(_) => Err(HsmError::TimedOut),
+        }
+    }
+}
+
+/// One thread's place: its session, and the connection the session belongs to.
+struct Worker {
+    link: Arc<Link>,
+    seat: Option<(Session, Arc<Connection>)>,
+}
+
+impl Worker {
+    fn serve(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(Job::Run(job)) = jobs.recv() {
+            job(self);
+        }
+        // The session must be closed before the module is finalized.
+        self.seat = None;
+    }
+
+    /// Runs `operation`, once more on a new connection if the first one has broken.
+    fn run<R>(&mut self, operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>) -> Result<R, HsmError> {
+        match self.attempt(operation)? {
+            Err((Fault::Connection(error), generation)) => {
+                tracing::warn!(%error, "an HSM operation failed: trying once more on a new connection");
+                self.seat = None;
+                self.link.replace(generation)?;
+            }
+            other => return other.map_err(|(fault, _)| fault.into()),
+        }
+        match self.attempt(operation)? {
+            Err((Fault::Connection(error), generation)) => {
+                self.seat = None;
+                self.link.fail(generation, &error.to_string());
+                Err(HsmError::Unavailable(error.to_string()))
+            }
+            other => other.map_err(|(fault, _)| fault.into()),
+        }
+    }
+
+    /// The outer error: there is no session to try on. The inner one names the connection that failed.
+    fn attempt<R>(
+        &mut self,
+        operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
+    ) -> Result<Result<R, (Fault, u64)>, HsmError> {
+        if self.seat.is_none() {
+            let connection = self.link.connection()?;
+            match connection.session() {
+                Ok(session) => self.seat = Some((session, connection)),
+                Err(error) => return Ok(Err((Fault::Connection(error), connection.generation))),
+            }
+        }
+        let Some((session, connection)) = &self.seat else {
+            return Err(HsmError::Unavailable("no session".to_owned()));
+        };
+        let operator = Operator { session, keys: &connection.keys };
+        Ok(operation(&operator).map_err(|fault| (fault, connection.generation)))
+    }
+}

@@ -1,0 +1,221 @@
+//! Making keys. The one place that writes to the token; `vaultd init` and `vaultd dev` are its callers.
+
+use std::path::Path;
+
+use cryptoki::{
+    context::Pkcs11,
+    mechanism::Mechanism,
+    object::Attribute,
+    session::{Session, UserType},
+};
+use secrecy::SecretString;
+
+use super::{
+    KeyName, Purpose, Settings, SetupError,
+    check_value::CheckValue,
+    keys::{KeyRing, SECRET_KEY_BYTES},
+    operations::Operator,
+    token,
+};
+
+/// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).
+const RSA_BITS: u64 = 3_072;
+/// The public exponent 65537 (FIPS 186-5, A.1.1).
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+
+/// A token that is being provisioned. Must be ended with [`Provisioner::close`].
+pub struct Provisioner {
+    module: Pkcs11,
+    session: Session,
+    prefix: String,
+    keys: KeyRing,
+}
+
+/// What [`Provisioner::ensure`] found or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    /// The newest key for the purpose.
+    pub name: KeyName,
+    /// Whether it was made just now.
+    pub created: bool,
+}
+
+impl Provisioner {
+    /// Loads the module, logs in once for writing and vets the keys that exist.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn open(settings: &Settings) -> Result<Self, SetupError> {
+        let module = token::load(&settings.module)?;
+        let opened = (|| {
+            let slot = token::find_slot(&module, &settings.module, &settings.token)?;
+            let facts = token::facts(&module, slot)?;
+            if let Some(need) = facts.missing.first() {
+                return Err(SetupError::Key(format!(
+                    "the token {:?} lacks {}, which is needed for {}; `vaultd check` lists all it lacks",
+                    facts.label, need.name, need.purpose
+                )));
+            }
+            let session = module.open_rw_session(slot)?;
+            token::login(&session, &settings.pin)?;
+            let keys = KeyRing::find(&session, &settings.key_prefix)?;
+            Ok((session, keys))
+        })();
+        match opened {
+            Ok((session, keys)) => Ok(Self { module, session, prefix: settings.key_prefix.clone(), keys }),
+            Err(error) => {
+                let _ = module.finalize();
+                Err(error)
+            }
+        }
+    }
+
+    /// The newest key for `purpose`, made if there is none. Never touches a key that exists.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token does not make the key, or makes it other than asked.
+    pub fn ensure(&mut self, purpose: Purpose) -> Result<Provisioned, SetupError> {
+        if let Some(name) = self.names().into_iter().rev().find(|name| name.purpose == purpose) {
+            return Ok(Provisioned { name, created: false });
+        }
+        let name = KeyName { purpose, version: 1 };
+        self.generate(name)?;
+        // Vets what was made: a module may quietly ignore an attribute.
+        self.keys = KeyRing::find(&self.session, &self.prefix)?;
+        Ok(Provisioned { name, created: true })
+    }
+
+    /// Every key of the vault in the token, by purpose and version.
+    pub fn names(&self) -> Vec<KeyName> {
+        self.keys.infos().map(|key| key.name).collect()
+    }
+
+    /// The check value of the key `name` for the vault `context`.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token does not hold or use the key.
+    pub fn check_value(&self, name: KeyName, context: &[u8]) -> Result<CheckValue, SetupError> {
+        CheckValue::make(&self.operator(), name, context)
+    }
+
+    /// Whether the key `name` is the one `recorded` was made with.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token cannot be asked.
+    pub fn fits(&self, name: KeyName, recorded: &CheckValue, context: &[u8]) -> Result<bool, SetupError> {
+        recorded.fits(&self.operator(), name, context)
+    }
+
+    /// Fills `out` from the token's random number generator.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the token has none.
+    pub fn random(&self, out: &mut [u8]) -> Result<(), SetupError> {
+        Ok(self.operator().random(out)?)
+    }
+
+    /// Closes the session and finalizes the module.
+    ///
+    /// # Errors
+    /// [`SetupError::Pkcs11`] if the module refuses.
+    pub fn close(self) -> Result<(), SetupError> {
+        let Self { module, session, .. } = self;
+        session.close()?;
+        Ok(module.finalize()?)
+    }
+
+    /// What the labels of the vault's keys start with.
+    pub fn key_prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn operator(&self) -> Operator<'_> {
+        Operator { session: &self.session, keys: &self.keys }
+    }
+
+    fn generate(&self, name: KeyName) -> Result<(), SetupError> {
+        let common = [
+            Attribute::Token(true),
+            Attribute::Label(name.label(&self.prefix).into_bytes()),
+            Attribute::Id(name.to_string().into_bytes()),
+        ];
+        let secret = [
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Modifiable(false),
+            Attribute::Derive(false),
+            Attribute::Unwrap(false),
+        ];
+        let usage = |encrypts: bool| {
+            [
+                Attribute::ValueLen(SECRET_KEY_BYTES.into()),
+                Attribute::Wrap(false),
+                Attribute::Encrypt(encrypts),
+                Attribute::Decrypt(encrypts),
+                Attribute::Sign(!encrypts),
+                Attribute::Verify(!encrypts),
+            ]
+        };
+        match name.purpose {
+            Purpose::Record => {
+                let template = [&common[..], &secret, &usage(true)].concat();
+                self.session.generate_key(&Mechanism::AesKeyGen, &template)?;
+            }
+            Purpose::Fingerprint => {
+                let template = [&common[..], &secret, &usage(false)].concat();
+                self.session.generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
+            }
+            Purpose::Jwt => {
+                let public = [
+                    Attribute::Private(false),
+                    Attribute::ModulusBits(RSA_BITS.into()),
+                    Attribute::PublicExponent(RSA_EXPONENT.to_vec()),
+                    Attribute::Verify(true),
+                    Attribute::Encrypt(false),
+                    Attribute::Wrap(false),
+                ];
+                let private = [Attribute::Sign(true), Attribute::Decrypt(false)];
+                self.session.generate_key_pair(
+                    &Mechanism::RsaPkcsKeyPairGen,
+                    &[&common[..], &public].concat(),
+                    &[&common[..], &secret, &private].concat(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Initialises the first empty slot of the module at `path` as a token named `label` with a user PIN.
+///
+/// For throwaway tokens of development vaults; a production token is initialised by its owner.
+///
+/// # Errors
+/// [`SetupError`] if the module has no empty slot or refuses.
+pub fn initialize_token(
+    path: &Path,
+    label: &str,
+    so_pin: &SecretString,
+    user_pin: &SecretString,
+) -> Result<(), SetupError> {
+    let module = token::load(path)?;
+    let done = (|| {
+        let mut empty = None;
+        for slot in module.get_slots_with_token()? {
+            if !module.get_token_info(slot)?.token_initialized() {
+                empty = Some(slot);
+                break;
+            }
+        }
+        let slot = empty.ok_or_else(|| SetupError::Key("the module has no empty slot".to_owned()))?;
+        module.init_token(slot, so_pin, label)?;
+        let session = module.open_rw_session(slot)?;
+        session.login(UserType::So, Some(so_pin))?;
+        session.init_pin(user_pin)?;
+        session.close()?;
+        Ok(())
+    })();
+    let finalized = module.finalize();
+    done.and_then(|()| Ok(finalized?))
+}

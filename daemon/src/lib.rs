@@ -3,3 +3,4 @@
 
 pub mod card;
 pub mod hsm;
+pub mod store;

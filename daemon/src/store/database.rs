@@ -1,0 +1,393 @@
+//! The store's door: opening, reading, and handing changes to the writer.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    thread::JoinHandle,
+};
+
+use crossbeam_channel::Sender;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+use tokio::sync::oneshot;
+
+use super::{
+    FingerprintKey, Inserted, NewRecord, OpenError, Record, Replaced, SCHEMA_VERSION, StoreError, TokenKey,
+    budget::{SealBudget, Spent},
+    schema::{TenantId, record_key, shared_fingerprint_key},
+    tables::{EXPIRIES, FINGERPRINTS, KEYS, META, RECORDS, TENANTS},
+    writer::{self, Change},
+};
+
+/// The database's file name in the store's directory.
+const FILE_NAME: &str = "vault.redb";
+const META_SCHEMA: &str = "schema";
+const META_VAULT: &str = "vault";
+/// Bytes of a vault's id.
+const VAULT_ID_BYTES: usize = 16;
+/// No tenant has this number: looking under it finds nothing, and takes as long as finding nothing elsewhere.
+const NO_TENANT: TenantId = 0;
+/// Prefix of record keys in the key table.
+const RECORD_KEY_PREFIX: &str = "record-v";
+
+/// A key as the store remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// When it was recorded, in milliseconds of Unix time.
+    pub created_at_ms: u64,
+    /// How many encryptions are reserved for it.
+    pub reserved_seals: u64,
+    /// Its check value.
+    pub check_value: Vec<u8>,
+}
+
+impl StoredKey {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        [&self.created_at_ms.to_be_bytes(), &self.reserved_seals.to_be_bytes(), self.check_value.as_slice()]
+            .concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (created_at_ms, rest) = bytes.split_first_chunk()?;
+        let (reserved_seals, check_value) = rest.split_first_chunk()?;
+        Some(Self {
+            created_at_ms: u64::from_be_bytes(*created_at_ms),
+            reserved_seals: u64::from_be_bytes(*reserved_seals),
+            check_value: check_value.to_vec(),
+        })
+    }
+}
+
+/// An open store. Cheap to clone; [`Store::close`] ends it for all clones.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Arc<Database>,
+    path: PathBuf,
+    vault_id: [u8; VAULT_ID_BYTES],
+    tenants: Arc<RwLock<HashMap<String, TenantId>>>,
+    seals: SealBudget,
+    queue: Sender<Change>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Makes a store in `dir` with the id `vault_id`, or opens the one that is there (whose id stays).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn create(
+        dir: &Path,
+        vault_id: [u8; VAULT_ID_BYTES],
+        cache_bytes: usize,
+        queue: usize,
+    ) -> Result<Self, OpenError> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            let database = builder(cache_bytes).create(&path).map_err(|error| opening(&path, error))?;
+            lay_out(&database, vault_id).map_err(|error| failed(&path, &error))?;
+        }
+        Self::open(dir, cache_bytes, queue)
+    }
+
+    /// Opens the store in `dir` and starts its writer.
+    ///
+    /// `cache_bytes` bounds the page cache, `queue` how many changes may wait.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Path, cache_bytes: usize, queue: usize) -> Result<Self, OpenError> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(OpenError::Missing(path));
+        }
+        let database = builder(cache_bytes).open(&path).map_err(|error| opening(&path, error))?;
+        let (vault_id, tenants) = read_meta(&database, &path)?;
+        let keys = read_keys(&database).map_err(|error| failed(&path, &error))?;
+        let reserved = keys.iter().filter_map(|(name, key)| {
+            let version = name.strip_prefix(RECORD_KEY_PREFIX)?.parse().ok()?;
+            Some((version, key.reserved_seals))
+        });
+        let seals = SealBudget::new(reserved);
+
+        let database = Arc::new(database);
+        let tenants = Arc::new(RwLock::new(tenants));
+        let (queue, changes) = crossbeam_channel::bounded(queue);
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn({
+                let (database, tenants) = (Arc::clone(&database), Arc::clone(&tenants));
+                move || {
+                    writer::serve(&database, &changes, |new| {
+                        let mut known = tenants.write().unwrap_or_else(PoisonError::into_inner);
+                        known.extend(new.iter().map(|(name, id)| (name.clone(), *id)));
+                    });
+                }
+            })
+            .map_err(|error| failed(&path, &error))?;
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { inner: Arc::new(Inner { database, path, vault_id, tenants, seals, queue, writer }) })
+    }
+
+    /// The id of the vault the store belongs to: random, made with the store.
+    pub fn vault_id(&self) -> [u8; VAULT_ID_BYTES] {
+        self.inner.vault_id
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The keys that are recorded, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn keys(&self) -> Result<Vec<(String, StoredKey)>, StoreError> {
+        read_keys(&self.inner.database)
+    }
+
+    /// Records a key under `name`. Blocks; for provisioning only.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn put_key(&self, name: &str, key: &StoredKey) -> Result<(), StoreError> {
+        let transaction = self.inner.database.begin_write()?;
+        transaction.open_table(KEYS)?.insert(name, key.encode().as_slice())?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The record of each token, in order; `None` where the tenant has no such token.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn get(&self, tenant: &str, tokens: &[TokenKey]) -> Result<Vec<Option<Record>>, StoreError> {
+        let tenant = self.tenant(tenant);
+        let records = self.inner.database.begin_read()?.open_table(RECORDS)?;
+        tokens
+            .iter()
+            .map(|token| {
+                let bytes = records.get(record_key(tenant, token).as_slice())?;
+                Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose()?)
+            })
+            .collect()
+    }
+
+    /// The token and record each card got before, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn find(
+        &self,
+        tenant: &str,
+        keys: &[FingerprintKey],
+    ) -> Result<Vec<Option<(TokenKey, Record)>>, StoreError> {
+        let tenant = self.tenant(tenant);
+        let snapshot = self.inner.database.begin_read()?;
+        let (fingerprints, records) = (snapshot.open_table(FINGERPRINTS)?, snapshot.open_table(RECORDS)?);
+        keys.iter()
+            .map(|key| {
+                let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
+                let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else { return Ok(None) };
+                let bytes = records.get(record_key(tenant, &token).as_slice())?;
+                let record = bytes.map(|bytes| Record::decode(bytes.value())).transpose()?;
+                Ok(record.map(|record| (token, record)))
+            })
+            .collect()
+    }
+
+    /// Stores new records, and says of each what became of it once that is durable.
+    ///
+    /// `now_s` (seconds of Unix time) decides whether an earlier record of the same card has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none is stored.
+    pub async fn insert(
+        &self,
+        tenant: &str,
+        records: Vec<NewRecord>,
+        now_s: u64,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let tenant = tenant.to_owned();
+        self.change(|answer| Change::Insert { tenant, records, now_s, answer }).await
+    }
+
+    /// Replaces the record `old` of `token` by `new`.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing changed.
+    pub async fn replace(
+        &self,
+        tenant: &str,
+        token: TokenKey,
+        old: Record,
+        new: Record,
+    ) -> Result<Replaced, StoreError> {
+        let (tenant, old, new) = (self.tenant(tenant), Box::new(old), Box::new(new));
+        self.change(|answer| Change::Replace { tenant, token, old, new, answer }).await
+    }
+
+    /// Removes `token`, its ciphertext and its index rows; false if there was none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing changed.
+    pub async fn remove(&self, tenant: &str, token: TokenKey) -> Result<bool, StoreError> {
+        let tenant = self.tenant(tenant);
+        self.change(|answer| Change::Remove { tenant, token, answer }).await
+    }
+
+    /// Removes up to `most` tokens that ended before `ended_before_s` (seconds of Unix time); says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing changed.
+    pub async fn sweep(&self, ended_before_s: u64, most: usize) -> Result<usize, StoreError> {
+        self.change(|answer| Change::Sweep { ended_before_s, most, answer }).await
+    }
+
+    /// Counts `seals` encryptions under the record key `key_version` before they are made.
+    ///
+    /// # Errors
+    /// [`StoreError::SealsSpent`] if the key has done its share, or another [`StoreError`].
+    pub async fn spend_seals(&self, key_version: u32, seals: usize) -> Result<(), StoreError> {
+        let seals = u64::try_from(seals).unwrap_or(u64::MAX);
+        loop {
+            match self.inner.seals.spend(key_version, seals) {
+                Spent::Granted => return Ok(()),
+                Spent::Exhausted => return Err(StoreError::SealsSpent(key_version)),
+                Spent::Reserve(reserved) => {
+                    let key_name = format!("{RECORD_KEY_PREFIX}{key_version}");
+                    self.change(|answer| Change::ReserveSeals { key_name, reserved, answer }).await?;
+                    self.inner.seals.reserved(key_version, reserved);
+                }
+            }
+        }
+    }
+
+    /// Whether the store can be read and its writer takes changes.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.inner.database.begin_read()?.open_table(META)?.get(META_SCHEMA)?;
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*writer {
+            Some(thread) if !thread.is_finished() => Ok(()),
+            _ => Err(StoreError::Failed("the writer has ended".to_owned())),
+        }
+    }
+
+    /// Commits what is waiting and ends the writer. Blocks.
+    pub fn close(&self) {
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = self.inner.queue.send(Change::Stop);
+            if writer.join().is_err() {
+                tracing::error!("the store's writer ended with a panic");
+            }
+        }
+    }
+
+    fn tenant(&self, name: &str) -> TenantId {
+        let tenants = self.inner.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(name).copied().unwrap_or(NO_TENANT)
+    }
+
+    async fn change<T>(
+        &self,
+        change: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Change,
+    ) -> Result<T, StoreError> {
+        let (answer, receiver) = oneshot::channel();
+        writer::submit(&self.inner.queue, change(answer))?;
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
+    }
+}
+
+fn builder(cache_bytes: usize) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(META_VAULT, vault_id.as_slice())?;
+        transaction.open_table(TENANTS)?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(FINGERPRINTS)?;
+        transaction.open_table(EXPIRIES)?;
+        transaction.open_table(KEYS)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+type Meta = ([u8; VAULT_ID_BYTES], HashMap<String, TenantId>);
+
+fn read_meta(database: &Database, path: &Path) -> Result<Meta, OpenError> {
+    let reading = |error: StoreError| failed(path, &error);
+    let snapshot = database.begin_read().map_err(|error| reading(error.into()))?;
+    let meta = match snapshot.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::Storage(error)) => return Err(reading(error.into())),
+        Err(_) => return Err(OpenError::NotAStore(path.to_owned())),
+    };
+    let schema = meta.get(META_SCHEMA).map_err(|error| reading(error.into()))?;
+    let schema = schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes);
+    match schema {
+        None => return Err(OpenError::NotAStore(path.to_owned())),
+        Some(found) if found > SCHEMA_VERSION => {
+            return Err(OpenError::NewerSchema { path: path.to_owned(), found });
+        }
+        Some(_) => {}
+    }
+    let vault_id = meta.get(META_VAULT).map_err(|error| reading(error.into()))?;
+    let vault_id = vault_id
+        .and_then(|bytes| bytes.value().try_into().ok())
+        .ok_or_else(|| OpenError::NotAStore(path.to_owned()))?;
+    let tenants = (|| {
+        let table = snapshot.open_table(TENANTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (name, id) = row?;
+                Ok((name.value().to_owned(), id.value()))
+            })
+            .collect::<Result<_, StoreError>>()
+    })();
+    Ok((vault_id, tenants.map_err(reading)?))
+}
+
+fn read_keys(database: &Database) -> Result<Vec<(String, StoredKey)>, StoreError> {
+    let table = database.begin_read()?.open_table(KEYS)?;
+    table
+        .iter()?
+        .map(|row| {
+            let (name, bytes) = row?;
+            let key = StoredKey::decode(bytes.value());
+            let key = key
+                .ok_or_else(|| StoreError::Failed(format!("the entry of key {} is damaged", name.value())))?;
+            Ok((name.value().to_owned(), key))
+        })
+        .collect()
+}
+
+fn opening(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
+        DatabaseError::Storage(redb::StorageError::Io(reason))
+            if reason.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            OpenError::NotAStore(path.to_owned())
+        }
+        other => failed(path, &other),
+    }
+}
+
+fn failed(path: &Path, error: &impl ToString) -> OpenError {
+    OpenError::Failed { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong with the store.
+
+use std::path::PathBuf;
+
+use super::{RecordError, SCHEMA_VERSION};
+
+/// Why a store cannot be opened. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no store yet.
+    #[error("there is no store at {0}: run `vaultd init` once")]
+    Missing(PathBuf),
+    /// Another process has it open.
+    #[error("the store {0} is in use by another process: stop the running vaultd first")]
+    InUse(PathBuf),
+    /// The file is something else.
+    #[error("{0} is not a vault store: correct store.dir, or move the file away")]
+    NotAStore(PathBuf),
+    /// A later version wrote it.
+    #[error(
+        "the store {path} has schema {found}, this vaultd knows up to {SCHEMA_VERSION}: install a newer vaultd"
+    )]
+    NewerSchema {
+        /// The store's file.
+        path: PathBuf,
+        /// The schema found in it.
+        found: u32,
+    },
+    /// The database layer failed.
+    #[error("cannot open the store {path}: {reason}")]
+    Failed {
+        /// The store's file.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Why an operation on an open store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database layer failed; nothing of the change was kept.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// More changes are waiting than `store.queue` allows.
+    #[error("the store's queue is full")]
+    Busy,
+    /// A record does not decode.
+    #[error("a record in the store is damaged: {0}")]
+    Damaged(#[from] RecordError),
+    /// A record key has sealed as much as it may (SP 800-38D, 8.3).
+    #[error("the record key v{0} has reached its limit of encryptions: rotate it")]
+    SealsSpent(u32),
+}
+
+/// Every kind of redb error, for `?`.
+macro_rules! from_redb {
+    ($($kind:ty),+) => {
+        $(impl From<$kind> for StoreError {
+            fn from(error: $kind) -> Self {
+                Self::Failed(error.to_string())
+            }
+        })+
+    };
+}
+
+from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);

@@ -1,0 +1,24 @@
+//! Tokens and their sealed cards, in an embedded redb database.
+//!
+//! The door is [`Store`]. Reads run on a snapshot and never wait; every change goes through one writer thread that
+//! commits whatever is waiting as one durable transaction and answers afterwards. Whether a card was seen before is
+//! decided inside that transaction, so that two callers with the same new card get one token.
+//!
+//! The store knows bytes, not cards: what it holds is sealed by the HSM, and its indexes are keyed. The format is
+//! described in `docs/store-format.md`.
+
+mod budget;
+mod error;
+mod record;
+mod schema;
+mod tables;
+mod writer;
+
+mod database;
+
+pub use budget::MAX_SEALS_PER_KEY;
+pub use database::{Store, StoredKey};
+pub use error::{OpenError, StoreError};
+pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};
+pub use schema::{FingerprintKey, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey};
+pub use writer::{Inserted, NewRecord, Replaced};

@@ -1,0 +1,105 @@
+//! The tables, and the changes to them that belong together.
+
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use super::{
+    FingerprintKey, Record, StoreError, TokenKey,
+    schema::{TenantId, expiry_key, record_key, shared_fingerprint_key, single_fingerprint_key},
+};
+
+type Bytes = &'static [u8];
+
+/// Schema version and vault id.
+pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+/// Tenant name → number.
+pub(super) const TENANTS: TableDefinition<'_, &str, TenantId> = TableDefinition::new("tenants");
+/// Tenant ‖ token → record.
+pub(super) const RECORDS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("records");
+/// Tenant ‖ key version ‖ fingerprint ‖ template → token.
+pub(super) const FINGERPRINTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("fingerprints");
+/// End ‖ tenant ‖ token → nothing.
+pub(super) const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
+/// Key name → [`super::StoredKey`].
+pub(super) const KEYS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("keys");
+
+/// The tables a change to a record touches, open in one transaction.
+pub(super) struct RecordTables<'t> {
+    pub(super) records: Table<'t, Bytes, Bytes>,
+    pub(super) fingerprints: Table<'t, Bytes, Bytes>,
+    pub(super) expiries: Table<'t, Bytes, ()>,
+}
+
+impl<'t> RecordTables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            records: transaction.open_table(RECORDS)?,
+            fingerprints: transaction.open_table(FINGERPRINTS)?,
+            expiries: transaction.open_table(EXPIRIES)?,
+        })
+    }
+
+    pub(super) fn record(&self, tenant: TenantId, token: &TokenKey) -> Result<Option<Record>, StoreError> {
+        let bytes = self.records.get(record_key(tenant, token).as_slice())?;
+        Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose()?)
+    }
+
+    /// The token that the same card got before.
+    pub(super) fn seen(
+        &self,
+        tenant: TenantId,
+        key: &FingerprintKey,
+    ) -> Result<Option<TokenKey>, StoreError> {
+        let token = self.fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
+        Ok(token.and_then(|token| TokenKey::new(token.value())))
+    }
+
+    /// Writes a record and its index rows.
+    pub(super) fn put(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        self.records.insert(record_key(tenant, token).as_slice(), record.encode()?.as_slice())?;
+        self.fingerprints.insert(fingerprint_row(tenant, token, record).as_slice(), token.as_bytes())?;
+        if let Some(end_s) = record.header.expires_at_s {
+            self.expiries.insert(expiry_key(end_s, tenant, token).as_slice(), ())?;
+        }
+        Ok(())
+    }
+
+    /// Removes a record and its index rows.
+    pub(super) fn remove(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        self.records.remove(record_key(tenant, token).as_slice())?;
+        self.fingerprints.remove(fingerprint_row(tenant, token, record).as_slice())?;
+        if let Some(end_s) = record.header.expires_at_s {
+            self.expiries.remove(expiry_key(end_s, tenant, token).as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
+    let key = record.fingerprint_key();
+    if record.header.reusable {
+        shared_fingerprint_key(tenant, &key)
+    } else {
+        single_fingerprint_key(tenant, &key, token)
+    }
+}
+
+impl Record {
+    /// Where this record's card is looked up.
+    pub(super) fn fingerprint_key(&self) -> FingerprintKey {
+        FingerprintKey {
+            version: self.header.fingerprint_version,
+            fingerprint: self.header.fingerprint,
+            template: self.header.template.clone(),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The group-commit writer: one thread, one transaction for all that is waiting, answers after it is durable.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use redb::{Database, ReadableTable, Table, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::{
+    Record, StoreError, StoredKey, TokenKey,
+    schema::{TenantId, parse_expiry_key},
+    tables::{KEYS, RecordTables, TENANTS},
+};
+
+/// The most changes in one transaction: bounds how long the first of them waits.
+const MAX_CHANGES_PER_COMMIT: usize = 4_096;
+
+/// A record that is to be stored under a new token.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The token it is for.
+    pub token: TokenKey,
+    /// The record.
+    pub record: Record,
+}
+
+/// What became of a [`NewRecord`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored.
+    Created,
+    /// The same card has a token already, made before or by another caller at the same time.
+    Seen(TokenKey, Record),
+    /// Another card has this token: mint another one.
+    TokenTaken,
+}
+
+/// What became of a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is stored.
+    Done,
+    /// Somebody changed the record meanwhile: read it again.
+    Changed,
+    /// The token is gone.
+    Gone,
+}
+
+/// A change and the way to answer it.
+pub(super) enum Change {
+    Insert {
+        tenant: String,
+        records: Vec<NewRecord>,
+        now_s: u64,
+        answer: Answer<Vec<Inserted>>,
+    },
+    Replace {
+        tenant: TenantId,
+        token: TokenKey,
+        old: Box<Record>,
+        new: Box<Record>,
+        answer: Answer<Replaced>,
+    },
+    Remove {
+        tenant: TenantId,
+        token: TokenKey,
+        answer: Answer<bool>,
+    },
+    Sweep {
+        ended_before_s: u64,
+        most: usize,
+        answer: Answer<usize>,
+    },
+    ReserveSeals {
+        key_name: String,
+        reserved: u64,
+        answer: Answer<()>,
+    },
+    Stop,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Sends `change` to the writer without waiting for room.
+pub(super) fn submit(queue: &Sender<Change>, change: Change) -> Result<(), StoreError> {
+    queue.try_send(change).map_err(|error| match error {
+        TrySendError::Full(_) => StoreError::Busy,
+        TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
+    })
+}
+
+/// The writer's loop; ends at [`Change::Stop`], after everything that came before it.
+///
+/// `on_tenants` learns the numbers of new tenants as soon as they are durable and before anybody is answered.
+pub(super) fn serve(
+    database: &Arc<Database>,
+    changes: &Receiver<Change>,
+    on_tenants: impl Fn(&HashMap<String, TenantId>),
+) {
+    let mut stopping = false;
+    while !stopping {
+        let Ok(first) = changes.recv() else { return };
+        let mut group = vec![first];
+        group.extend(changes.try_iter().take(MAX_CHANGES_PER_COMMIT));
+        if let Some(end) = group.iter().position(|change| matches!(change, Change::Stop)) {
+            stopping = true;
+            group.truncate(end);
+        }
+        if !group.is_empty() {
+            commit(database, group, &on_tenants);
+        }
+    }
+}
+
+/// Applies a group as one transaction and answers each of its changes.
+fn commit(database: &Database, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
+    let applied = (|| {
+        let transaction = database.begin_write()?;
+        let (outcomes, new_tenants) = Batch::open(&transaction)?.apply(&group)?;
+        transaction.commit()?;
+        Ok((outcomes, new_tenants))
+    })();
+    match applied {
+        Ok((outcomes, new_tenants)) => {
+            if !new_tenants.is_empty() {
+                on_tenants(&new_tenants);
+            }
+            for (change, outcome) in group.into_iter().zip(outcomes) {
+                change.answer(outcome);
+            }
+        }
+        Err(error) => {
+            let error: StoreError = error;
+            tracing::error!(%error, changes = group.len(), "a store transaction failed; nothing of it was kept");
+            for change in group {
+                change.refuse(&error);
+            }
+        }
+    }
+}
+
+/// What one change came to.
+enum Outcome {
+    Inserted(Vec<Inserted>),
+    Replaced(Replaced),
+    Removed(bool),
+    Swept(usize),
+    Reserved,
+    Refused(StoreError),
+}
+
+impl Change {
+    /// Tells the waiting caller. One that has gone away is not missed.
+    fn answer(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Insert { answer, .. }, Outcome::Inserted(done)) => drop(answer.send(Ok(done))),
+            (Self::Replace { answer, .. }, Outcome::Replaced(done)) => drop(answer.send(Ok(done))),
+            (Self::Remove { answer, .. }, Outcome::Removed(done)) => drop(answer.send(Ok(done))),
+            (Self::Sweep { answer, .. }, Outcome::Swept(done)) => drop(answer.send(Ok(done))),
+            (Self::ReserveSeals { answer, .. }, Outcome::Reserved) => drop(answer.send(Ok(()))),
+            (change, Outcome::Refused(error)) => change.refuse(&error),
+            (change, _) => change.refuse(&StoreError::Failed("the writer mixed up its answers".to_owned())),
+        }
+    }
+
+    fn refuse(self, error: &StoreError) {
+        match self {
+            Self::Insert { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Replace { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Remove { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Sweep { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::ReserveSeals { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Stop => {}
+        }
+    }
+}
+
+/// The open tables of one transaction.
+struct Batch<'t> {
+    tables: RecordTables<'t>,
+    tenants: Table<'t, &'static str, TenantId>,
+    keys: Table<'t, &'static str, &'static [u8]>,
+    new_tenants: HashMap<String, TenantId>,
+}
+
+impl<'t> Batch<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            tables: RecordTables::open(transaction)?,
+            tenants: transaction.open_table(TENANTS)?,
+            keys: transaction.open_table(KEYS)?,
+            new_tenants: HashMap::new(),
+        })
+    }
+
+    /// A damaged record fails the change that met it; everything else fails the transaction.
+    fn apply(mut self, group: &[Change]) -> Result<(Vec<Outcome>, HashMap<String, TenantId>), StoreError> {
+        let outcomes = group
+            .iter()
+            .map(|change| match self.apply_one(change) {
+                Err(error @ StoreError::Damaged(_)) => Ok(Outcome::Refused(error)),
+                other => other,
+            })
+            .collect::<Result<_, _>>()?;
+        Ok((outcomes, self.new_tenants))
+    }
+
+    fn apply_one(&mut self, change: &Change) -> Result<Outcome, StoreError> {
+        match change {
+            Change::Insert { tenant, records, now_s, .. } => {
+                let tenant = self.tenant(tenant)?;
+                let inserted =
+                    records.iter().map(|new| self.insert(tenant, new, *now_s)).collect::<Result<_, _>>()?;
+                Ok(Outcome::Inserted(inserted))
+            }
+            Change::Replace { tenant, token, old, new, .. } => {
+                let replaced = match self.tables.record(*tenant, token)? {
+                    None => Replaced::Gone,
+                    Some(now) if now != **old => Replaced::Changed,
+                    Some(now) => {
+                        self.tables.remove(*tenant, token, &now)?;
+                        self.tables.put(*tenant, token, new)?;
+                        Replaced::Done
+                    }
+                };
+                Ok(Outcome::Replaced(replaced))
+            }
+            Change::Remove { tenant, token, .. } => {
+                let record = self.tables.record(*tenant, token)?;
+                if let Some(record) = &record {
+                    self.tables.remove(*tenant, token, record)?;
+                }
+                Ok(Outcome::Removed(record.is_some()))
+            }
+            Change::Sweep { ended_before_s, most, .. } => {
+                self.sweep(*ended_before_s, *most).map(Outcome::Swept)
+            }
+            Change::ReserveSeals { key_name, reserved, .. } => {
+                let stored =
+                    self.keys.get(key_name.as_str())?.and_then(|bytes| StoredKey::decode(bytes.value()));
+                let mut key =
+                    stored.ok_or_else(|| StoreError::Failed(format!("key {key_name} is not recorded")))?;
+                key.reserved_seals = key.reserved_seals.max(*reserved);
+                self.keys.insert(key_name.as_str(), key.encode().as_slice())?;
+                Ok(Outcome::Reserved)
+            }
+            Change::Stop => Err(StoreError::Failed("the writer is stopping".to_owned())),
+        }
+    }
+
+    fn insert(&mut self, tenant: TenantId, new: &NewRecord, now_s: u64) -> Result<Inserted, StoreError> {
+        if new.record.header.reusable
+            && let Some(token) = self.tables.seen(tenant, &new.record.fingerprint_key())?
+            && let Some(record) = self.tables.record(tenant, &token)?
+        {
+            if !record.header.expired(now_s) {
+                return Ok(Inserted::Seen(token, record));
+            }
+            self.tables.remove(tenant, &token, &record)?;
+        }
+        if self.tables.record(tenant, &new.token)?.is_some() {
+            return Ok(Inserted::TokenTaken);
+        }
+        self.tables.put(tenant, &new.token, &new.record)?;
+        Ok(Inserted::Created)
+    }
+
+    fn tenant(&mut self, name: &str) -> Result<TenantId, StoreError> {
+        if let Some(id) = self.tenants.get(name)? {
+            return Ok(id.value());
+        }
+        let mut last = 0;
+        for entry in self.tenants.iter()? {
+            last = last.max(entry?.1.value());
+        }
+        self.tenants.insert(name, last + 1)?;
+        self.new_tenants.insert(name.to_owned(), last + 1);
+        Ok(last + 1)
+    }
+
+    fn sweep(&mut self, ended_before_s: u64, most: usize) -> Result<usize, StoreError> {
+        let end = ended_before_s.to_be_bytes();
+        let ended: Vec<_> = self
+            .tables
+            .expiries
+            .range(..end.as_slice())?
+            .take(most)
+            .map(|row| Ok(row?.0.value().to_vec()))
+            .collect::<Result<_, StoreError>>()?;
+        for key in &ended {
+            let Some((_, tenant, token)) = parse_expiry_key(key) else { continue };
+            match self.tables.record(tenant, &token)? {
+                Some(record) => self.tables.remove(tenant, &token, &record)?,
+                None => drop(self.tables.expiries.remove(key.as_slice())?),
+            }
+        }
+        Ok(ended.len())
+    }
+}

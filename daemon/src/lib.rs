@@ -4,3 +4,4 @@
 pub mod card;
 pub mod hsm;
 pub mod store;
+pub mod vault;

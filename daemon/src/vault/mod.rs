@@ -1,0 +1,90 @@
+//! The domain: what it means to tokenize a card, to give it back, and to forget it.
+//!
+//! The door is [`Vault`]. It decides and orchestrates; it seals nothing itself ([`crate::hsm`]) and stores nothing
+//! itself ([`crate::store`]). It never sees a request, a JWT or a socket: callers hand it a tenant and values that
+//! are already valid.
+
+mod card_sealing;
+mod clock;
+mod detokenize;
+mod error;
+mod mint;
+mod records;
+mod template;
+mod token;
+mod tokenize;
+
+use std::time::Duration;
+
+pub use clock::{now_ms, now_s};
+pub use detokenize::Revealed;
+pub use error::VaultError;
+pub use records::{RecordChange, RecordView};
+pub use template::{Format, LuhnRule, Reuse, Template, TemplateError, Templates};
+pub use token::Token;
+pub use tokenize::{NewCard, Tokenized};
+
+use crate::{
+    hsm::{Hsm, HsmError, Purpose},
+    store::{Store, StoreError},
+};
+
+/// The longest lifetime a caller may ask for, in seconds: a hundred years.
+pub const MAX_EXPIRES_IN_S: u64 = 100 * 365 * 86_400;
+
+/// The vault. Cheap to clone.
+#[derive(Clone)]
+pub struct Vault {
+    hsm: Hsm,
+    store: Store,
+    templates: std::sync::Arc<Templates>,
+    record_key: u32,
+    fingerprint_key: u32,
+}
+
+impl Vault {
+    /// A vault over an HSM and a store that belong together.
+    ///
+    /// # Errors
+    /// [`HsmError::NoKey`] if the token lacks a record or fingerprint key.
+    pub fn new(hsm: Hsm, store: Store, templates: Templates) -> Result<Self, HsmError> {
+        let record_key = hsm.active_version(Purpose::Record)?;
+        let fingerprint_key = hsm.active_version(Purpose::Fingerprint)?;
+        Ok(Self { hsm, store, templates: std::sync::Arc::new(templates), record_key, fingerprint_key })
+    }
+
+    /// Whether the HSM answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn probe_hsm(&self) -> Result<(), HsmError> {
+        self.hsm.probe().await
+    }
+
+    /// Whether the store can be read and written.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe_store(&self) -> Result<(), StoreError> {
+        self.store.probe()
+    }
+
+    /// Removes tokens that ended longer than `grace` ago; says how many.
+    ///
+    /// The grace lets a caller who comes a little late hear "expired" rather than "unknown".
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub async fn sweep(&self, grace: Duration) -> Result<usize, VaultError> {
+        const MOST_PER_COMMIT: usize = 1_000;
+        let before_s = now_s().saturating_sub(grace.as_secs());
+        let mut swept = 0;
+        loop {
+            let removed = self.store.sweep(before_s, MOST_PER_COMMIT).await?;
+            swept += removed;
+            if removed < MOST_PER_COMMIT {
+                return Ok(swept);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Records: what is known of a token without its PAN, and changes to it.
+
+use vault_api::{Metadata, Sensitive};
+
+use super::{
+    Token, Vault, VaultError,
+    card_sealing::{Part, Sealing, card_text, open_private, open_request, parse_card_text},
+    now_s,
+    tokenize::{masked, vet_expires_in, vet_metadata},
+};
+use crate::{
+    card::Masked,
+    store::{Record, Replaced},
+};
+
+/// How often a change is tried again because another one came between.
+const MAX_CHANGE_ATTEMPTS: usize = 8;
+
+/// A record without the PAN.
+#[derive(Debug)]
+pub struct RecordView {
+    /// The token.
+    pub token: Token,
+    /// What may be shown of the PAN.
+    pub masked: Masked,
+    /// The template it was made with.
+    pub template: String,
+    /// When it was made, in milliseconds of Unix time.
+    pub created_at_ms: u64,
+    /// When it ends, in seconds of Unix time.
+    pub expires_at_s: Option<u64>,
+    /// Version of the key that seals it.
+    pub key_version: u32,
+    /// The card holder's name.
+    pub holder: Option<Sensitive>,
+    /// What the caller wanted to remember.
+    pub metadata: Metadata,
+}
+
+/// A change to a record. `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default)]
+pub struct RecordChange {
+    /// Replaces the metadata as a whole.
+    pub metadata: Option<Metadata>,
+    /// New lifetime in seconds from now.
+    pub expires_in_s: Option<u64>,
+}
+
+impl Vault {
+    /// The record of `token` without the PAN, which is not opened.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn record(&self, tenant: &str, token: Token) -> Result<RecordView, VaultError> {
+        let record = self.live_record(tenant, token)?;
+        self.view(tenant, token, &record).await
+    }
+
+    /// Changes the record of `token` and gives it back.
+    ///
+    /// Expiry and metadata are bound into the sealed parts, so both are opened and sealed anew inside the HSM.
+    ///
+    /// # Errors
+    /// [`VaultError`]; then nothing changed.
+    pub async fn change(
+        &self,
+        tenant: &str,
+        token: Token,
+        change: RecordChange,
+    ) -> Result<RecordView, VaultError> {
+        if let Some(seconds) = change.expires_in_s {
+            vet_expires_in(seconds)?;
+        }
+        for _ in 0..MAX_CHANGE_ATTEMPTS {
+            let old = self.live_record(tenant, token)?;
+            let new = self.changed(tenant, token, &old, &change).await?;
+            match self.store.replace(tenant, token.key(), old, new.clone()).await? {
+                Replaced::Done => return self.view(tenant, token, &new).await,
+                Replaced::Gone => return Err(VaultError::UnknownToken),
+                Replaced::Changed => {}
+            }
+        }
+        Err(VaultError::Store(crate::store::StoreError::Busy))
+    }
+
+    /// Forgets `token`: its ciphertext and every index row. An expired one can be forgotten, too.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownToken`] if there is none.
+    pub async fn forget(&self, tenant: &str, token: Token) -> Result<(), VaultError> {
+        let existed = self.store.remove(tenant, token.key()).await?;
+        if existed { Ok(()) } else { Err(VaultError::UnknownToken) }
+    }
+
+    async fn changed(
+        &self,
+        tenant: &str,
+        token: Token,
+        old: &Record,
+        change: &RecordChange,
+    ) -> Result<Record, VaultError> {
+        let mut private = open_private(&self.hsm, tenant, &token, old).await?;
+        let request =
+            open_request(Part::Card, tenant, &token, old.clone()).ok_or(VaultError::RecordForged)?;
+        let opened = self.hsm.open_sealed(vec![request]).await?.into_iter().next().flatten();
+        let (pan, expiry) = opened.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
+
+        let mut header = old.header.clone();
+        header.key_version = self.record_key;
+        if let Some(seconds) = change.expires_in_s {
+            header.expires_at_s = Some(now_s() + seconds);
+        }
+        if let Some(metadata) = &change.metadata {
+            vet_metadata(metadata, &pan)?;
+            private.metadata = metadata.clone();
+        }
+        let card = card_text(&pan, expiry.as_ref());
+        let (sealing, requests) = Sealing::requests(header, tenant, &token, card, private.text())?;
+        self.store.spend_seals(self.record_key, requests.len()).await?;
+        sealing.record(&mut self.hsm.seal(requests).await?.into_iter())
+    }
+
+    async fn view(&self, tenant: &str, token: Token, record: &Record) -> Result<RecordView, VaultError> {
+        let private = open_private(&self.hsm, tenant, &token, record).await?;
+        let header = &record.header;
+        Ok(RecordView {
+            token,
+            masked: masked(header)?,
+            template: header.template.clone(),
+            created_at_ms: header.created_at_ms,
+            expires_at_s: header.expires_at_s,
+            key_version: header.key_version,
+            holder: private.holder,
+            metadata: private.metadata,
+        })
+    }
+}

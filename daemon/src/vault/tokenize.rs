@@ -1,0 +1,315 @@
+//! Tokenize: a card in, a token out.
+
+use vault_api::{Metadata, MetadataValue, Sensitive};
+use zeroize::Zeroizing;
+
+use super::{
+    MAX_EXPIRES_IN_S, Reuse, Template, Token, Vault, VaultError,
+    card_sealing::{Private, Sealing, card_text},
+    mint::mint,
+    now_ms, now_s,
+};
+use crate::{
+    card::{CardExpiry, Masked, Pan, PanError},
+    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, Inserted, NewRecord, Record, StoreError},
+};
+
+/// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
+/// are taken once in four thousand million cards.
+const MAX_MINT_ATTEMPTS: usize = 32;
+const MAX_HOLDER_CHARS: usize = 200;
+const MAX_METADATA_NAMES: usize = 32;
+const MAX_METADATA_NAME_BYTES: usize = 64;
+const MAX_METADATA_TEXT_BYTES: usize = 512;
+
+/// A card that is to get a token.
+pub struct NewCard {
+    /// The PAN.
+    pub pan: Pan,
+    /// Name of the template; the default one if `None`.
+    pub template: Option<String>,
+    /// The card holder's name.
+    pub holder: Option<Sensitive>,
+    /// The card's expiry date.
+    pub expiry: Option<CardExpiry>,
+    /// Lifetime of the token in seconds; the template's if `None`.
+    pub expires_in_s: Option<u64>,
+    /// What the caller wants to remember.
+    pub metadata: Metadata,
+}
+
+/// A card's token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokenized {
+    /// The token.
+    pub token: Token,
+    /// Whether it was made just now.
+    pub created: bool,
+    /// What may be shown of the PAN.
+    pub masked: Masked,
+    /// The template it was made with.
+    pub template: String,
+    /// When it was made, in milliseconds of Unix time.
+    pub created_at_ms: u64,
+    /// When it ends, in seconds of Unix time.
+    pub expires_at_s: Option<u64>,
+}
+
+/// A card on its way through, with what is known about it.
+struct Pending<'v> {
+    place: usize,
+    card: NewCard,
+    template: &'v Template,
+    key: FingerprintKey,
+}
+
+impl Vault {
+    /// A token for each card, in order. A card that was seen before keeps its token where the template says so.
+    ///
+    /// # Errors
+    /// The outer error: nothing can be tokenized now. The inner one is the card's own.
+    pub async fn tokenize(
+        &self,
+        tenant: &str,
+        cards: Vec<NewCard>,
+    ) -> Result<Vec<Result<Tokenized, VaultError>>, VaultError> {
+        let mut results: Vec<_> = cards.iter().map(|_| Err(VaultError::TokenSpaceExhausted)).collect();
+        let mut pending = self.fingerprinted(tenant, cards, &mut results).await?;
+        self.settle_seen(tenant, &mut pending, &mut results)?;
+        for _ in 0..MAX_MINT_ATTEMPTS {
+            if pending.is_empty() {
+                break;
+            }
+            pending = self.insert_new(tenant, pending, &mut results).await?;
+        }
+        Ok(results)
+    }
+
+    /// Vets the cards and fingerprints those that pass.
+    async fn fingerprinted(
+        &self,
+        tenant: &str,
+        cards: Vec<NewCard>,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) -> Result<Vec<Pending<'_>>, VaultError> {
+        let mut pending = Vec::with_capacity(cards.len());
+        for (place, (card, result)) in cards.into_iter().zip(results.iter_mut()).enumerate() {
+            match self.vet(&card) {
+                Ok((name, template)) => {
+                    let key = FingerprintKey {
+                        version: self.fingerprint_key,
+                        fingerprint: [0; FINGERPRINT_CUT_BYTES],
+                        template: name.to_owned(),
+                    };
+                    pending.push(Pending { place, card, template, key });
+                }
+                Err(error) => *result = Err(error),
+            }
+        }
+        let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
+        let fingerprints = self.hsm.fingerprint(self.fingerprint_key, messages).await?;
+        for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
+            if let Some(cut) = fingerprint.first_chunk() {
+                item.key.fingerprint = *cut;
+            }
+        }
+        Ok(pending)
+    }
+
+    fn vet(&self, card: &NewCard) -> Result<(&str, &Template), VaultError> {
+        let (name, template) = self.templates.select(card.template.as_deref())?;
+        if template.require_luhn && !card.pan.luhn_valid() {
+            return Err(PanError::CheckDigit.into());
+        }
+        if let Some(holder) = &card.holder {
+            vet_holder(holder.expose())?;
+        }
+        vet_metadata(&card.metadata, &card.pan)?;
+        if let Some(seconds) = card.expires_in_s {
+            vet_expires_in(seconds)?;
+        }
+        Ok((name, template))
+    }
+
+    /// Answers the cards whose token is in the store already.
+    fn settle_seen(
+        &self,
+        tenant: &str,
+        pending: &mut Vec<Pending<'_>>,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) -> Result<(), VaultError> {
+        let reusing = |item: &Pending<'_>| item.template.reuse == Reuse::Tenant;
+        let keys: Vec<_> = pending.iter().filter(|item| reusing(item)).map(|item| item.key.clone()).collect();
+        let mut found = self.store.find(tenant, &keys)?.into_iter();
+        let now_s = now_s();
+        pending.retain(|item| {
+            let seen = if reusing(item) { found.next().flatten() } else { None };
+            match seen.filter(|(_, record)| !record.header.expired(now_s)) {
+                Some((key, record)) => {
+                    settle(results, item.place, tokenized(Token::from_key(&key), &record, false));
+                    false
+                }
+                None => true,
+            }
+        });
+        Ok(())
+    }
+
+    /// Mints, seals and stores; gives back the cards whose new token was taken.
+    async fn insert_new<'v>(
+        &self,
+        tenant: &str,
+        pending: Vec<Pending<'v>>,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) -> Result<Vec<Pending<'v>>, VaultError> {
+        let now_ms = now_ms();
+        let mut sealings = Vec::with_capacity(pending.len());
+        let mut requests = Vec::with_capacity(pending.len());
+        for item in &pending {
+            let token = mint(&self.hsm, item.template.format, &item.card.pan).await?;
+            let private = item.private_text();
+            let card = card_text(&item.card.pan, item.card.expiry.as_ref());
+            let header = self.header(item, now_ms);
+            let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, private)?;
+            sealings.push((token, sealing));
+            requests.append(&mut parts);
+        }
+        self.store.spend_seals(self.record_key, requests.len()).await?;
+        let mut sealed = self.hsm.seal(requests).await?.into_iter();
+        let records = sealings
+            .into_iter()
+            .map(|(token, sealing)| {
+                Ok(NewRecord { token: token.key(), record: sealing.record(&mut sealed)? })
+            })
+            .collect::<Result<Vec<_>, VaultError>>()?;
+        let outcomes = self.store.insert(tenant, records.clone(), now_ms / 1_000).await?;
+
+        let mut again = Vec::new();
+        for ((item, new), outcome) in pending.into_iter().zip(records).zip(outcomes) {
+            match outcome {
+                Inserted::Created => {
+                    settle(results, item.place, tokenized(Token::from_key(&new.token), &new.record, true));
+                }
+                Inserted::Seen(key, record) => {
+                    settle(results, item.place, tokenized(Token::from_key(&key), &record, false));
+                }
+                Inserted::TokenTaken => again.push(item),
+            }
+        }
+        Ok(again)
+    }
+
+    fn header(&self, item: &Pending<'_>, now_ms: u64) -> Header {
+        let masked = item.card.pan.masked();
+        let lifetime_s =
+            item.card.expires_in_s.or(item.template.expires_in.map(|lifetime| lifetime.as_secs()));
+        Header {
+            key_version: self.record_key,
+            fingerprint_version: item.key.version,
+            fingerprint: item.key.fingerprint,
+            reusable: item.template.reuse == Reuse::Tenant,
+            bin: masked.bin_number(),
+            last4: u16::try_from(masked.last4_number()).unwrap_or(u16::MAX),
+            pan_digits: u8::try_from(masked.pan_digits()).unwrap_or(u8::MAX),
+            created_at_ms: now_ms,
+            expires_at_s: lifetime_s.map(|seconds| now_ms / 1_000 + seconds),
+            template: item.key.template.clone(),
+        }
+    }
+}
+
+impl Pending<'_> {
+    fn private_text(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let holder = self.card.holder.as_ref().map(|holder| Sensitive::from(holder.expose()));
+        Private { holder, metadata: self.card.metadata.clone() }.text()
+    }
+}
+
+/// What a PAN's fingerprint is made of: a name for the use, the tenant, the digits. So the same PAN has unrelated
+/// fingerprints in two tenants, and none that is good for anything else.
+fn fingerprint_message(tenant: &str, pan: &Pan) -> Zeroizing<Vec<u8>> {
+    const USE: &[u8] = b"vaultd pan v1\0";
+    let mut message = Zeroizing::new(Vec::with_capacity(USE.len() + tenant.len() + 1 + pan.digits().len()));
+    message.extend_from_slice(USE);
+    message.extend_from_slice(tenant.as_bytes());
+    message.push(0);
+    message.extend_from_slice(pan.digits());
+    message
+}
+
+fn settle(
+    results: &mut [Result<Tokenized, VaultError>],
+    place: usize,
+    result: Result<Tokenized, VaultError>,
+) {
+    if let Some(slot) = results.get_mut(place) {
+        *slot = result;
+    }
+}
+
+fn tokenized(token: Option<Token>, record: &Record, created: bool) -> Result<Tokenized, VaultError> {
+    let header = &record.header;
+    Ok(Tokenized {
+        token: token.ok_or(VaultError::RecordForged)?,
+        created,
+        masked: masked(header)?,
+        template: header.template.clone(),
+        created_at_ms: header.created_at_ms,
+        expires_at_s: header.expires_at_s,
+    })
+}
+
+/// What a record shows of its PAN.
+pub(super) fn masked(header: &Header) -> Result<Masked, VaultError> {
+    Masked::new(header.bin, header.last4.into(), header.pan_digits.into())
+        .ok_or(crate::store::RecordError::Field("mask"))
+        .map_err(|error| VaultError::Store(StoreError::Damaged(error)))
+}
+
+/// A lifetime of 1 second to a hundred years.
+pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {
+    if (1..=MAX_EXPIRES_IN_S).contains(&seconds) {
+        Ok(())
+    } else {
+        Err(VaultError::Request(format!("expires_in must be 1 to {MAX_EXPIRES_IN_S} seconds")))
+    }
+}
+
+fn vet_holder(holder: &str) -> Result<(), VaultError> {
+    let chars = holder.chars().count();
+    if chars == 0 || chars > MAX_HOLDER_CHARS || holder.chars().any(char::is_control) {
+        return Err(VaultError::Request(format!(
+            "holder must be 1 to {MAX_HOLDER_CHARS} characters without control characters"
+        )));
+    }
+    Ok(())
+}
+
+/// Small, and without the PAN: whoever may read metadata need not be one who may read PANs.
+pub(super) fn vet_metadata(metadata: &Metadata, pan: &Pan) -> Result<(), VaultError> {
+    let refuse = |why: String| Err(VaultError::Request(why));
+    if metadata.0.len() > MAX_METADATA_NAMES {
+        return refuse(format!("metadata may have {MAX_METADATA_NAMES} names at most"));
+    }
+    for (name, value) in &metadata.0 {
+        let text = match value {
+            MetadataValue::Text(text) => Zeroizing::new(text.clone()),
+            MetadataValue::Number(number) => Zeroizing::new(number.to_string()),
+            MetadataValue::Bool(_) => Zeroizing::default(),
+        };
+        if name.is_empty() || name.len() > MAX_METADATA_NAME_BYTES {
+            return refuse(format!("a name in metadata must have 1 to {MAX_METADATA_NAME_BYTES} bytes"));
+        }
+        if text.len() > MAX_METADATA_TEXT_BYTES {
+            return refuse(format!("a value in metadata may have {MAX_METADATA_TEXT_BYTES} bytes at most"));
+        }
+        if digits_of(name).contains(pan.as_str()) || digits_of(&text).contains(pan.as_str()) {
+            return refuse("metadata holds the card number: leave it out".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn digits_of(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect())
+}

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod card;
+pub mod auth;
 pub mod hsm;
 pub mod store;
 pub mod vault;

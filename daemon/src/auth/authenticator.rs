@@ -1,0 +1,128 @@
+//! From a bearer token to a caller.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use quick_cache::sync::Cache;
+use sha2::{Digest, Sha256};
+use vault_api::Scope;
+
+use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
+
+/// What holds for JWTs of every issuer.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What `aud` must name.
+    pub audience: String,
+    /// How far clocks may be apart, in seconds.
+    pub leeway_s: u64,
+    /// How many verified JWTs are remembered.
+    pub cache_entries: usize,
+    /// Scopes whose use takes a fresh JWT each time.
+    pub single_use: ScopeSet,
+    /// How many used `jti` are remembered.
+    pub replay_entries: usize,
+}
+
+/// Verifies JWTs and remembers those that verified.
+pub struct Authenticator {
+    settings: Settings,
+    known: ArcSwap<Known>,
+    replay: ReplayMemory,
+}
+
+/// The issuers, and the JWTs they are known to have signed: both are replaced together.
+struct Known {
+    issuers: Issuers,
+    verified: Cache<[u8; 32], Arc<Grant>>,
+}
+
+impl Authenticator {
+    /// An authenticator that trusts `issuers`.
+    pub fn new(settings: Settings, issuers: Issuers) -> Self {
+        let known = ArcSwap::from_pointee(Known::new(&settings, issuers));
+        let replay = ReplayMemory::new(settings.replay_entries);
+        Self { settings, known, replay }
+    }
+
+    /// Trusts `issuers` from now on, and nobody else. Requests on their way are not disturbed.
+    pub fn trust(&self, issuers: Issuers) {
+        self.known.store(Arc::new(Known::new(&self.settings, issuers)));
+    }
+
+    /// Who calls, if the value of the `Authorization` header allows one of `scopes` to `peer` at `now_s`.
+    ///
+    /// # Errors
+    /// [`AuthError`]; for a missing scope it names the first of `scopes`.
+    pub fn authorize(
+        &self,
+        authorization: Option<&[u8]>,
+        peer: Peer,
+        scopes: &[Scope],
+        now_s: u64,
+    ) -> Result<Caller, AuthError> {
+        let grant = self.verified(bearer(authorization)?, now_s)?;
+        if grant.bound_uid.is_some_and(|uid| uid != peer.uid) {
+            return Err(AuthError::Sender);
+        }
+        let granted = scopes.iter().copied().find(|scope| grant.scopes.contains(*scope));
+        let scope = granted.ok_or(AuthError::Scope(scopes.first().copied().unwrap_or(Scope::Tokenize)))?;
+        if self.settings.single_use.contains(scope) {
+            let jti = grant.jti.as_deref().ok_or(AuthError::Invalid(
+                "this scope takes a fresh JWT for each request: the JWT needs a `jti`",
+            ))?;
+            let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
+            self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s)?;
+        }
+        Ok(Caller { grant, peer })
+    }
+
+    fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
+        let known = self.known.load();
+        let digest = Sha256::digest(jwt).into();
+        if let Some(grant) = known.verified.get(&digest) {
+            if now_s < grant.expires_at_s.saturating_add(self.settings.leeway_s) {
+                return Ok(grant);
+            }
+            known.verified.remove(&digest);
+            return Err(AuthError::Expired);
+        }
+        let Settings { audience, leeway_s, .. } = &self.settings;
+        let grant = Arc::new(known.issuers.verify(jwt, audience, *leeway_s, now_s)?);
+        known.verified.insert(digest, Arc::clone(&grant));
+        Ok(grant)
+    }
+}
+
+impl Known {
+    fn new(settings: &Settings, issuers: Issuers) -> Self {
+        Self { issuers, verified: Cache::new(settings.cache_entries) }
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
+fn bearer(authorization: Option<&[u8]>) -> Result<&str, AuthError> {
+    let value = authorization.and_then(|value| std::str::from_utf8(value).ok()).ok_or(AuthError::Missing)?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(token.trim())
+        }
+        _ => Err(AuthError::Missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_header_counts() {
+        assert_eq!(bearer(Some(b"Bearer abc")), Ok("abc"));
+        assert_eq!(bearer(Some(b"bearer  abc ")), Ok("abc"));
+        for value in
+            [None, Some(b"".as_slice()), Some(b"Bearer"), Some(b"Bearer "), Some(b"Basic abc"), Some(b"\xff")]
+        {
+            assert_eq!(bearer(value), Err(AuthError::Missing));
+        }
+    }
+}

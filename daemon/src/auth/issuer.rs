@@ -1,0 +1,88 @@
+//! Who may issue JWTs, and for what.
+
+use std::collections::BTreeMap;
+
+use super::{
+    AuthError, KeySet, ScopeSet,
+    caller::Grant,
+    jwt::{Claims, Expected, Jwt},
+};
+
+const MAX_TENANT_BYTES: usize = 64;
+
+/// An issuer of JWTs.
+#[derive(Clone)]
+pub struct Issuer {
+    /// Its public keys.
+    pub keys: KeySet,
+    /// The longest `exp` − `iat` it may give, in seconds.
+    pub max_lifetime_s: u64,
+    /// The scopes it may give; others in its JWTs do not count.
+    pub scopes: ScopeSet,
+    /// The tenants it may speak for; any if `None`.
+    pub tenants: Option<Vec<String>>,
+}
+
+/// All issuers by the `iss` of their JWTs.
+#[derive(Clone, Default)]
+pub struct Issuers {
+    /// The issuers.
+    pub by_name: BTreeMap<String, Issuer>,
+}
+
+impl Issuers {
+    /// Verifies `text` and says what it grants.
+    pub(super) fn verify(
+        &self,
+        text: &str,
+        audience: &str,
+        leeway_s: u64,
+        now_s: u64,
+    ) -> Result<Grant, AuthError> {
+        let jwt = Jwt::parse(text)?;
+        let issuer = self
+            .by_name
+            .get(&jwt.claims.iss)
+            .ok_or(AuthError::Invalid("the JWT's issuer is not configured here"))?;
+        let key = issuer
+            .keys
+            .key(&jwt.kid)
+            .ok_or(AuthError::Invalid("the JWT's `kid` names no key of its issuer"))?;
+        jwt.verify(key)?;
+        let max_lifetime_s = issuer.max_lifetime_s;
+        jwt.claims.check(&Expected { audience, max_lifetime_s, leeway_s, now_s })?;
+        issuer.grant(jwt.claims)
+    }
+}
+
+impl Issuer {
+    fn grant(&self, claims: Claims) -> Result<Grant, AuthError> {
+        let tenant = match (claims.tenant, self.tenants.as_deref()) {
+            (Some(tenant), None) => tenant,
+            (Some(tenant), Some(allowed)) if allowed.contains(&tenant) => tenant,
+            (Some(_), Some(_)) => return Err(AuthError::Tenant),
+            // An issuer of one tenant need not name it.
+            (None, Some([only])) => only.clone(),
+            (None, _) => return Err(AuthError::Invalid("the JWT names no tenant")),
+        };
+        if !is_tenant_name(&tenant) {
+            return Err(AuthError::Invalid(
+                "the JWT's `tenant` must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+            ));
+        }
+        Ok(Grant {
+            issuer: claims.iss,
+            subject: claims.sub,
+            tenant,
+            scopes: ScopeSet::parse(&claims.scope).intersection(self.scopes),
+            bound_uid: claims.cnf.map(|cnf| cnf.uid),
+            jti: claims.jti,
+            expires_at_s: claims.exp,
+        })
+    }
+}
+
+fn is_tenant_name(name: &str) -> bool {
+    (1..=MAX_TENANT_BYTES).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}

@@ -1,0 +1,19 @@
+//! Who calls, and what they may do.
+//!
+//! The door is [`Authenticator::authorize`]: a bearer JWT and the kernel's word about the peer go in, a [`Caller`]
+//! comes out. RS256 and nothing else (RFC 8725); keys come from configured issuers only, never from a JWT.
+
+mod authenticator;
+mod caller;
+mod error;
+mod issuer;
+mod jwt;
+mod keyset;
+mod replay;
+
+pub use authenticator::{Authenticator, Settings};
+pub use caller::{Caller, Peer, ScopeSet};
+pub use error::AuthError;
+pub use issuer::{Issuer, Issuers};
+pub use jwt::{Claims, MAX_JWT_BYTES};
+pub use keyset::{KeySet, KeySetError, VerifyingKey, thumbprint};

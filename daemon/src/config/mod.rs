@@ -1,0 +1,228 @@
+//! The configuration: parsed, then validated, every error at once and each with its line.
+//!
+//! The door is [`Config::load`]. `raw` is the file as TOML and as JSON Schema; `validate` turns it into types that
+//! cannot be wrong. Secrets are never in it: the PIN is in a file of its own. Whether the files it names exist and
+//! may be used is not asked here but at start-up.
+
+mod parse;
+mod raw;
+mod validate;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use raw::schema;
+
+use crate::{
+    auth::{self, ScopeSet},
+    hsm::TokenSelector,
+    vault::Templates,
+};
+
+/// A configuration that is valid in itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Sockets and threads.
+    pub server: Server,
+    /// What one caller may ask of the daemon.
+    pub limits: Limits,
+    /// The PKCS#11 token.
+    pub hsm: Hsm,
+    /// The store.
+    pub store: Store,
+    /// Directory of the audit log.
+    pub audit_dir: PathBuf,
+    /// Rules for JWTs.
+    pub auth: auth::Settings,
+    /// The vault as an issuer of JWTs.
+    pub self_issuer: SelfIssuer,
+    /// Issuers whose JWTs are accepted.
+    pub issuers: Vec<Issuer>,
+    /// Templates of tokens.
+    pub templates: Templates,
+    /// What is logged, in the syntax of `tracing`'s filters.
+    pub log_filter: String,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The API's socket.
+    pub socket: SocketPlace,
+    /// The socket of health and administration.
+    pub admin_socket: SocketPlace,
+    /// Threads that serve requests; as many as there are processors if `None`.
+    pub workers: Option<usize>,
+}
+
+/// Where a socket is and who may connect.
+#[derive(Clone, Debug)]
+pub struct SocketPlace {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The group that owns it, if not the daemon's own.
+    pub group: Option<String>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request body.
+    pub body_bytes: usize,
+    /// The largest request head.
+    pub header_bytes: usize,
+    /// The most header fields.
+    pub headers: usize,
+    /// The most items in a batch.
+    pub batch_items: usize,
+    /// How long a request head may take to arrive, and how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// How long a request body may take to arrive.
+    pub body_timeout: Duration,
+    /// The most open connections.
+    pub connections: usize,
+    /// The most open connections of one user id.
+    pub connections_per_uid: usize,
+    /// How long requests may take to end once the daemon is told to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// `[hsm]`.
+#[derive(Clone, Debug)]
+pub struct Hsm {
+    /// Path of the PKCS#11 module.
+    pub module: PathBuf,
+    /// Which token.
+    pub token: TokenSelector,
+    /// The file that holds the user PIN.
+    pub pin_file: PathBuf,
+    /// What the labels of the vault's keys start with.
+    pub key_prefix: String,
+    /// Sessions, and threads, to run.
+    pub sessions: usize,
+    /// Operations that may wait.
+    pub queue: usize,
+    /// How long a caller waits for an operation.
+    pub call_timeout: Duration,
+    /// Environment variables the module reads.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes of page cache.
+    pub cache_bytes: usize,
+    /// Changes that may wait.
+    pub queue: usize,
+    /// How often tokens that ended are looked for.
+    pub sweep_interval: Duration,
+    /// How long a token that ended is kept, to say "expired" rather than "unknown".
+    pub expired_grace: Duration,
+}
+
+/// The vault as an issuer.
+#[derive(Clone, Debug)]
+pub struct SelfIssuer {
+    /// Its `iss`.
+    pub name: String,
+    /// The longest lifetime of its JWTs, in seconds.
+    pub max_lifetime_s: u64,
+}
+
+/// `[[auth.issuers]]`.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Its `iss`.
+    pub name: String,
+    /// PEM file or JWK set with its public keys.
+    pub keys: PathBuf,
+    /// The longest lifetime of its JWTs, in seconds.
+    pub max_lifetime_s: u64,
+    /// The scopes it may give.
+    pub scopes: ScopeSet,
+    /// The tenants it may speak for; any if `None`.
+    pub tenants: Option<Vec<String>>,
+}
+
+/// Everything that is wrong with a configuration file.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    path: PathBuf,
+    errors: Vec<ConfigError>,
+}
+
+/// One thing that is wrong: where, and what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Line in the file, counted from 1; `None` if the file cannot be read.
+    pub line: Option<usize>,
+    /// The key, with its tables; empty for an error in the TOML itself.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let failed = |errors| ConfigErrors { path: path.to_owned(), errors };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot be read: {error}");
+            failed(vec![ConfigError { line: None, key: String::new(), message }])
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Validates `text` as if it were the file at `path`; nothing is read.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        parse::parse(text)
+            .and_then(|(raw, document)| validate::validate(path, raw, document))
+            .map_err(|errors| ConfigErrors { path: path.to_owned(), errors })
+    }
+}
+
+impl ConfigErrors {
+    /// The errors, by line.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.errors
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One line for each: file, line, key, message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, error) in self.errors.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:", self.path.display())?;
+            if let Some(line) = error.line {
+                write!(f, "{line}:")?;
+            }
+            if !error.key.is_empty() {
+                write!(f, " {}:", error.key)?;
+            }
+            write!(f, " {}", error.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

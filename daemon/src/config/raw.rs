@@ -1,0 +1,218 @@
+//! The file as it is written. Everything is optional here: what must be there is for `validate` to say.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// vaultd's configuration (TOML). Unknown keys are refused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "vaultd.toml")]
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) limits: Limits,
+    pub(super) hsm: Hsm,
+    pub(super) store: Store,
+    pub(super) audit: Audit,
+    pub(super) auth: Auth,
+    pub(super) tokens: Tokens,
+    pub(super) log: Log,
+}
+
+/// Sockets and threads.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Server {
+    /// Path of the API's socket. Required.
+    pub(super) socket: Option<PathBuf>,
+    /// Permission bits of the API's socket, octal in quotes. Default "0660".
+    pub(super) socket_mode: Option<String>,
+    /// Group that owns the API's socket. Default: the daemon's own.
+    pub(super) socket_group: Option<String>,
+    /// Path of the admin socket, always mode 0600. Required.
+    pub(super) admin_socket: Option<PathBuf>,
+    /// Threads that serve requests. Default: as many as there are processors.
+    pub(super) workers: Option<u64>,
+}
+
+/// What one caller may ask of the daemon.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    /// The largest request body, in bytes. Default 1048576.
+    pub(super) max_body_bytes: Option<u64>,
+    /// The largest request head, in bytes. Default 16384.
+    pub(super) max_header_bytes: Option<u64>,
+    /// The most header fields of a request. Default 64.
+    pub(super) max_headers: Option<u64>,
+    /// The most items of a batch, 1000 at most. Default 1000.
+    pub(super) max_batch_items: Option<u64>,
+    /// How long a request head may take to arrive and a connection may be idle. Default 30.
+    pub(super) header_timeout_seconds: Option<u64>,
+    /// How long a request body may take to arrive. Default 10.
+    pub(super) body_timeout_seconds: Option<u64>,
+    /// The most open connections. Default 1024.
+    pub(super) max_connections: Option<u64>,
+    /// The most open connections of one user id. Default 1024.
+    pub(super) max_connections_per_uid: Option<u64>,
+    /// How long requests may take to end once the daemon is told to stop. Default 20.
+    pub(super) shutdown_grace_seconds: Option<u64>,
+}
+
+/// The PKCS#11 token that holds the keys.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Hsm {
+    /// Path of the PKCS#11 module. Required.
+    pub(super) module: Option<PathBuf>,
+    /// Label of the token. This or `token_serial` is required.
+    pub(super) token_label: Option<String>,
+    /// Serial number of the token.
+    pub(super) token_serial: Option<String>,
+    /// File that holds the user PIN, readable by the daemon alone. `$CREDENTIALS_DIRECTORY/NAME` names a systemd
+    /// credential. Required.
+    pub(super) pin_file: Option<PathBuf>,
+    /// What the labels of the vault's keys start with. Default "vaultd".
+    pub(super) key_prefix: Option<String>,
+    /// Sessions to open, each with a thread. Default 1, which suits software tokens; a network HSM wants many.
+    pub(super) sessions: Option<u64>,
+    /// Operations that may wait for a session. Default 4096.
+    pub(super) queue: Option<u64>,
+    /// How long a caller waits for an operation. Default 5.
+    pub(super) call_timeout_seconds: Option<u64>,
+    /// Environment variables the module reads its own configuration from.
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+/// The token store.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Store {
+    /// Its directory, mode 0700. Required.
+    pub(super) dir: Option<PathBuf>,
+    /// Page cache in MiB. Default 64.
+    pub(super) cache_mib: Option<u64>,
+    /// Changes that may wait for a commit. Default 8192.
+    pub(super) queue: Option<u64>,
+    /// How often tokens that ended are removed. Default 60.
+    pub(super) sweep_interval_seconds: Option<u64>,
+    /// How long a token that ended still answers `token_expired` before it is removed. Default 300.
+    pub(super) expired_grace_seconds: Option<u64>,
+}
+
+/// The audit log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Audit {
+    /// Its directory, mode 0700. Required.
+    pub(super) dir: Option<PathBuf>,
+}
+
+/// Who may call.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Auth {
+    /// What the `aud` of a JWT must name. Default "vaultd".
+    pub(super) audience: Option<String>,
+    /// How far the clocks of issuers may be off. Default 30.
+    pub(super) leeway_seconds: Option<u64>,
+    /// The `iss` of JWTs the vault itself signs. Default "vaultd".
+    pub(super) self_issuer: Option<String>,
+    /// The longest lifetime of JWTs the vault itself signs. Default 3600.
+    pub(super) self_max_lifetime_seconds: Option<u64>,
+    /// Verified JWTs that are remembered. Default 10000.
+    pub(super) cache_entries: Option<u64>,
+    /// Scopes that take a fresh JWT, with a `jti`, for each request. Default none.
+    pub(super) single_use_scopes: Vec<String>,
+    /// Used `jti` that are remembered until they expire. Default 100000.
+    pub(super) replay_entries: Option<u64>,
+    /// Issuers whose JWTs are accepted.
+    pub(super) issuers: Vec<Issuer>,
+}
+
+/// An issuer of JWTs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Issuer {
+    /// Its `iss`. Required.
+    pub(super) name: Option<String>,
+    /// File with its public keys: PEM or a JWK set. Read again on SIGHUP. Required.
+    pub(super) keys: Option<PathBuf>,
+    /// The longest lifetime of its JWTs. Default 3600.
+    pub(super) max_lifetime_seconds: Option<u64>,
+    /// The scopes it may give. Default: all.
+    pub(super) scopes: Option<Vec<String>>,
+    /// The tenants it may speak for. Default: any.
+    pub(super) tenants: Option<Vec<String>>,
+}
+
+/// What tokens look like.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tokens {
+    /// The template of requests that name none. Default "default".
+    pub(super) default_template: Option<String>,
+    /// Templates by name. Default: one named "default", `uuid`.
+    pub(super) templates: BTreeMap<String, Template>,
+}
+
+/// A template.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Template {
+    /// The form of the token. Default `uuid`.
+    pub(super) format: Format,
+    /// `numeric`: leading digits of the PAN to keep. With `keep_last` at most 10; less is kept of a PAN too short to
+    /// leave six random digits. Default 0.
+    pub(super) keep_first: Option<u64>,
+    /// `numeric`: trailing digits of the PAN to keep. Default 0.
+    pub(super) keep_last: Option<u64>,
+    /// `numeric`: whether the token passes a Luhn check. Default `invalid`.
+    pub(super) luhn: Option<Luhn>,
+    /// Whether a PAN that fails its check digit is refused. Default true.
+    pub(super) require_luhn: Option<bool>,
+    /// Whether the same PAN gets the same token. Default `tenant`.
+    pub(super) reuse: Reuse,
+    /// Lifetime of tokens in seconds. Default: none, they do not end.
+    pub(super) expires_in: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Format {
+    #[default]
+    Uuid,
+    Numeric,
+    Opaque,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Luhn {
+    Invalid,
+    Valid,
+    Any,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reuse {
+    #[default]
+    Tenant,
+    Never,
+}
+
+/// What is logged, to standard error.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    pub(super) level: Option<String>,
+}
+
+/// The JSON Schema of the file, as pretty JSON with a newline at its end.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Raw);
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+}

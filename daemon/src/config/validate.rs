@@ -1,0 +1,437 @@
+//! From [`Raw`] to [`Config`]: defaults, ranges, and what must be there.
+
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use vault_api::{MAX_BATCH_ITEMS, Scope};
+
+use super::{
+    Config, ConfigError, Hsm, Issuer, Limits, SelfIssuer, Server, SocketPlace, Store,
+    parse::Document,
+    raw::{self, Raw},
+};
+use crate::{
+    auth::{self, ScopeSet},
+    hsm::TokenSelector,
+    vault::{Format, LuhnRule, Reuse, Template, Templates},
+};
+
+/// The longest path of a Unix socket on Linux (unix(7): `sun_path` less its final zero).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+const MAX_SECONDS: u64 = 10 * 365 * 86_400;
+const ADMIN_SOCKET_MODE: u32 = 0o600;
+const DEFAULT_SOCKET_MODE: u32 = 0o660;
+const MIB: u64 = 1_048_576;
+
+/// Validates everything, and says everything that is wrong.
+pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Config, Vec<ConfigError>> {
+    let mut v = Validator { document };
+    let server = v.server(raw.server);
+    let limits = v.limits(&raw.limits);
+    let hsm = v.hsm(raw.hsm);
+    let store = v.store(raw.store);
+    let audit_dir = v.required("audit.dir", raw.audit.dir);
+    let self_issuer = SelfIssuer {
+        name: raw.auth.self_issuer.clone().unwrap_or_else(|| "vaultd".to_owned()),
+        max_lifetime_s: v.seconds(
+            "auth.self_max_lifetime_seconds",
+            raw.auth.self_max_lifetime_seconds,
+            3_600,
+        ),
+    };
+    let auth = v.auth(&raw.auth);
+    let issuers = v.issuers(raw.auth.issuers, &self_issuer.name);
+    let templates = v.templates(raw.tokens);
+    let log_filter = v.log(raw.log);
+
+    let mut errors = v.document.errors;
+    errors.sort_by_key(|error| error.line);
+    match (server, hsm, store, audit_dir, templates) {
+        (Some(server), Some(hsm), Some(store), Some(audit_dir), Some(templates)) if errors.is_empty() => {
+            Ok(Config {
+                path: path.to_owned(),
+                server,
+                limits,
+                hsm,
+                store,
+                audit_dir,
+                auth,
+                self_issuer,
+                issuers,
+                templates,
+                log_filter,
+            })
+        }
+        _ => Err(errors),
+    }
+}
+
+struct Validator {
+    document: Document,
+}
+
+impl Validator {
+    fn error(&mut self, key: &str, message: impl Into<String>) {
+        let line = Some(self.document.line(key));
+        self.document.errors.push(ConfigError { line, key: key.to_owned(), message: message.into() });
+    }
+
+    fn required<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() && !self.document.refused.iter().any(|refused| refused == key) {
+            self.error(key, "is required");
+        }
+        value
+    }
+
+    fn number(&mut self, key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let value = value.unwrap_or(default);
+        if !range.contains(&value) {
+            self.error(key, format!("must be {} to {}", range.start(), range.end()));
+        }
+        value
+    }
+
+    fn count(&mut self, key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>) -> usize {
+        usize::try_from(self.number(key, value, default, range)).unwrap_or(usize::MAX)
+    }
+
+    fn seconds(&mut self, key: &str, value: Option<u64>, default: u64) -> u64 {
+        self.number(key, value, default, 1..=MAX_SECONDS)
+    }
+
+    fn duration(&mut self, key: &str, value: Option<u64>, default: u64) -> Duration {
+        Duration::from_secs(self.seconds(key, value, default))
+    }
+
+    fn server(&mut self, raw: raw::Server) -> Option<Server> {
+        let socket = self.required("server.socket", raw.socket);
+        let admin = self.required("server.admin_socket", raw.admin_socket);
+        for (key, path) in [("server.socket", &socket), ("server.admin_socket", &admin)] {
+            let bytes = path.as_ref().map_or(0, |path| path.as_os_str().len());
+            if bytes > MAX_SOCKET_PATH_BYTES {
+                self.error(
+                    key,
+                    format!("has {bytes} bytes; a socket's path may have {MAX_SOCKET_PATH_BYTES}"),
+                );
+            }
+        }
+        if socket.is_some() && socket == admin {
+            self.error("server.admin_socket", "must not be the API's socket");
+        }
+        let mode = match raw.socket_mode.as_deref().map(|text| u32::from_str_radix(text, 8)) {
+            None => DEFAULT_SOCKET_MODE,
+            Some(Ok(mode)) if mode <= 0o777 => mode,
+            Some(_) => {
+                self.error("server.socket_mode", "must be octal permission bits in quotes, as in \"0660\"");
+                DEFAULT_SOCKET_MODE
+            }
+        };
+        let workers = raw.workers.map(|n| self.count("server.workers", Some(n), n, 1..=1_024));
+        Some(Server {
+            socket: SocketPlace { path: socket?, mode, group: raw.socket_group },
+            admin_socket: SocketPlace { path: admin?, mode: ADMIN_SOCKET_MODE, group: None },
+            workers,
+        })
+    }
+
+    fn limits(&mut self, raw: &raw::Limits) -> Limits {
+        let most_items = u64::try_from(MAX_BATCH_ITEMS).unwrap_or(u64::MAX);
+        Limits {
+            body_bytes: self.count("limits.max_body_bytes", raw.max_body_bytes, MIB, 1_024..=64 * MIB),
+            // hyper takes no buffer below 8 KiB.
+            header_bytes: self.count("limits.max_header_bytes", raw.max_header_bytes, 16_384, 8_192..=MIB),
+            headers: self.count("limits.max_headers", raw.max_headers, 64, 8..=1_024),
+            batch_items: self.count(
+                "limits.max_batch_items",
+                raw.max_batch_items,
+                most_items,
+                1..=most_items,
+            ),
+            header_timeout: self.duration("limits.header_timeout_seconds", raw.header_timeout_seconds, 30),
+            body_timeout: self.duration("limits.body_timeout_seconds", raw.body_timeout_seconds, 10),
+            connections: self.count("limits.max_connections", raw.max_connections, 1_024, 1..=100_000),
+            connections_per_uid: self.count(
+                "limits.max_connections_per_uid",
+                raw.max_connections_per_uid,
+                1_024,
+                1..=100_000,
+            ),
+            shutdown_grace: self.duration("limits.shutdown_grace_seconds", raw.shutdown_grace_seconds, 20),
+        }
+    }
+
+    fn hsm(&mut self, raw: raw::Hsm) -> Option<Hsm> {
+        let module = self.required("hsm.module", raw.module);
+        let pin_file = self.required("hsm.pin_file", raw.pin_file).and_then(|path| self.credential(path));
+        let token = match (raw.token_label, raw.token_serial) {
+            (Some(label), None) => Some(TokenSelector::Label(label)),
+            (None, Some(serial)) => Some(TokenSelector::Serial(serial)),
+            (None, None) => {
+                self.error("hsm.token_label", "this or hsm.token_serial is required");
+                None
+            }
+            (Some(_), Some(_)) => {
+                self.error("hsm.token_serial", "leave out this or hsm.token_label: one names the token");
+                None
+            }
+        };
+        let key_prefix = raw.key_prefix.unwrap_or_else(|| "vaultd".to_owned());
+        if key_prefix.is_empty() || key_prefix.len() > 64 {
+            self.error("hsm.key_prefix", "must have 1 to 64 bytes");
+        }
+        for name in raw.environment.keys() {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                self.error("hsm.environment", "a variable's name must not be empty or hold `=`");
+            }
+        }
+        let sessions = self.count("hsm.sessions", raw.sessions, 1, 1..=1_024);
+        let queue = self.count("hsm.queue", raw.queue, 4_096, 1..=1_000_000);
+        let call_timeout = self.duration("hsm.call_timeout_seconds", raw.call_timeout_seconds, 5);
+        Some(Hsm {
+            module: module?,
+            token: token?,
+            pin_file: pin_file?,
+            key_prefix,
+            sessions,
+            queue,
+            call_timeout,
+            environment: raw.environment,
+        })
+    }
+
+    /// Resolves `$CREDENTIALS_DIRECTORY/NAME` (systemd.exec(5), `LoadCredential=`).
+    fn credential(&mut self, path: PathBuf) -> Option<PathBuf> {
+        let Ok(name) = path.strip_prefix("$CREDENTIALS_DIRECTORY") else { return Some(path) };
+        if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+            return Some(Path::new(&dir).join(name));
+        }
+        self.error("hsm.pin_file", "names a systemd credential, but systemd passed none to this process");
+        None
+    }
+
+    fn store(&mut self, raw: raw::Store) -> Option<Store> {
+        let dir = self.required("store.dir", raw.dir);
+        let cache_mib = self.number("store.cache_mib", raw.cache_mib, 64, 1..=1_048_576);
+        let queue = self.count("store.queue", raw.queue, 8_192, 1..=1_000_000);
+        let sweep_interval = self.duration("store.sweep_interval_seconds", raw.sweep_interval_seconds, 60);
+        let grace =
+            self.number("store.expired_grace_seconds", raw.expired_grace_seconds, 300, 0..=MAX_SECONDS);
+        Some(Store {
+            dir: dir?,
+            cache_bytes: usize::try_from(cache_mib.saturating_mul(MIB)).unwrap_or(usize::MAX),
+            queue,
+            sweep_interval,
+            expired_grace: Duration::from_secs(grace),
+        })
+    }
+
+    fn auth(&mut self, raw: &raw::Auth) -> auth::Settings {
+        auth::Settings {
+            audience: raw.audience.clone().unwrap_or_else(|| "vaultd".to_owned()),
+            leeway_s: self.number("auth.leeway_seconds", raw.leeway_seconds, 30, 0..=600),
+            cache_entries: self.count("auth.cache_entries", raw.cache_entries, 10_000, 1..=10_000_000),
+            single_use: self.scopes("auth.single_use_scopes", &raw.single_use_scopes),
+            replay_entries: self.count("auth.replay_entries", raw.replay_entries, 100_000, 1..=100_000_000),
+        }
+    }
+
+    fn scopes(&mut self, key: &str, names: &[String]) -> ScopeSet {
+        let mut scopes = Vec::new();
+        for name in names {
+            if let Ok(scope) = name.parse::<Scope>() {
+                scopes.push(scope);
+            } else {
+                let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+                self.error(key, format!("{name:?} is no scope; there are {}", known.join(", ")));
+            }
+        }
+        scopes.into_iter().collect()
+    }
+
+    fn issuers(&mut self, raw: Vec<raw::Issuer>, self_issuer: &str) -> Vec<Issuer> {
+        let mut issuers: Vec<Issuer> = Vec::new();
+        for (number, raw) in raw.into_iter().enumerate() {
+            let key = |name: &str| format!("auth.issuers.{number}.{name}");
+            let name = self.required(&key("name"), raw.name);
+            let keys = self.required(&key("keys"), raw.keys);
+            let lifetime = key("max_lifetime_seconds");
+            let max_lifetime_s = self.seconds(&lifetime, raw.max_lifetime_seconds, 3_600);
+            let scopes = match &raw.scopes {
+                Some(names) => self.scopes(&key("scopes"), names),
+                None => ScopeSet::all(),
+            };
+            let (Some(name), Some(keys)) = (name, keys) else { continue };
+            if name == self_issuer || issuers.iter().any(|issuer| issuer.name == name) {
+                self.error(
+                    &key("name"),
+                    "is the name of another issuer, or of the vault itself (auth.self_issuer)",
+                );
+            }
+            issuers.push(Issuer { name, keys, max_lifetime_s, scopes, tenants: raw.tenants });
+        }
+        issuers
+    }
+
+    fn templates(&mut self, raw: raw::Tokens) -> Option<Templates> {
+        let default = raw.default_template.unwrap_or_else(|| "default".to_owned());
+        let mut by_name = BTreeMap::new();
+        if raw.templates.is_empty() {
+            by_name.insert("default".to_owned(), Template::DEFAULT);
+        }
+        for (name, raw) in raw.templates {
+            let template = self.template(&format!("tokens.templates.{name}"), &raw);
+            by_name.insert(name, template);
+        }
+        match Templates::new(by_name, default) {
+            Ok(templates) => Some(templates),
+            Err(errors) => {
+                for (name, error) in errors {
+                    let key = name.map_or("tokens.default_template".to_owned(), |name| {
+                        format!("tokens.templates.{name}")
+                    });
+                    self.error(&key, error.to_string());
+                }
+                None
+            }
+        }
+    }
+
+    fn template(&mut self, key: &str, raw: &raw::Template) -> Template {
+        if raw.format != raw::Format::Numeric {
+            let only_numeric = [
+                ("keep_first", raw.keep_first.is_some()),
+                ("keep_last", raw.keep_last.is_some()),
+                ("luhn", raw.luhn.is_some()),
+            ];
+            for (name, given) in only_numeric {
+                if given {
+                    self.error(&format!("{key}.{name}"), "goes with format = \"numeric\" only");
+                }
+            }
+        }
+        let kept = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(usize::MAX).min(1_000);
+        let expires_in =
+            raw.expires_in.map(|seconds| self.duration(&format!("{key}.expires_in"), Some(seconds), seconds));
+        Template {
+            format: match raw.format {
+                raw::Format::Uuid => Format::Uuid,
+                raw::Format::Opaque => Format::Opaque,
+                raw::Format::Numeric => Format::Numeric {
+                    keep_first: kept(raw.keep_first),
+                    keep_last: kept(raw.keep_last),
+                    luhn: match raw.luhn {
+                        None | Some(raw::Luhn::Invalid) => LuhnRule::Invalid,
+                        Some(raw::Luhn::Valid) => LuhnRule::Valid,
+                        Some(raw::Luhn::Any) => LuhnRule::Any,
+                    },
+                },
+            },
+            require_luhn: raw.require_luhn.unwrap_or(true),
+            reuse: match raw.reuse {
+                raw::Reuse::Tenant => Reuse::Tenant,
+                raw::Reuse::Never => Reuse::Never,
+            },
+            expires_in,
+        }
+    }
+
+    fn log(&mut self, raw: raw::Log) -> String {
+        let level = raw.level.unwrap_or_else(|| "info".to_owned());
+        if !["error", "warn", "info", "debug", "trace"].contains(&level.as_str()) {
+            self.error("log.level", "must be error, warn, info, debug or trace");
+        }
+        level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [server]
+        socket = "/run/vaultd/vaultd.sock"
+        admin_socket = "/run/vaultd/admin.sock"
+        [hsm]
+        module = "/usr/lib/m.so"
+        token_label = "vault"
+        pin_file = "/etc/vaultd/pin"
+        [store]
+        dir = "/var/lib/vaultd/store"
+        [audit]
+        dir = "/var/lib/vaultd/audit"
+    "#;
+
+    fn errors(text: &str) -> Vec<(usize, String)> {
+        let errors = Config::parse(Path::new("vaultd.toml"), text).err().unwrap();
+        errors.errors().iter().map(|error| (error.line.unwrap(), error.key.clone())).collect()
+    }
+
+    #[test]
+    fn defaults_fill_what_is_left_out() {
+        let config = Config::parse(Path::new("vaultd.toml"), GOOD).unwrap();
+        assert_eq!(config.server.socket.mode, 0o660);
+        assert_eq!(config.limits.body_bytes, 1_048_576);
+        assert_eq!(config.auth.leeway_s, 30);
+    }
+
+    #[test]
+    fn every_error_is_reported_with_its_line_and_key() {
+        let text = "[server]\n\
+            socket = 7\n\
+            sockets = \"x\"\n\
+            [limits]\n\
+            max_headers = 1\n\
+            body_timeout_seconds = \"soon\"\n\
+            [[auth.issuers]]\n\
+            name = \"a\"\n\
+            keyz = \"k\"\n\
+            [tokens.templates.n]\n\
+            format = \"numeric\"\n\
+            keep_first = 6\n\
+            keep_last = 6\n";
+        let found = errors(text);
+        for expected in [
+            (2, "server.socket"),
+            (3, "server.sockets"),
+            (1, "server.admin_socket"),
+            (5, "limits.max_headers"),
+            (6, "limits.body_timeout_seconds"),
+            (9, "auth.issuers.0.keyz"),
+            (7, "auth.issuers.0.keys"),
+            (10, "tokens.templates.n"),
+            (1, "hsm.module"),
+            (1, "store.dir"),
+            (1, "audit.dir"),
+        ] {
+            assert!(found.contains(&(expected.0, expected.1.to_owned())), "{expected:?} in {found:?}");
+        }
+        assert!(
+            !found.iter().any(|(line, key)| *line == 1 && key == "server.socket"),
+            "read once: {found:?}"
+        );
+    }
+
+    #[test]
+    fn syntax_errors_have_their_line() {
+        assert_eq!(errors("[server]\nsocket = \n")[0].0, 2);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for line in [
+            "[hsm]\nsessions = 0",
+            "[store]\ncache_mib = 0",
+            "[limits]\nmax_batch_items = 1001",
+            "[auth]\nleeway_seconds = 601",
+            "[log]\nlevel = \"loud\"",
+            "[server]\nsocket_mode = \"999\"",
+        ] {
+            assert!(errors(line).iter().any(|(at, _)| *at == 2), "{line}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the daemon takes from itself, and what it takes from the operating system at a low level.
+//!
+//! Beside [`crate::hsm`] the only module with `unsafe`. Every block says why it is sound.
+
+mod activation;
+mod permissions;
+mod process;
+
+pub use activation::{InheritedSockets, inherited_sockets};
+pub use permissions::{PermissionError, check_private_dir, check_private_file, make_private_dir};
+pub use process::{exit_without_handlers, harden};

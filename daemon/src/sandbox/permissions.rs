@@ -1,0 +1,97 @@
+//! Who else may read what the daemon keeps.
+
+use std::{
+    fs::{self, DirBuilder, Metadata},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::geteuid;
+
+const OTHERS: u32 = 0o077;
+
+/// Why a file or directory cannot be trusted. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum PermissionError {
+    /// It is not there or cannot be looked at.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is of another kind.
+    #[error("{0} is not a {1}")]
+    Kind(PathBuf, &'static str),
+    /// Others may use it.
+    #[error("{path} has mode {mode:04o}, so that others may use it: chmod {wanted:04o} {path}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        wanted: u32,
+    },
+    /// It belongs to another user.
+    #[error("{path} belongs to user id {owner}, vaultd runs as {me}: chown it")]
+    Owner {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        me: u32,
+    },
+}
+
+/// A directory that is the daemon's alone.
+///
+/// # Errors
+/// [`PermissionError`].
+pub fn check_private_dir(path: &Path) -> Result<(), PermissionError> {
+    let metadata = look_at(path)?;
+    if !metadata.is_dir() {
+        return Err(PermissionError::Kind(path.to_owned(), "directory"));
+    }
+    check(path, &metadata, 0o700)
+}
+
+/// A regular file that is the daemon's alone, or root's (as a systemd credential is).
+///
+/// # Errors
+/// [`PermissionError`].
+pub fn check_private_file(path: &Path) -> Result<(), PermissionError> {
+    let metadata = look_at(path)?;
+    if !metadata.is_file() {
+        return Err(PermissionError::Kind(path.to_owned(), "regular file"));
+    }
+    check(path, &metadata, 0o600)
+}
+
+/// Makes the directory if it is missing, and checks it.
+///
+/// # Errors
+/// [`PermissionError`].
+pub fn make_private_dir(path: &Path) -> Result<(), PermissionError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| PermissionError::Unreadable { path: path.to_owned(), source })?;
+    check_private_dir(path)
+}
+
+fn look_at(path: &Path) -> Result<Metadata, PermissionError> {
+    fs::metadata(path).map_err(|source| PermissionError::Unreadable { path: path.to_owned(), source })
+}
+
+fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), PermissionError> {
+    let (mode, owner, me) = (metadata.mode() & 0o7777, metadata.uid(), geteuid().as_raw());
+    if mode & OTHERS != 0 {
+        return Err(PermissionError::Open { path: path.to_owned(), mode, wanted });
+    }
+    if owner != me && owner != 0 {
+        return Err(PermissionError::Owner { path: path.to_owned(), owner, me });
+    }
+    Ok(())
+}

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod card;
 pub mod config;
 pub mod hsm;
+pub mod http;
 pub mod sandbox;
 pub mod store;
 pub mod vault;

@@ -1,0 +1,136 @@
+//! What every handler needs, and the steps that begin every request.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderName, HeaderValue, Request, Response, header},
+    middleware::Next,
+};
+use serde::de::DeserializeOwned;
+use vault_api::Scope;
+use zeroize::Zeroizing;
+
+use super::{body, problem::Failure, router::route_name};
+use crate::{
+    audit::AuditDir,
+    auth::{AuthError, Authenticator, Caller, Peer},
+    config::Limits,
+    vault::{Vault, now_s},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The application behind the sockets. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    vault: Vault,
+    auth: Arc<Authenticator>,
+    audit: AuditDir,
+    limits: Limits,
+    jwk_set: Bytes,
+    openapi: Bytes,
+    request_prefix: String,
+    requests: AtomicU64,
+}
+
+impl App {
+    /// An application. `jwk_set` is the vault's key set as JSON; `boot_id` makes request ids unique across restarts.
+    pub fn new(
+        vault: Vault,
+        auth: Arc<Authenticator>,
+        audit: AuditDir,
+        limits: Limits,
+        jwk_set: Bytes,
+        boot_id: u32,
+    ) -> Self {
+        let openapi = serde_json::to_vec(&super::openapi()).unwrap_or_default().into();
+        let request_prefix = format!("{boot_id:08x}");
+        let requests = AtomicU64::new(1);
+        let inner = Inner { vault, auth, audit, limits, jwk_set, openapi, request_prefix, requests };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    pub(super) fn audit(&self) -> &AuditDir {
+        &self.inner.audit
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(super) fn jwk_set_json(&self) -> Bytes {
+        self.inner.jwk_set.clone()
+    }
+
+    pub(super) fn openapi_json(&self) -> Bytes {
+        self.inner.openapi.clone()
+    }
+
+    /// Who calls, if it may do what needs one of `scopes`.
+    pub(super) fn authorize(&self, request: &Request<Body>, scopes: &[Scope]) -> Result<Caller, Failure> {
+        let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
+        let (value, another) = (headers.next().map(HeaderValue::as_bytes), headers.next());
+        if another.is_some() {
+            return Err(AuthError::Invalid("there are two Authorization headers").into());
+        }
+        let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
+        Ok(self.inner.auth.authorize(value, peer, scopes, now_s())?)
+    }
+
+    /// The request's body as it came, within the limits.
+    pub(super) async fn body(&self, request: Request<Body>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        body::read(request, self.limits().body_bytes, self.limits().body_timeout).await
+    }
+
+    /// The request's body as a `T`.
+    pub(super) async fn json<T: DeserializeOwned>(&self, request: Request<Body>) -> Result<T, Failure> {
+        body::parse(&self.body(request).await?)
+    }
+
+    fn next_request_id(&self) -> String {
+        let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number:x}", self.inner.request_prefix)
+    }
+}
+
+/// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token.
+pub(super) async fn around(State(app): State<App>, request: Request<Body>, next: Next) -> Response<Body> {
+    let started = Instant::now();
+    let id = app.next_request_id();
+    let (method, route) = (request.method().clone(), route_name(request.uri().path()));
+    let mut response = next.run(request).await;
+    let code = match response.extensions_mut().remove::<Failure>() {
+        Some(failure) => {
+            let code = failure.code;
+            response = failure.answer(&id);
+            code.as_str()
+        }
+        None => "ok",
+    };
+    let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
+    match status {
+        500.. => tracing::warn!(id, %method, route, status, code, micros, "request failed"),
+        401 | 403 => tracing::info!(id, %method, route, status, code, micros, "request refused"),
+        _ => tracing::debug!(id, %method, route, status, code, micros, "request"),
+    }
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

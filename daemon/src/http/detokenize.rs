@@ -1,0 +1,93 @@
+//! `POST /v1/detokenize` and its batch.
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{Request, Response, StatusCode},
+};
+use vault_api::{
+    BatchAnswer, BatchItem, Code, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Problem,
+    Reveal, Scope, Sensitive,
+};
+
+use super::{
+    app::App,
+    body,
+    problem::{Failure, item_error},
+    reply::private_json,
+};
+use crate::vault::{Revealed, Token};
+
+/// Swap a token back for its PAN.
+///
+/// With `"reveal": "masked"` the scope `detokenize:masked` is enough, and the PAN is not opened.
+#[utoipa::path(
+    post,
+    path = "/v1/detokenize",
+    tag = "tokens",
+    security(("jwt" = ["detokenize"]), ("jwt" = ["detokenize:masked"])),
+    request_body = DetokenizeRequest,
+    responses(
+        (status = 200, description = "The PAN, or the masked PAN", body = DetokenizeAnswer),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn detokenize(
+    State(app): State<App>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked])?;
+    let body: DetokenizeRequest = app.json(request).await?;
+    if body.reveal == Some(Reveal::Masked) {
+        let masked = app.vault().masked(caller.tenant(), Token::parse(&body.token)?)?;
+        return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
+    }
+    if !caller.may(Scope::Detokenize) {
+        return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
+    }
+    let mut results = app.vault().detokenize(caller.tenant(), &[Token::parse(&body.token)]).await?;
+    let revealed =
+        results.pop().ok_or_else(|| Failure::new(Code::Overloaded, "the vault gave no answer"))??;
+    Ok(private_json(StatusCode::OK, &answer(&revealed), 1))
+}
+
+/// Swap up to 1,000 tokens back for their PANs.
+///
+/// Results come in the order of the tokens. A token that fails does not fail the others.
+#[utoipa::path(
+    post,
+    path = "/v1/detokenize/batch",
+    tag = "tokens",
+    security(("jwt" = ["detokenize"])),
+    request_body = DetokenizeBatchRequest,
+    responses(
+        (status = 200, description = "One result for each token", body = BatchAnswer<DetokenizeAnswer>),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn detokenize_batch(
+    State(app): State<App>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let caller = app.authorize(&request, &[Scope::Detokenize])?;
+    let DetokenizeBatchRequest { tokens } = app.json(request).await?;
+    body::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
+    let tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text)).collect();
+    let results = app.vault().detokenize(caller.tenant(), &tokens).await?;
+    let results: Vec<_> = results
+        .into_iter()
+        .map(|result| match result {
+            Ok(revealed) => BatchItem::Done(answer(&revealed)),
+            Err(error) => BatchItem::Failed { error: item_error(&error) },
+        })
+        .collect();
+    let count = results.len();
+    Ok(private_json(StatusCode::OK, &BatchAnswer { results }, count))
+}
+
+fn answer(revealed: &Revealed) -> DetokenizeAnswer {
+    DetokenizeAnswer::Full {
+        pan: Sensitive::from(revealed.pan.as_str()),
+        expiry_date: revealed.expiry.as_ref().map(|date| Sensitive::from(date.as_str())),
+    }
+}

@@ -1,0 +1,42 @@
+//! `GET /.well-known/jwks.json`.
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{Response, StatusCode},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use vault_api::{Jwk, JwkSet};
+
+use super::{app::App, reply::json};
+use crate::{
+    auth::thumbprint,
+    hsm::{KeyInfo, RsaPublic},
+};
+
+/// The vault's public keys.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "about",
+    responses((status = 200, description = "A JWK set (RFC 7517)", body = JwkSet))
+)]
+pub(super) async fn key_set(State(app): State<App>) -> Response<Body> {
+    json(StatusCode::OK, app.jwk_set_json())
+}
+
+/// The JWK set of the signing keys among `keys`.
+pub fn jwk_set(keys: &[KeyInfo]) -> JwkSet {
+    JwkSet { keys: keys.iter().filter_map(|key| key.public.as_ref()).map(jwk).collect() }
+}
+
+fn jwk(key: &RsaPublic) -> Jwk {
+    Jwk {
+        kty: "RSA".to_owned(),
+        usage: "sig".to_owned(),
+        alg: "RS256".to_owned(),
+        kid: thumbprint(&key.modulus, &key.exponent),
+        n: URL_SAFE_NO_PAD.encode(&key.modulus),
+        e: URL_SAFE_NO_PAD.encode(&key.exponent),
+    }
+}

@@ -1,0 +1,25 @@
+//! HTTP/1.1 over Unix sockets: listening, limits, routing, and what goes over the wire.
+//!
+//! The door is [`Server::serve`]. This is the only room that knows statuses and headers, and `problem` the only place
+//! that turns a failure into one. A PAN is a [`crate::card::Pan`] as soon as it is parsed.
+
+mod app;
+mod body;
+mod connections;
+mod detokenize;
+mod health;
+mod keys;
+mod problem;
+mod reply;
+mod router;
+mod server;
+mod socket;
+mod tokenize;
+mod tokens;
+
+pub use app::App;
+pub use body::parse_json;
+pub use keys::jwk_set;
+pub use router::openapi;
+pub use server::{Door, Server};
+pub use socket::{BoundSocket, SocketError};

@@ -1,0 +1,206 @@
+//! Failures as answers: the only place that turns one into a status and a code.
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use vault_api::{Code, ItemError, Problem};
+
+use crate::{
+    auth::AuthError,
+    card::{CardExpiryError, PanError},
+    hsm::HsmError,
+    store::StoreError,
+    vault::VaultError,
+};
+
+/// How long a caller should wait after a 503, in seconds.
+const RETRY_AFTER_S: u64 = 1;
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Why a request is not done, on its way to become an answer. The request id is added where the answer is finished.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) code: Code,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Failure {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), headers: Vec::new() }
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// After this answer the connection cannot be used again: the rest of the request is still in it.
+    pub(super) fn closing(self) -> Self {
+        self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The answer in full.
+    pub(super) fn answer(self, request_id: &str) -> Response {
+        let Self { code, detail, headers } = self;
+        let problem = Problem::new(code, detail, request_id);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (status(code), body).into_response();
+        let out = response.headers_mut();
+        out.extend(headers);
+        out.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        out.insert(header::CACHE_CONTROL, NO_STORE);
+        if code.status() == 503 {
+            out.insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
+        }
+        response
+    }
+}
+
+/// A handler's failure travels as an empty response with itself attached, until the request id is known.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = status(self.code).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+impl From<AuthError> for Failure {
+    fn from(error: AuthError) -> Self {
+        let code = match error {
+            AuthError::Missing => Code::MissingToken,
+            AuthError::Invalid(_) => Code::InvalidJwt,
+            AuthError::Expired => Code::ExpiredJwt,
+            AuthError::Replayed => Code::ReplayedJwt,
+            AuthError::Scope(_) => Code::InsufficientScope,
+            AuthError::Tenant => Code::WrongTenant,
+            AuthError::Sender => Code::SenderMismatch,
+            AuthError::ReplayMemoryFull => Code::Overloaded,
+        };
+        let failure = Self::new(code, error.to_string());
+        match challenge(&error, code).and_then(|text| HeaderValue::try_from(text).ok()) {
+            Some(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
+            None => failure,
+        }
+    }
+}
+
+/// The `WWW-Authenticate` header (RFC 6750, 3).
+fn challenge(error: &AuthError, code: Code) -> Option<String> {
+    // The text goes into a quoted string, so it must hold no quote of its own.
+    let description = error.to_string().replace(['"', '\\'], "'");
+    match (error, code.status()) {
+        (AuthError::Scope(scope), _) => Some(format!(
+            "Bearer error=\"insufficient_scope\", error_description=\"{description}\", scope=\"{scope}\""
+        )),
+        (_, 401) => Some(format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")),
+        _ => None,
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        let (code, detail) = classify(&error);
+        Self::new(code, detail)
+    }
+}
+
+impl From<PanError> for Failure {
+    fn from(error: PanError) -> Self {
+        VaultError::from(error).into()
+    }
+}
+
+/// What a vault's error is to a caller. What it is to an operator goes to the log.
+fn classify(error: &VaultError) -> (Code, String) {
+    let code = match error {
+        VaultError::Pan(_) => Code::InvalidPan,
+        VaultError::Request(_) => Code::InvalidRequest,
+        VaultError::MalformedToken => Code::InvalidToken,
+        VaultError::UnknownToken => Code::UnknownToken,
+        VaultError::TokenExpired => Code::TokenExpired,
+        VaultError::TokenSpaceExhausted => Code::TokenSpaceExhausted,
+        VaultError::RecordForged | VaultError::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => {
+            Code::StoreUnavailable
+        }
+        VaultError::Hsm(HsmError::Busy) | VaultError::Store(StoreError::Busy) => Code::Overloaded,
+        VaultError::Hsm(HsmError::Unavailable(_) | HsmError::TimedOut | HsmError::NoKey(_))
+        | VaultError::Store(StoreError::SealsSpent(_)) => Code::HsmUnavailable,
+    };
+    let detail = match code {
+        Code::StoreUnavailable | Code::HsmUnavailable => {
+            tracing::error!(%code, %error, "a request failed");
+            "the cause is in the daemon's log under this request's time; try again later".to_owned()
+        }
+        Code::Overloaded => "more work is waiting than the vault takes on: try again later".to_owned(),
+        _ => error.to_string(),
+    };
+    (code, detail)
+}
+
+/// The error of one item of a batch.
+pub(super) fn item_error(error: &VaultError) -> ItemError {
+    let (code, detail) = classify(error);
+    ItemError::new(code, detail)
+}
+
+impl From<Failure> for ItemError {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.code, failure.detail)
+    }
+}
+
+impl From<CardExpiryError> for Failure {
+    fn from(error: CardExpiryError) -> Self {
+        VaultError::from(error).into()
+    }
+}
+
+/// A whole HTTP answer as text, for a connection without a request.
+pub(super) fn whole_answer(code: Code) -> String {
+    let problem = Problem::new(code, code.title(), "none");
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let reason = status(code).canonical_reason().unwrap_or_default();
+    let retry =
+        if code.status() == 503 { format!("retry-after: {RETRY_AFTER_S}\r\n") } else { String::new() };
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n{retry}\
+         cache-control: no-store\r\nx-request-id: none\r\nconnection: close\r\n\r\n{body}",
+        code.status(),
+        body.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_one_header_without_stray_quotes() {
+        for error in
+            [AuthError::Missing, AuthError::Expired, AuthError::Replayed, AuthError::Invalid("a \"b\" c")]
+        {
+            let failure = Failure::from(error);
+            let (name, value) = failure.headers.first().unwrap();
+            assert_eq!(name, header::WWW_AUTHENTICATE);
+            let challenge = value.to_str().unwrap();
+            assert!(challenge.starts_with("Bearer error=\""), "{challenge}");
+            assert_eq!(challenge.matches('"').count(), 4, "{challenge}");
+        }
+    }
+
+    #[test]
+    fn the_cause_of_a_fault_stays_inside() {
+        let error = VaultError::Hsm(HsmError::Unavailable("CKR_DEVICE_ERROR on slot 7".to_owned()));
+        let (code, detail) = classify(&error);
+        assert_eq!(code, Code::HsmUnavailable);
+        assert!(!detail.contains("CKR"), "{detail}");
+    }
+}

@@ -1,0 +1,146 @@
+//! The endpoints, and the OpenAPI document that is made from them.
+
+use axum::{
+    Router,
+    http::{Method, Uri},
+    middleware,
+};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use vault_api::Code;
+
+use super::{
+    app::{App, around},
+    detokenize, health, keys,
+    problem::Failure,
+    tokenize, tokens,
+};
+
+/// The head of the document; paths and schemas come from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "vaultd",
+        description = "A vault for payment-card numbers. JSON over HTTP/1.1 on a Unix socket; errors are RFC 9457 \
+                       problems whose `code` is stable.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    servers((url = "http://localhost", description = "the Unix socket; the host name is not looked at")),
+    components(schemas(vault_api::Problem)),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("An RS256 JWT of a configured issuer"))
+            .build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("jwt", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+fn endpoints() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(tokenize::tokenize_batch))
+        .routes(routes!(detokenize::detokenize))
+        .routes(routes!(detokenize::detokenize_batch))
+        .routes(routes!(tokens::read, tokens::change, tokens::forget))
+        .routes(routes!(keys::key_set))
+        .routes(routes!(openapi_document))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
+/// The OpenAPI 3.1 document of the API socket.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    endpoints().split_for_parts().1
+}
+
+impl App {
+    /// The endpoints of the API socket.
+    pub fn api_router(&self) -> Router {
+        self.finish(endpoints().split_for_parts().0)
+    }
+
+    /// The endpoints of the admin socket.
+    pub fn admin_router(&self) -> Router {
+        let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
+        self.finish(health.split_for_parts().0)
+    }
+
+    fn finish(&self, router: Router<App>) -> Router {
+        router
+            .fallback(|_: Uri| async { Failure::new(Code::NotFound, "there is no such endpoint") })
+            .method_not_allowed_fallback(|method: Method| async move {
+                Failure::new(
+                    Code::MethodNotAllowed,
+                    format!("{method} is not for this endpoint; see `allow`"),
+                )
+            })
+            .layer(middleware::from_fn_with_state(self.clone(), around))
+            .with_state(self.clone())
+    }
+}
+
+/// A path as it may be logged: tokens are part of some.
+pub(super) fn route_name(path: &str) -> &'static str {
+    match path {
+        "/v1/tokenize" => "/v1/tokenize",
+        "/v1/tokenize/batch" => "/v1/tokenize/batch",
+        "/v1/detokenize" => "/v1/detokenize",
+        "/v1/detokenize/batch" => "/v1/detokenize/batch",
+        "/.well-known/jwks.json" => "/.well-known/jwks.json",
+        "/v1/openapi.json" => "/v1/openapi.json",
+        "/healthz" => "/healthz",
+        "/readyz" => "/readyz",
+        token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",
+        _ => "other",
+    }
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    tag = "about",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object))
+)]
+async fn openapi_document(
+    axum::extract::State(app): axum::extract::State<App>,
+) -> axum::http::Response<axum::body::Body> {
+    super::reply::json(axum::http::StatusCode::OK, app.openapi_json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_the_document_has_a_name_for_the_log() {
+        for path in openapi().paths.paths.keys() {
+            assert_eq!(route_name(path), path);
+        }
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_every_operation_names_its_problems() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["summary"].is_string(), "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Accepting and serving connections.
+
+use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+use tower::ServiceExt;
+use vault_api::Code;
+
+use super::{
+    BoundSocket,
+    connections::{Connections, Place},
+    problem,
+};
+use crate::{auth::Peer, config::Limits};
+
+/// How long to wait before accepting again after the system had no descriptor for us.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket and what is behind it.
+pub struct Door {
+    /// The socket.
+    pub socket: BoundSocket,
+    /// The endpoints it serves.
+    pub router: Router,
+}
+
+/// The running server.
+pub struct Server {
+    stop: watch::Sender<bool>,
+    connections: Vec<Arc<Connections>>,
+    grace: Duration,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts to accept at each door. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// A socket that cannot be listened on.
+    pub fn serve(doors: Vec<Door>, limits: &Limits) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let mut server =
+            Self { stop, connections: Vec::new(), grace: limits.shutdown_grace, doors: Vec::new() };
+        for door in doors {
+            // Each door counts for itself: a full API must not lock out the operator.
+            let connections = Connections::new(limits.connections, limits.connections_per_uid);
+            server.connections.push(Arc::clone(&connections));
+            let listener = UnixListener::from_std(door.socket.listener()?)?;
+            let serving = Serving {
+                router: door.router,
+                protocol: protocol(limits),
+                connections,
+                stopped: stopped.clone(),
+            };
+            let mut stopped = stopped.clone();
+            server.doors.push(tokio::spawn(async move {
+                // Dropped, and so closed and removed, as soon as the daemon is to stop.
+                let socket = door.socket;
+                tokio::select! {
+                    () = accept(listener, serving) => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+                drop(socket);
+            }));
+        }
+        Ok(server)
+    }
+
+    /// Refuses new connections, lets the requests that have begun end, and closes what is left after the grace.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for door in self.doors {
+            let _ = door.await;
+        }
+        let closed = async {
+            for connections in &self.connections {
+                connections.all_closed().await;
+            }
+        };
+        if tokio::time::timeout(self.grace, closed).await.is_err() {
+            let open: usize = self.connections.iter().map(|connections| connections.count()).sum();
+            tracing::warn!(open, "closing connections whose requests did not end in time");
+        }
+    }
+}
+
+/// What every connection of a door shares.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    protocol: http1::Builder,
+    connections: Arc<Connections>,
+    stopped: watch::Receiver<bool>,
+}
+
+fn protocol(limits: &Limits) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(limits.headers)
+        .half_close(false);
+    protocol
+}
+
+async fn accept(listener: UnixListener, serving: Serving) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let serving = serving.clone();
+                match peer_of(&stream) {
+                    Ok(peer) => match serving.connections.enter(peer.uid) {
+                        Some(place) => drop(tokio::spawn(serve(stream, peer, place, serving))),
+                        None => refuse(stream, Code::Overloaded),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "a peer has no credentials; its connection is closed");
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = stream.peer_cred()?;
+    Ok(Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
+}
+
+/// Serves one connection until it ends, fails or the daemon stops.
+async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
+    let Serving { router, protocol, mut stopped, .. } = serving;
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut connection = protocol.serve_connection(TokioIo::new(stream), service);
+    let mut stopping = pin!(async move { drop(stopped.wait_for(|stop| *stop).await) });
+    let ended = tokio::select! {
+        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
+        () = &mut stopping => {
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|context| connection.poll_without_shutdown(context)).await
+        }
+    };
+    let parts = connection.into_parts();
+    // A head that stops half way has no request to answer, but its sender is told all the same.
+    if ended.is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
+        refuse(parts.io.into_inner(), Code::RequestTimeout);
+    }
+    drop(place);
+}
+
+/// Answers outside of any request, if the peer is ready to read, and closes the connection.
+fn refuse(mut stream: UnixStream, code: Code) {
+    tokio::spawn(async move {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let answer = problem::whole_answer(code);
+        let _ = tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await;
+    });
+}

@@ -1,0 +1,147 @@
+//! Unix sockets: taking a path that is free, and no other.
+//!
+//! A lock file beside the socket says whose it is. What a killed daemon of the same path left behind is replaced; a
+//! socket that somebody listens on, or that somebody else left, stops the start.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read, Seek, Write},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::Group,
+};
+
+use crate::config::SocketPlace;
+
+/// Why a socket cannot be opened. Each message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A daemon runs there.
+    #[error("the socket {0} is in use by a running daemon: stop it, or choose another path")]
+    InUse(PathBuf),
+    /// Nobody listens on it, but it is not certain whose it is.
+    #[error(
+        "{0} is a stale socket that this vaultd did not leave: make sure that nobody needs it, then remove it"
+    )]
+    Stale(PathBuf),
+    /// Something else has the name.
+    #[error("{0} exists and is not a socket: move it away, or choose another path")]
+    NotASocket(PathBuf),
+    /// The group does not exist.
+    #[error("there is no group {0:?} to own the socket: create it, or correct server.socket_group")]
+    NoGroup(String),
+    /// The system refused.
+    #[error("cannot open the socket {path}: {source}")]
+    Failed {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A listening socket. If the daemon opened it, it is removed when this is dropped.
+pub struct BoundSocket {
+    listener: UnixListener,
+    own: Option<Own>,
+}
+
+struct Own {
+    path: PathBuf,
+    // Held for as long as the socket is ours.
+    _lock: Flock<File>,
+}
+
+impl BoundSocket {
+    /// Takes a socket that systemd has opened.
+    pub fn inherited(listener: UnixListener) -> Self {
+        Self { listener, own: None }
+    }
+
+    /// Opens a socket at `place`.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn bind(place: &SocketPlace) -> Result<Self, SocketError> {
+        let path = &place.path;
+        let failed = |source| SocketError::Failed { path: path.clone(), source };
+        let mut lock = lock(path)?;
+        clear(path, &mut lock)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        if let Some(name) = &place.group {
+            let group =
+                Group::from_name(name).ok().flatten().ok_or_else(|| SocketError::NoGroup(name.clone()))?;
+            chown(path, None, Some(group.gid.as_raw())).map_err(failed)?;
+        }
+        // Nobody but us could connect until now: the umask is 0077.
+        fs::set_permissions(path, Permissions::from_mode(place.mode)).map_err(failed)?;
+        let identity = identity(path).map_err(failed)?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(identity.as_bytes()))
+            .map_err(failed)?;
+        Ok(Self { listener, own: Some(Own { path: path.clone(), _lock: lock }) })
+    }
+
+    /// The listener, for one accept loop.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+}
+
+impl Drop for BoundSocket {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            let _ = fs::remove_file(&own.path);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(|source| SocketError::Failed { path: path.to_owned(), source })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| SocketError::InUse(path.to_owned()))
+}
+
+/// Makes the path free, if that is ours to do.
+fn clear(path: &Path, lock: &mut Flock<File>) -> Result<(), SocketError> {
+    let failed = |source| SocketError::Failed { path: path.to_owned(), source };
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(found) => found,
+    };
+    if !found.file_type().is_socket() {
+        return Err(SocketError::NotASocket(path.to_owned()));
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(SocketError::InUse(path.to_owned()));
+    }
+    let mut left = String::new();
+    lock.read_to_string(&mut left).map_err(failed)?;
+    if left != identity(path).map_err(failed)? {
+        return Err(SocketError::Stale(path.to_owned()));
+    }
+    tracing::warn!(path = %path.display(), "replacing the socket that a killed vaultd left");
+    fs::remove_file(path).map_err(failed)
+}
+
+/// What tells a socket file from another one that had the same name later.
+fn identity(path: &Path) -> io::Result<String> {
+    let found = fs::symlink_metadata(path)?;
+    Ok(format!("{}:{}:{}\n", found.dev(), found.ino(), found.ctime()))
+}

@@ -1,0 +1,115 @@
+//! The steps that several commands begin with.
+
+use std::{fs, path::Path};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::CommandError;
+use crate::{
+    audit::AuditDir,
+    config::Config,
+    hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
+    sandbox,
+    store::{Store, StoredKey},
+};
+
+/// The most bytes a PIN file may have.
+const MAX_PIN_BYTES: usize = 256;
+
+/// How to reach the token, PIN included.
+pub(super) fn hsm_settings(config: &Config) -> Result<hsm::Settings, CommandError> {
+    Ok(hsm::Settings {
+        module: config.hsm.module.clone(),
+        token: config.hsm.token.clone(),
+        pin: read_pin(&config.hsm.pin_file)?,
+        key_prefix: config.hsm.key_prefix.clone(),
+        sessions: config.hsm.sessions,
+        queue: config.hsm.queue,
+        call_timeout: config.hsm.call_timeout,
+    })
+}
+
+/// Sets the environment the module reads. Must come before any thread is started.
+pub(super) fn module_environment(config: &Config) -> Result<(), SetupError> {
+    let variables = config.hsm.environment.iter();
+    hsm::set_module_environment(variables.map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+/// The user PIN: one line in a file that is nobody else's.
+fn read_pin(path: &Path) -> Result<SecretString, CommandError> {
+    sandbox::check_private_file(path).map_err(|error| CommandError::new("hsm.pin_file", error))?;
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    let text =
+        text.map_err(|error| CommandError::new("hsm.pin_file", format!("{}: {error}", path.display())))?;
+    let pin = text.strip_suffix('\n').unwrap_or(&text);
+    let pin = pin.strip_suffix('\r').unwrap_or(pin);
+    if pin.is_empty() || pin.len() > MAX_PIN_BYTES || pin.contains('\n') {
+        let why = format!("{} must hold the PIN and nothing else, on one line", path.display());
+        return Err(CommandError::new("hsm.pin_file", why));
+    }
+    Ok(SecretString::from(pin))
+}
+
+/// Opens the store of `config`, which must be there and nobody else's.
+pub(super) fn open_store(config: &Config) -> Result<Store, CommandError> {
+    sandbox::check_private_dir(&config.store.dir).map_err(|error| CommandError::new("store.dir", error))?;
+    Ok(Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue)?)
+}
+
+/// The audit log's directory, which must be there and nobody else's.
+pub(super) fn open_audit(config: &Config) -> Result<AuditDir, CommandError> {
+    sandbox::check_private_dir(&config.audit_dir).map_err(|error| CommandError::new("audit.dir", error))?;
+    let audit = AuditDir::new(&config.audit_dir);
+    audit.probe().map_err(|error| CommandError::new("audit.dir", error))?;
+    Ok(audit)
+}
+
+/// Everything that does not fit between the keys in the token and those the store remembers.
+///
+/// This is how a substituted key is found, and a store that belongs to another vault.
+pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, CommandError> {
+    let mut objections = Vec::new();
+    let recorded = store.keys()?;
+    let vault = store.vault_id();
+    for key in hsm.keys() {
+        let name = key.name.to_string();
+        match recorded.iter().find(|(known, _)| *known == name) {
+            None => objections.push(format!(
+                "key {name} is in the token but not recorded in the store: if it is yours, run `vaultd init`"
+            )),
+            Some((_, stored))
+                if !hsm.check_key(key.name, &CheckValue(stored.check_value.clone()), &vault)? =>
+            {
+                objections.push(substituted(key.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, _) in &recorded {
+        if !hsm.keys().iter().any(|key| key.name.to_string() == *name) {
+            objections.push(format!(
+                "key {name} is recorded in the store but not in the token: use the token this store belongs to"
+            ));
+        }
+    }
+    for purpose in Purpose::ALL {
+        if !hsm.keys().iter().any(|key| key.name.purpose == purpose) {
+            objections.push(format!("there is no {purpose} key: run `vaultd init`"));
+        }
+    }
+    Ok(objections)
+}
+
+/// The objection to a key whose check value is another's.
+pub(super) fn substituted(name: KeyName) -> String {
+    format!(
+        "key {name} is not the one this store was made with (its check value differs): the store belongs to another \
+         vault, or the key was substituted"
+    )
+}
+
+/// What the store remembers of a key that is recorded now.
+pub(super) fn stored_key(check_value: CheckValue) -> StoredKey {
+    StoredKey { created_at_ms: crate::vault::now_ms(), reserved_seals: 0, check_value: check_value.0 }
+}

@@ -1,0 +1,174 @@
+//! `vaultd check`: everything that is wrong, at once. Starts nothing and changes nothing.
+
+use std::{fmt::Display, path::Path};
+
+use zeroize::Zeroizing;
+
+use super::{
+    CommandError,
+    boot::{hsm_settings, key_objections, module_environment},
+    issuers::{load_one, objection},
+};
+use crate::{
+    config::Config,
+    hsm::{self, Hsm, HsmError, OpenRequest, Purpose, SealRequest},
+    sandbox::{check_private_dir, check_private_file, harden},
+    store::{OpenError, Store},
+};
+
+/// Checks the vault that the file at `path` describes; `say` is given a line for each finding.
+///
+/// # Errors
+/// [`CommandError`] if anything is wrong; the lines say what.
+pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+    let config = Config::load(path)?;
+    harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    let mut report = Report { say, wrong: 0 };
+    report.good(format!("config {}", config.path.display()));
+    files(&config, &mut report);
+    token_and_store(&config, &mut report);
+    match report.wrong {
+        0 => Ok(()),
+        1 => Err(CommandError::Failed("1 thing is wrong".to_owned())),
+        n => Err(CommandError::Failed(format!("{n} things are wrong"))),
+    }
+}
+
+struct Report<'a> {
+    say: &'a mut dyn FnMut(&str),
+    wrong: usize,
+}
+
+impl Report<'_> {
+    fn good(&mut self, what: impl Display) {
+        (self.say)(&format!("ok    {what}"));
+    }
+
+    fn note(&mut self, what: impl Display) {
+        (self.say)(&format!("note  {what}"));
+    }
+
+    fn wrong(&mut self, what: impl Display) {
+        self.wrong += 1;
+        (self.say)(&format!("WRONG {what}"));
+    }
+
+    /// Says of a thing that it is good, or what is wrong with it.
+    fn result<T, E: Display>(&mut self, what: impl Display, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.good(what);
+                Some(value)
+            }
+            Err(error) => {
+                self.wrong(error);
+                None
+            }
+        }
+    }
+}
+
+fn files(config: &Config, report: &mut Report<'_>) {
+    let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit_dir)];
+    for (key, path) in private {
+        let checked = check_private_dir(path).map_err(|error| format!("{key}: {error}"));
+        report.result(format!("{key} {}", path.display()), checked);
+    }
+    let pin = check_private_file(&config.hsm.pin_file).map_err(|error| format!("hsm.pin_file: {error}"));
+    report.result(format!("hsm.pin_file {}", config.hsm.pin_file.display()), pin);
+    for issuer in &config.issuers {
+        let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
+        report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
+    }
+    for socket in [&config.server.socket, &config.server.admin_socket] {
+        let dir = socket.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !dir.is_dir() {
+            report.wrong(format!("the socket {} has no directory to be in: make it", socket.path.display()));
+        }
+    }
+}
+
+fn token_and_store(config: &Config, report: &mut Report<'_>) {
+    if let Err(error) = module_environment(config) {
+        return report.wrong(error);
+    }
+    let facts = match hsm::token_facts(&config.hsm.module, &config.hsm.token) {
+        Ok(facts) => facts,
+        Err(error) => return report.wrong(error),
+    };
+    report.good(format!("token {:?}, serial {}, {}", facts.label, facts.serial, facts.model));
+    for need in &facts.missing {
+        report.wrong(format!("the token lacks {}, needed for {}", need.name, need.purpose));
+    }
+    // The PIN is tried once, and only where the rest is as it must be.
+    let hsm = match hsm_settings(config) {
+        Err(error) => return report.wrong(error),
+        Ok(settings) => match Hsm::open(&settings) {
+            Err(error) => return report.wrong(error),
+            Ok(hsm) => hsm,
+        },
+    };
+    for key in hsm.keys() {
+        report.good(format!("key {}: made in the token, sensitive, not extractable", key.name));
+    }
+    for purpose in Purpose::ALL {
+        if let Err(error) = try_key(&hsm, purpose) {
+            report.wrong(format!("a trial of the newest {purpose} key failed: {error}"));
+        }
+    }
+    match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
+        Ok(store) => {
+            report.good(format!("store {}", store.path().display()));
+            match key_objections(&hsm, &store) {
+                Ok(objections) if objections.is_empty() => report.good("keys and store belong together"),
+                Ok(objections) => objections.iter().for_each(|objection| report.wrong(objection)),
+                Err(error) => report.wrong(error),
+            }
+            store.close();
+        }
+        Err(OpenError::InUse(path)) => {
+            report.note(format!("store {} is in use by a running vaultd: not looked into", path.display()));
+        }
+        Err(error) => report.wrong(error),
+    }
+    hsm.close();
+}
+
+/// One real operation with the newest key of `purpose`.
+fn try_key(hsm: &Hsm, purpose: Purpose) -> Result<(), HsmError> {
+    const TEXT: &[u8] = b"vaultd check";
+    let version = hsm.active_version(purpose)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| HsmError::Unavailable(error.to_string()))?;
+    runtime.block_on(async {
+        match purpose {
+            Purpose::Record => {
+                let request = SealRequest {
+                    key_version: version,
+                    aad: TEXT.to_vec(),
+                    plaintext: Zeroizing::new(TEXT.to_vec()),
+                };
+                let sealed = hsm.seal(vec![request]).await?;
+                let requests = sealed.into_iter().map(|sealed| OpenRequest {
+                    key_version: version,
+                    aad: TEXT.to_vec(),
+                    sealed,
+                });
+                let opened = hsm.open_sealed(requests.collect()).await?;
+                match opened.first() {
+                    Some(Some(text)) if text.as_slice() == TEXT => Ok(()),
+                    _ => Err(HsmError::Unavailable("what was sealed does not open".to_owned())),
+                }
+            }
+            Purpose::Fingerprint => {
+                let message = || Zeroizing::new(TEXT.to_vec());
+                let macs = hsm.fingerprint(version, vec![message(), message()]).await?;
+                match macs.as_slice() {
+                    [first, second] if first == second => Ok(()),
+                    _ => Err(HsmError::Unavailable("the same message has two fingerprints".to_owned())),
+                }
+            }
+            Purpose::Jwt => hsm.sign(version, TEXT.to_vec()).await.map(drop),
+        }
+    })
+}

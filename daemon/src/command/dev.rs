@@ -1,0 +1,257 @@
+//! `vaultd dev`: one command from nothing to a working vault, for development only.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rand::fill,
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::SecretString;
+use vault_api::Scope;
+
+use super::{CommandError, boot::module_environment, init::provision, logging, serve};
+use crate::{auth::KeySet, config::Config, hsm, sandbox::make_private_dir, vault::now_s};
+
+const ISSUER: &str = "dev-issuer";
+const AUDIENCE: &str = "vaultd";
+const TENANT: &str = "dev";
+const TOKEN_LABEL: &str = "vaultd-dev";
+/// A week: the contract asks for a day at least.
+const JWT_LIFETIME_S: u64 = 7 * 86_400;
+/// Where distributions put SoftHSM2's module.
+const SOFTHSM_MODULES: [&str; 6] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
+/// What `vaultd dev` is told.
+#[derive(Clone, Debug)]
+pub struct DevOptions {
+    /// Where everything is kept.
+    pub dir: PathBuf,
+    /// The PKCS#11 module; the usual places are searched if `None`.
+    pub module: Option<PathBuf>,
+}
+
+/// Makes what is missing in the directory, says how to use it, and serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+    make_private_dir(&options.dir).map_err(|error| CommandError::new("--dir", error))?;
+    let dir = fs::canonicalize(&options.dir).map_err(|error| CommandError::new("--dir", error))?;
+    let files = Files { dir };
+    files.make_config(options.module.as_deref())?;
+    let config = Config::load(&files.at("vaultd.toml"))?;
+    logging::start(&config.log_filter);
+    module_environment(&config)?;
+    files.make_token(&config)?;
+    files.make_issuer()?;
+    provision(&config, &mut |line| tracing::info!("{line}"))?;
+    files.make_jwt()?;
+    banner(&files, say);
+    serve::run(&config)
+}
+
+/// The files of a development directory (contract, section 2).
+struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn make_config(&self, module: Option<&Path>) -> Result<(), CommandError> {
+        if self.at("vaultd.toml").exists() {
+            return Ok(());
+        }
+        let module = match module {
+            Some(module) => module.to_owned(),
+            None => SOFTHSM_MODULES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+                CommandError::Failed(
+                    "SoftHSM2 is not installed: `apt-get install softhsm2`, or name another module with --module"
+                        .to_owned(),
+                )
+            })?,
+        };
+        let text = config_text(&self.dir, &module);
+        self.write("vaultd.toml", text.as_bytes())
+    }
+
+    /// A throwaway token, with a PIN nobody has to know.
+    fn make_token(&self, config: &Config) -> Result<(), CommandError> {
+        let tokens = self.at("softhsm/tokens");
+        make_private_dir(&tokens)?;
+        if self.at("hsm.pin").exists() {
+            return Ok(());
+        }
+        let conf = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            tokens.display()
+        );
+        self.write("softhsm/softhsm2.conf", conf.as_bytes())?;
+        let pin = random_pin()?;
+        let so_pin = SecretString::from(random_pin()?);
+        hsm::initialize_token(&config.hsm.module, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
+        // Written last: a token without its PIN would be of no use to the next start.
+        self.write("hsm.pin", pin.as_bytes())
+    }
+
+    /// The development issuer's key pair.
+    fn make_issuer(&self) -> Result<(), CommandError> {
+        if self.at("issuer.key.pem").exists() && self.at("issuer.pub.pem").exists() {
+            return Ok(());
+        }
+        let failed = |error| CommandError::new("cannot make the issuer's key pair", error);
+        let pair = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+        let private = pair.as_der().map_err(failed)?;
+        let public = pair.public_key().as_der().map_err(failed)?;
+        let as_pem = |tag: &str, der: &[u8]| pem::encode(&pem::Pem::new(tag, der));
+        self.write("issuer.pub.pem", as_pem("PUBLIC KEY", public.as_ref()).as_bytes())?;
+        self.write("issuer.key.pem", as_pem("PRIVATE KEY", private.as_ref()).as_bytes())
+    }
+
+    /// A fresh JWT with every scope.
+    fn make_jwt(&self) -> Result<(), CommandError> {
+        let failed = |error: &dyn std::fmt::Display| CommandError::new("cannot make token.jwt", error);
+        let public = fs::read_to_string(self.at("issuer.pub.pem")).map_err(|error| failed(&error))?;
+        let keys = KeySet::parse(&public).map_err(|error| failed(&error))?;
+        let private = fs::read(self.at("issuer.key.pem")).map_err(|error| failed(&error))?;
+        let key = EncodingKey::from_rsa_pem(&private).map_err(|error| failed(&error))?;
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = keys.kids().next().map(str::to_owned);
+        let scopes: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        let mut jti = [0; 16];
+        fill(&mut jti).map_err(|error| failed(&error))?;
+        let claims = serde_json::json!({
+            "iss": ISSUER,
+            "sub": "developer",
+            "aud": AUDIENCE,
+            "iat": now_s(),
+            "exp": now_s() + JWT_LIFETIME_S,
+            "jti": URL_SAFE_NO_PAD.encode(jti),
+            "tenant": TENANT,
+            "scope": scopes.join(" "),
+        });
+        let jwt = jsonwebtoken::encode(&header, &claims, &key).map_err(|error| failed(&error))?;
+        self.write("token.jwt", format!("{jwt}\n").as_bytes())
+    }
+
+    /// Writes a file that only its owner can read, whole or not at all.
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), CommandError> {
+        let (path, draft) = (self.at(name), self.at(&format!("{name}.new")));
+        let written = (|| {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        })();
+        written.map_err(|error: io::Error| CommandError::new(&path.display().to_string(), error))
+    }
+}
+
+fn random_pin() -> Result<String, CommandError> {
+    let mut bytes = [0; 16];
+    fill(&mut bytes).map_err(|error| CommandError::new("cannot draw a PIN", error))?;
+    Ok(bs58::encode(bytes).into_string())
+}
+
+fn config_text(dir: &Path, module: &Path) -> String {
+    let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let (at, module) = (|name: &str| quoted(&dir.join(name)), quoted(module));
+    format!(
+        r#"# Made by `vaultd dev`, FOR DEVELOPMENT ONLY. It is not written again: change it as you like.
+# config/vaultd.toml in the sources explains every key.
+
+[server]
+socket = {socket}
+admin_socket = {admin}
+
+[hsm]
+module = {module}
+token_label = "{TOKEN_LABEL}"
+pin_file = {pin}
+environment = {{ SOFTHSM2_CONF = {conf} }}
+
+[store]
+dir = {store}
+
+[audit]
+dir = {audit}
+
+[auth]
+audience = "{AUDIENCE}"
+
+[[auth.issuers]]
+name = "{ISSUER}"
+keys = {keys}
+max_lifetime_seconds = {JWT_LIFETIME_S}
+
+[tokens]
+default_template = "default"
+
+[tokens.templates.default]
+format = "uuid"
+
+[tokens.templates.numeric]
+format = "numeric"
+keep_first = 6
+keep_last = 4
+
+[tokens.templates.opaque]
+format = "opaque"
+
+[tokens.templates.once]
+format = "uuid"
+reuse = "never"
+"#,
+        socket = at("vaultd.sock"),
+        admin = at("admin.sock"),
+        pin = at("hsm.pin"),
+        conf = at("softhsm/softhsm2.conf"),
+        store = at("store"),
+        audit = at("audit"),
+        keys = at("issuer.pub.pem"),
+    )
+}
+
+fn banner(files: &Files, say: &mut dyn FnMut(&str)) {
+    let dir = files.dir.display();
+    let curl = format!(
+        "curl -sS --unix-socket '{dir}/vaultd.sock' -H \"authorization: Bearer $(cat '{dir}/token.jwt')\" \\\n  \
+         -H 'content-type: application/json'"
+    );
+    for line in [
+        "*************************************************************************",
+        "*  vaultd dev: FOR DEVELOPMENT ONLY. NEVER PUT A REAL CARD NUMBER IN.   *",
+        "*  The keys are in a software token whose PIN lies beside it.           *",
+        "*************************************************************************",
+        "",
+        "Tokenize a test card:",
+        "",
+        &format!("{curl} -d '{{\"pan\": \"4111 1111 1111 1111\"}}' http://localhost/v1/tokenize"),
+        "",
+        "Get it back (put the token in):",
+        "",
+        &format!("{curl} -d '{{\"token\": \"TOKEN\"}}' http://localhost/v1/detokenize"),
+        "",
+    ] {
+        say(line);
+    }
+}

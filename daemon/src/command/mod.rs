@@ -1,0 +1,16 @@
+//! The commands: each puts the rooms together for one purpose. The only place that knows all of them.
+
+mod boot;
+mod check;
+mod dev;
+mod error;
+mod init;
+mod issuers;
+mod logging;
+mod serve;
+
+pub use check::check;
+pub use dev::{DevOptions, dev};
+pub use error::CommandError;
+pub use init::init;
+pub use serve::serve;

@@ -1,0 +1,212 @@
+//! `vaultd serve`: the production entry point. Reads as the order in which the vault comes up and goes down.
+
+use std::{io::Write, path::Path, sync::Arc};
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    CommandError,
+    boot::{hsm_settings, key_objections, module_environment, open_audit, open_store},
+    issuers, logging,
+};
+use crate::{
+    audit::AuditDir,
+    auth::Authenticator,
+    config::Config,
+    hsm::Hsm,
+    http::{App, BoundSocket, Door, Server, jwk_set},
+    sandbox::{harden, inherited_sockets},
+    store::Store,
+    vault::Vault,
+};
+
+/// Serves the vault that the file at `path` describes until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`CommandError`] if it cannot come up.
+pub fn serve(path: &Path) -> Result<(), CommandError> {
+    let config = Config::load(path)?;
+    logging::start(&config.log_filter);
+    run(&config)
+}
+
+/// The work of [`serve`] on a configuration that is loaded.
+pub(super) fn run(config: &Config) -> Result<(), CommandError> {
+    harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    module_environment(config)?;
+    let sockets = Sockets::open(config)?;
+    let settings = hsm_settings(config)?;
+    let engines = Engines::open(config, Hsm::open(&settings)?)?;
+    let runtime = runtime(config)?;
+    let served = runtime.block_on(until_stopped(config, sockets, &engines));
+    // Requests have ended; what they changed is committed before the process ends.
+    drop(runtime);
+    drop(engines);
+    served
+}
+
+/// The sockets, opened or inherited from systemd.
+struct Sockets {
+    api: BoundSocket,
+    admin: BoundSocket,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, CommandError> {
+        let inherited = inherited_sockets().map_err(|error| CommandError::new("socket activation", error))?;
+        let open = |inherited: Option<_>, place| match inherited {
+            Some(listener) => Ok(BoundSocket::inherited(listener)),
+            None => BoundSocket::bind(place),
+        };
+        Ok(Self {
+            api: open(inherited.api, &config.server.socket)?,
+            admin: open(inherited.admin, &config.server.admin_socket)?,
+        })
+    }
+}
+
+/// The engines, closed in order however the daemon ends.
+struct Engines {
+    hsm: Hsm,
+    store: Option<Store>,
+    audit: Option<AuditDir>,
+}
+
+impl Engines {
+    fn open(config: &Config, hsm: Hsm) -> Result<Self, CommandError> {
+        let mut engines = Self { hsm, store: None, audit: None };
+        let store = engines.store.insert(open_store(config)?);
+        let objections = key_objections(&engines.hsm, store)?;
+        if !objections.is_empty() {
+            return Err(CommandError::Failed(objections.join("; ")));
+        }
+        engines.audit = Some(open_audit(config)?);
+        Ok(engines)
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            store.close();
+        }
+        self.hsm.close();
+    }
+}
+
+fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, CommandError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("http");
+    if let Some(workers) = config.server.workers {
+        builder.worker_threads(workers);
+    }
+    builder.build().map_err(|error| CommandError::new("cannot start threads", error))
+}
+
+async fn until_stopped(config: &Config, sockets: Sockets, engines: &Engines) -> Result<(), CommandError> {
+    let (Some(store), Some(audit)) = (&engines.store, &engines.audit) else {
+        return Err(CommandError::Failed("the store or the audit log is not open".to_owned()));
+    };
+    let hsm = &engines.hsm;
+    let vault = Vault::new(hsm.clone(), store.clone(), config.templates.clone())?;
+    let trusted = issuers::load(config, hsm.keys())?;
+    let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted));
+    let mut boot_id = [0; 4];
+    hsm.random(&mut boot_id).await?;
+    let key_set = serde_json::to_vec(&jwk_set(hsm.keys())).unwrap_or_default().into();
+    let app = App::new(
+        vault.clone(),
+        Arc::clone(&auth),
+        audit.clone(),
+        config.limits.clone(),
+        key_set,
+        u32::from_be_bytes(boot_id),
+    );
+
+    let mut signals = Signals::new()?;
+    let doors = vec![
+        Door { socket: sockets.api, router: app.api_router() },
+        Door { socket: sockets.admin, router: app.admin_router() },
+    ];
+    let server = Server::serve(doors, &config.limits)
+        .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
+    let sweeper = tokio::spawn(sweep(vault, config.clone()));
+    announce(config);
+
+    while signals.reload_or_stop().await == Wish::Reload {
+        reload(config, hsm, &auth);
+    }
+    tracing::info!("stopping: requests that have begun are ended");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    sweeper.abort();
+    server.stop().await;
+    Ok(())
+}
+
+/// Says that the vault accepts requests: to systemd, and on standard output for whoever waits for it.
+fn announce(config: &Config) {
+    let socket = config.server.socket.path.display();
+    tracing::info!(%socket, "serving");
+    let mut out = std::io::stdout().lock();
+    // Whoever does not read this does not wait for it either.
+    let _ = writeln!(out, "ready: serving on {socket}").and_then(|()| out.flush());
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
+/// Reads the issuers anew. If anything is wrong, the last good ones stay.
+fn reload(config: &Config, hsm: &Hsm, auth: &Authenticator) {
+    let loaded = Config::load(&config.path).map_err(CommandError::from);
+    match loaded.and_then(|fresh| issuers::load(&fresh, hsm.keys())) {
+        Ok(issuers) => {
+            tracing::info!(issuers = issuers.by_name.len(), "reloaded the issuers");
+            auth.trust(issuers);
+        }
+        Err(error) => tracing::error!(%error, "not reloaded: the issuers stay as they were"),
+    }
+}
+
+async fn sweep(vault: Vault, config: Config) {
+    let mut ticks = tokio::time::interval(config.store.sweep_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match vault.sweep(config.store.expired_grace).await {
+            Ok(0) => {}
+            Ok(tokens) => tracing::info!(tokens, "removed tokens that have ended"),
+            Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Wish {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CommandError> {
+        let listen =
+            |kind| signal(kind).map_err(|error| CommandError::new("cannot listen for signals", error));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn reload_or_stop(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}

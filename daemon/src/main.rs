@@ -1,0 +1,88 @@
+//! The `vaultd` program: reads the command line, calls a command, and turns its error into an exit status.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use vaultd::{
+    command::{self, CommandError, DevOptions},
+    sandbox::exit_without_handlers,
+};
+
+/// A vault for payment-card numbers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the vault until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// From nothing to a working vault for development, in one command.
+    Dev {
+        /// Where everything is kept; used again if it is there.
+        #[arg(long, value_name = "DIR", default_value = "./run/dev")]
+        dir: PathBuf,
+        /// The PKCS#11 module for the throwaway token; found by itself if left out.
+        #[arg(long, value_name = "FILE")]
+        module: Option<PathBuf>,
+    },
+    /// Make the keys and the store that are missing; touch nothing that exists.
+    Init {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Report everything that is wrong with config, files, token, keys and store; start nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration file.
+    #[command(hide = true)]
+    Schema,
+}
+
+fn main() {
+    // A wrong command line ends here, with status 2.
+    let arguments = Arguments::parse();
+    let status = match run(arguments.command) {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&error);
+            error.exit_status()
+        }
+    };
+    exit_without_handlers(status);
+}
+
+fn run(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Serve { config } => command::serve(&config),
+        Command::Dev { dir, module } => command::dev(&DevOptions { dir, module }, &mut say),
+        Command::Init { config } => command::init(&config, &mut say),
+        Command::Check { config } => command::check(&config, &mut say),
+        Command::Schema => {
+            say(vaultd::config::schema().trim_end());
+            Ok(())
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command line")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn complain(error: &CommandError) {
+    eprintln!("vaultd: {error}");
+}

@@ -1,0 +1,294 @@
+//! The table, and the file with everything behind it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Options,
+    number::{float, grouped, median},
+    run::{CONNECTIONS, Findings, Side, WIDE},
+};
+
+/// A run, ready to be read.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    machine: String,
+    run: String,
+    json: Value,
+    at: Timestamp,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    what: String,
+    measured: String,
+    ceiling: String,
+    ratio: Option<f64>,
+    goal: Option<Goal>,
+    met: Option<Met>,
+}
+
+/// The least ratio that is good enough (design, performance: the budget).
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Goal {
+    now: f64,
+    last: f64,
+    /// Whether this run may claim the last one.
+    claims_last: bool,
+}
+
+/// Which goal a ratio meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Met {
+    Final,
+    Now,
+    No,
+}
+
+impl Report {
+    /// The report of `findings`.
+    pub(crate) fn new(findings: &Findings, options: &Options, seed: u64) -> Self {
+        let rows = rows(findings);
+        let machine = &findings.machine;
+        let run = json!({
+            "seed": seed,
+            "samples": options.samples(),
+            "seconds": options.time().as_secs_f64(),
+            "tokens_before": findings.tokens.0,
+            "tokens_after": findings.tokens.1,
+        });
+        let medians: BTreeMap<_, _> =
+            findings.samples.keys().map(|&side| (side, findings.rate(side))).collect();
+        let at = Timestamp::now();
+        Self {
+            machine: format!(
+                "{} cores of {}, Linux {}, {}, load {}",
+                machine.cores, machine.cpu, machine.kernel, machine.filesystem, machine.load
+            ),
+            run: format!(
+                "medians of {} samples of {} s, {} tokens at first and {} at last, --seed {seed}",
+                options.samples(),
+                options.time().as_secs_f64(),
+                grouped(float(findings.tokens.0)),
+                grouped(float(findings.tokens.1)),
+            ),
+            json: json!({
+                "at": at.to_string(),
+                "machine": machine,
+                "run": run,
+                "rows": rows,
+                // In the order of the rounds: the n-th samples of all sides were taken together.
+                "samples_per_second": findings.samples,
+                "medians_per_second": medians,
+                "oha_per_second": findings.oha.as_ref().map(|(vault, empty)| json!({
+                    "detokenize": vault, "empty_handler": empty,
+                })),
+                "detokenize_latency_ns": {
+                    "connections_1": percentiles(&findings.latency_alone),
+                    "connections_64": percentiles(&findings.latency),
+                },
+                "resident_bytes": { "idle": findings.resident.0, "after": findings.resident.1 },
+                "store_bytes": { "closed": findings.store.closed, "compacted": findings.store.compacted },
+            }),
+            rows,
+            at,
+        }
+    }
+
+    /// Writes the table.
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}\n{}\n", self.machine, self.run)?;
+        let titles = ["what", "measured", "ceiling", "ratio", "goal", "met?"].map(str::to_owned);
+        let lines: Vec<_> = std::iter::once(titles).chain(self.rows.iter().map(Row::cells)).collect();
+        let mut widths = [0; 6];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for (number, line) in lines.iter().enumerate() {
+            let cells: Vec<_> =
+                line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            writeln!(out, "{}", cells.join("  ").trim_end())?;
+            if number == 0 {
+                writeln!(out, "{}", widths.map(|width| "-".repeat(width)).join("  "))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file, named after the time, into `dir`.
+    pub(crate) fn save(&self, dir: &Path) -> Result<PathBuf> {
+        let file = dir.join(format!("{}.json", self.at.strftime("%Y%m%dT%H%M%SZ")));
+        let text = serde_json::to_string_pretty(&self.json).context("writing the results")?;
+        fs::write(&file, text + "\n").with_context(|| format!("writing {}", file.display()))?;
+        Ok(file)
+    }
+}
+
+fn rows(findings: &Findings) -> Vec<Row> {
+    let rate = |side| findings.rate(side);
+    let empty = ("empty axum handler", rate(Side::EmptyHandler));
+    let (pair, by_1000) = (rate(Side::HsmPair), rate(Side::RedbBy1000));
+    let lower = format!("min(HSM pair {}, redb by 1,000 {})", grouped(pair), grouped(by_1000));
+    let (lower, open) = ((lower.as_str(), pair.min(by_1000)), ("HSM decrypt", rate(Side::HsmOpen)));
+    let goal = |now, last| Some(Goal { now, last, claims_last: true });
+    // The last goal of new PANs is about a store with a million tokens in it.
+    let at_a_million = findings.tokens.0 >= 1_000_000;
+    let new_goal = Some(Goal { now: 0.5, last: 0.7, claims_last: at_a_million });
+    let redb = ("redb alone, by 64", rate(Side::RedbBy64));
+    let mut rows = vec![
+        Row::ratio(
+            format!("detokenize, {CONNECTIONS} connections"),
+            rate(Side::Detokenize),
+            empty,
+            goal(0.3, 0.45),
+        ),
+        Row::ratio(
+            format!("tokenize, seen before, {CONNECTIONS} connections"),
+            rate(Side::TokenizeSeen),
+            empty,
+            goal(0.25, 0.4),
+        ),
+        Row::ratio(
+            format!("tokenize, new, {CONNECTIONS} connections"),
+            rate(Side::TokenizeNew),
+            redb,
+            new_goal,
+        ),
+        Row::ratio(
+            "tokenize/batch of 1,000, per PAN".into(),
+            rate(Side::TokenizeBatch),
+            lower,
+            goal(0.4, 0.6),
+        ),
+        Row::ratio(
+            "detokenize/batch of 1,000, per token".into(),
+            rate(Side::DetokenizeBatch),
+            open,
+            goal(0.5, 0.7),
+        ),
+        Row::ratio(format!("tokenize/batch, {WIDE} at once"), rate(Side::TokenizeBatchWide), lower, None),
+        Row::ratio(format!("detokenize/batch, {WIDE} at once"), rate(Side::DetokenizeBatchWide), open, None),
+    ];
+    if let Some((vault, empty)) = &findings.oha {
+        let empty = ("empty axum handler, by oha", median(empty));
+        rows.push(Row::ratio("detokenize, by oha".into(), median(vault), empty, None));
+    }
+    rows.extend([
+        Row::fact("detokenize, 1 connection, p50 / p99", latency(&findings.latency_alone)),
+        Row::fact("detokenize, 64 connections, p50 / p99", latency(&findings.latency)),
+        Row::fact("resident memory, idle / after the run", {
+            let mebibytes = |bytes| float(bytes) / 1024.0 / 1024.0;
+            format!("{:.1} / {:.1} MiB", mebibytes(findings.resident.0), mebibytes(findings.resident.1))
+        }),
+        Row::fact("store per token, as closed / compacted", {
+            let per_token = |bytes| float(bytes) / float(findings.tokens.1);
+            let store = findings.store;
+            format!("{:.0} / {:.0} bytes", per_token(store.closed), per_token(store.compacted))
+        }),
+    ]);
+    rows
+}
+
+impl Row {
+    fn ratio(what: String, measured: f64, ceiling: (&str, f64), goal: Option<Goal>) -> Self {
+        let ratio = measured / ceiling.1;
+        Self {
+            what,
+            measured: format!("{}/s", grouped(measured)),
+            ceiling: format!("{} = {}/s", ceiling.0, grouped(ceiling.1)),
+            ratio: Some(ratio),
+            goal,
+            met: goal.map(|goal| goal.judge(ratio)),
+        }
+    }
+
+    /// A line for information.
+    fn fact(what: &str, measured: String) -> Self {
+        Self { what: what.to_owned(), measured, ceiling: "-".to_owned(), ratio: None, goal: None, met: None }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        [
+            self.what.clone(),
+            self.measured.clone(),
+            self.ceiling.clone(),
+            or_dash(self.ratio.map(|ratio| format!("{ratio:.3}"))),
+            or_dash(self.goal.map(Goal::text)),
+            or_dash(self.met.map(|met| met.text().to_owned())),
+        ]
+    }
+}
+
+impl Goal {
+    fn judge(self, ratio: f64) -> Met {
+        if self.claims_last && ratio >= self.last {
+            Met::Final
+        } else if ratio >= self.now {
+            Met::Now
+        } else {
+            Met::No
+        }
+    }
+
+    fn text(self) -> String {
+        let condition = if self.claims_last { "" } else { " with --records 1000000" };
+        format!("{:.2} now, {:.2} final{condition}", self.now, self.last)
+    }
+}
+
+impl Met {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Final => "yes, final",
+            Self::Now => "yes, now",
+            Self::No => "NO",
+        }
+    }
+}
+
+fn latency(histogram: &Histogram<u64>) -> String {
+    let microseconds = |quantile| float(histogram.value_at_quantile(quantile)) / 1_000.0;
+    format!("{:.0} / {:.0} µs", microseconds(0.5), microseconds(0.99))
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Value {
+    json!({
+        "count": histogram.len(),
+        "p50": histogram.value_at_quantile(0.5),
+        "p90": histogram.value_at_quantile(0.9),
+        "p99": histogram.value_at_quantile(0.99),
+        "p999": histogram.value_at_quantile(0.999),
+        "max": histogram.max(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_meets_the_goals_below_it() {
+        let goal = Goal { now: 0.3, last: 0.45, claims_last: true };
+        assert_eq!(goal.judge(0.29), Met::No);
+        assert_eq!(goal.judge(0.3), Met::Now);
+        assert_eq!(goal.judge(0.45), Met::Final);
+        assert_eq!(Goal { claims_last: false, ..goal }.judge(0.9), Met::Now);
+        assert_eq!(goal.judge(f64::NAN), Met::No);
+    }
+}

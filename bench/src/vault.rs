@@ -1,0 +1,151 @@
+//! The process under test: the real `vaultd dev`, in a directory that is thrown away.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use ::redb::Database;
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+
+use crate::{
+    connection::Target,
+    process::{READY, terminate},
+};
+
+/// A running vault.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    child: Child,
+    dir: PathBuf,
+    log: PathBuf,
+}
+
+/// How much disk a store took, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreSize {
+    /// As the vault left it.
+    pub(crate) closed: u64,
+    /// After redb has compacted it.
+    pub(crate) compacted: u64,
+}
+
+impl Vault {
+    /// Starts `program` on a new directory in `dir` and waits until it serves.
+    pub(crate) fn start(program: &Path, dir: &Path) -> Result<Self> {
+        ensure!(program.exists(), "{} is missing: build it, or give --vaultd", program.display());
+        let (dir, log) = (dir.join("d"), dir.join("vaultd.log"));
+        let socket = dir.join("vaultd.sock");
+        ensure!(
+            socket.as_os_str().len() <= MAX_SOCKET_PATH,
+            "{} is too long for a Unix socket: give a shorter --out",
+            socket.display()
+        );
+        let mut child = Command::new(program)
+            .arg("dev")
+            .arg("--dir")
+            .arg(&dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).context("making the daemon's log")?)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let stdout = child.stdout.take().context("a daemon without stdout")?;
+        let vault = Self { child, dir, log };
+        // From here on a failure drops `vault`, which ends the process.
+        wait_until_ready(stdout).map_err(|error| vault.explain(error))?;
+        Ok(vault)
+    }
+
+    /// Its socket, and the JWT that may do everything.
+    pub(crate) fn target(&self) -> Result<Target> {
+        let jwt = fs::read_to_string(self.dir.join("token.jwt")).context("reading token.jwt")?;
+        Ok(Target { socket: self.dir.join("vaultd.sock"), jwt: Some(jwt.trim().to_owned()) })
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .context("reading the daemon's memory")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("parsing VmRSS")?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Ends the daemon, which must leave with 0, and measures what it left on the disk.
+    pub(crate) fn stop(mut self) -> Result<StoreSize> {
+        let status = terminate(&mut self.child)?;
+        if !status.success() {
+            return Err(self.explain(anyhow!("vaultd ended with {status} after SIGTERM")));
+        }
+        let store = self.dir.join("store");
+        let closed = size(&store)?;
+        for entry in fs::read_dir(&store)? {
+            let path = entry?.path();
+            if path.extension() != Some("redb".as_ref()) {
+                continue;
+            }
+            let mut database =
+                Database::open(&path).with_context(|| format!("opening {} to compact it", path.display()))?;
+            while database.compact()? {}
+        }
+        Ok(StoreSize { closed, compacted: size(&store)? })
+    }
+
+    /// `error`, followed by the end of the daemon's log.
+    pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+        if tail.is_empty() { error } else { anyhow!("{error:#}\nthe daemon's log ends with\n  {tail}") }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        // There is nobody left to tell; `terminate` has killed what would not end.
+        let _ = terminate(&mut self.child);
+    }
+}
+
+/// Waits for the line that says so, and reads the rest of the output for ever: the daemon must never wait for
+/// a reader.
+fn wait_until_ready(stdout: impl Read + Send + 'static) -> Result<()> {
+    let (ready, is_ready) = mpsc::channel();
+    thread::spawn(move || {
+        // To the end of the output, so that the daemon never waits for a reader.
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line.starts_with(READY) {
+                // Nobody listens any more when the wait was given up.
+                let _ = ready.send(());
+            }
+        }
+    });
+    match is_ready.recv_timeout(START_PATIENCE) {
+        Ok(()) => Ok(()),
+        Err(mpsc::RecvTimeoutError::Timeout) => bail!("vaultd was not ready within {START_PATIENCE:?}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => bail!("vaultd ended before it was ready"),
+    }
+}
+
+/// Bytes of the files in `dir`.
+fn size(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir).with_context(|| format!("measuring {}", dir.display()))? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
+}
+
+/// `sun_path` of unix(7), without the zero at its end.
+const MAX_SOCKET_PATH: usize = 107;
+/// Making a token and an issuer's key pair takes a second or two.
+const START_PATIENCE: Duration = Duration::from_mins(1);
+/// How much of the log an error shows.
+const LOG_LINES: usize = 15;

@@ -139,11 +139,12 @@ impl Provisioner {
             Attribute::Label(name.label(&self.prefix).into_bytes()),
             Attribute::Id(name.to_string().into_bytes()),
         ];
+        // Not CKA_MODIFIABLE=false: it also forbids the session copies that make operations fast, and what matters
+        // cannot be taken back anyway (sensitive and not extractable only ever tighten, PKCS #11 v3.1, 4.4.1).
         let secret = [
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
-            Attribute::Modifiable(false),
             Attribute::Derive(false),
             Attribute::Unwrap(false),
         ];

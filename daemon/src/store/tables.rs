@@ -29,6 +29,14 @@ pub(super) struct RecordTables<'t> {
     pub(super) expiries: Table<'t, Bytes, ()>,
 }
 
+/// What stands in the way of a new record.
+pub(super) enum Clash {
+    /// Another card has its token.
+    Token,
+    /// Its card has this token.
+    Card(TokenKey),
+}
+
 impl<'t> RecordTables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
         Ok(Self {
@@ -43,14 +51,31 @@ impl<'t> RecordTables<'t> {
         Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose()?)
     }
 
-    /// The token that the same card got before.
-    pub(super) fn seen(
-        &self,
+    /// Writes a new record and its index rows, unless its token or its card is there already.
+    ///
+    /// Writes first and looks at what it has replaced: that is nearly always nothing, and half the look-ups.
+    pub(super) fn put_new(
+        &mut self,
         tenant: TenantId,
-        key: &FingerprintKey,
-    ) -> Result<Option<TokenKey>, StoreError> {
-        let token = self.fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
-        Ok(token.and_then(|token| TokenKey::new(token.value())))
+        token: &TokenKey,
+        record: &Record,
+    ) -> Result<Option<Clash>, StoreError> {
+        let (key, bytes) = (record_key(tenant, token), record.encode()?);
+        let old = self.records.insert(key.as_slice(), bytes.as_slice())?.map(|old| old.value().to_vec());
+        if let Some(old) = old {
+            self.records.insert(key.as_slice(), old.as_slice())?;
+            return Ok(Some(Clash::Token));
+        }
+        let row = fingerprint_row(tenant, token, record);
+        let old = self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
+        let old = old.and_then(|token| TokenKey::new(token.value()));
+        if let Some(old) = old {
+            self.fingerprints.insert(row.as_slice(), old.as_bytes())?;
+            self.records.remove(key.as_slice())?;
+            return Ok(Some(Clash::Card(old)));
+        }
+        self.put_expiry(tenant, token, record)?;
+        Ok(None)
     }
 
     /// Writes a record and its index rows.
@@ -62,6 +87,10 @@ impl<'t> RecordTables<'t> {
     ) -> Result<(), StoreError> {
         self.records.insert(record_key(tenant, token).as_slice(), record.encode()?.as_slice())?;
         self.fingerprints.insert(fingerprint_row(tenant, token, record).as_slice(), token.as_bytes())?;
+        self.put_expiry(tenant, token, record)
+    }
+
+    fn put_expiry(&mut self, tenant: TenantId, token: &TokenKey, record: &Record) -> Result<(), StoreError> {
         if let Some(end_s) = record.header.expires_at_s {
             self.expiries.insert(expiry_key(end_s, tenant, token).as_slice(), ())?;
         }

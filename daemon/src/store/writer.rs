@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     Record, StoreError, StoredKey, TokenKey,
     schema::{TenantId, parse_expiry_key},
-    tables::{KEYS, RecordTables, TENANTS},
+    tables::{Clash, KEYS, RecordTables, TENANTS},
 };
 
 /// The most changes in one transaction: bounds how long the first of them waits.
@@ -249,17 +249,15 @@ impl<'t> Batch<'t> {
     }
 
     fn insert(&mut self, tenant: TenantId, new: &NewRecord, now_s: u64) -> Result<Inserted, StoreError> {
-        if new.record.header.reusable
-            && let Some(token) = self.tables.seen(tenant, &new.record.fingerprint_key())?
-            && let Some(record) = self.tables.record(tenant, &token)?
-        {
-            if !record.header.expired(now_s) {
-                return Ok(Inserted::Seen(token, record));
-            }
-            self.tables.remove(tenant, &token, &record)?;
-        }
-        if self.tables.record(tenant, &new.token)?.is_some() {
-            return Ok(Inserted::TokenTaken);
+        let token = match self.tables.put_new(tenant, &new.token, &new.record)? {
+            None => return Ok(Inserted::Created),
+            Some(Clash::Token) => return Ok(Inserted::TokenTaken),
+            Some(Clash::Card(token)) => token,
+        };
+        match self.tables.record(tenant, &token)? {
+            Some(record) if !record.header.expired(now_s) => return Ok(Inserted::Seen(token, record)),
+            Some(ended) => self.tables.remove(tenant, &token, &ended)?,
+            None => {}
         }
         self.tables.put(tenant, &new.token, &new.record)?;
         Ok(Inserted::Created)

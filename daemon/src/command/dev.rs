@@ -1,9 +1,9 @@
 //! `vaultd dev`: one command from nothing to a working vault, for development only.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -51,7 +51,9 @@ pub struct DevOptions {
 /// # Errors
 /// [`CommandError`].
 pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
-    make_private_dir(&options.dir).map_err(|error| CommandError::new("--dir", error))?;
+    // A directory that is there may be open to others: what must be private in it is made so.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&options.dir);
+    made.map_err(|error| CommandError::new("--dir", error))?;
     let dir = fs::canonicalize(&options.dir).map_err(|error| CommandError::new("--dir", error))?;
     let files = Files { dir };
     files.make_config(options.module.as_deref())?;

@@ -56,7 +56,7 @@ pub struct BoundSocket {
 struct Own {
     path: PathBuf,
     // Held for as long as the socket is ours.
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl BoundSocket {
@@ -87,7 +87,7 @@ impl BoundSocket {
             .and_then(|()| lock.rewind())
             .and_then(|()| lock.write_all(identity.as_bytes()))
             .map_err(failed)?;
-        Ok(Self { listener, own: Some(Own { path: path.clone(), _lock: lock }) })
+        Ok(Self { listener, own: Some(Own { path: path.clone(), lock }) })
     }
 
     /// The listener, for one accept loop.
@@ -105,6 +105,8 @@ impl Drop for BoundSocket {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
             let _ = fs::remove_file(&own.path);
+            // What may come to this path later is not ours.
+            let _ = own.lock.set_len(0);
         }
     }
 }
@@ -143,5 +145,5 @@ fn clear(path: &Path, lock: &mut Flock<File>) -> Result<(), SocketError> {
 /// What tells a socket file from another one that had the same name later.
 fn identity(path: &Path) -> io::Result<String> {
     let found = fs::symlink_metadata(path)?;
-    Ok(format!("{}:{}:{}\n", found.dev(), found.ino(), found.ctime()))
+    Ok(format!("{}:{}:{}.{}\n", found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
 }

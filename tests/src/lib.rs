@@ -1,0 +1,23 @@
+//! What the end-to-end tests share: a vault in one line, raw HTTP, JWTs of any kind, card numbers.
+//!
+//! Everything is real: the `vaultd` binary of this build, SoftHSM2, files, sockets and signals. A test that fails
+//! prints the daemon's log.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "test support: a panic is how it reports"
+)]
+
+mod http;
+mod jwt;
+mod pans;
+mod vault;
+
+pub use http::{Answer, exchange, read_answer};
+pub use jwt::Minter;
+pub use pans::Pans;
+pub use vault::{SOFTHSM, Vault, run, vaultd};

@@ -1,0 +1,54 @@
+//! Card numbers that look real and are nobody's.
+
+/// A source of distinct 16-digit PANs with a valid check digit.
+pub struct Pans {
+    random: fastrand::Rng,
+    used: std::collections::HashSet<u64>,
+}
+
+impl Default for Pans {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pans {
+    /// Seeded from `VAULT_TEST_SEED` if that is set, else by chance; the seed is printed either way.
+    pub fn new() -> Self {
+        let seed = std::env::var("VAULT_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        eprintln!("VAULT_TEST_SEED={seed}");
+        Self { random: fastrand::Rng::with_seed(seed), used: std::collections::HashSet::new() }
+    }
+
+    /// The next PAN.
+    pub fn next_pan(&mut self) -> String {
+        loop {
+            let body = 400_000_000_000_000 + self.random.u64(0..100_000_000_000_000);
+            if self.used.insert(body) {
+                let body = body.to_string();
+                let check = ('0'..='9').find(|check| luhn_valid(&format!("{body}{check}"))).unwrap();
+                return format!("{body}{check}");
+            }
+        }
+    }
+
+    /// The next `count` PANs.
+    pub fn take(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next_pan()).collect()
+    }
+}
+
+fn luhn_valid(digits: &str) -> bool {
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, u32::from(digit - b'0')) {
+            (0, value) => value,
+            (_, value) if value > 4 => value * 2 - 9,
+            (_, value) => value * 2,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}

@@ -1,0 +1,200 @@
+//! A vault in one line.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use tempfile::TempDir;
+use vault_client::{ClientBuilder, VaultClient};
+
+use crate::{Answer, Minter, exchange};
+
+/// Where Debian puts SoftHSM2's module.
+pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
+pub struct Vault {
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Vault {
+    /// A vault as `vaultd dev` makes it.
+    pub fn start() -> Self {
+        // Short, because a socket's path may have 107 bytes only.
+        let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
+        let mut vault = Self { dir, child: None };
+        vault.spawn(&["dev", "--dir", vault.path("").to_str().unwrap()]);
+        vault
+    }
+
+    /// A vault whose configuration `change` has changed.
+    pub fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        let mut vault = Self::start();
+        assert!(vault.stop().success());
+        vault.change_config(change);
+        vault.restart();
+        vault
+    }
+
+    /// The file `name` of the vault's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path("vaultd.sock")
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    /// Everything the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// The JWT with every scope.
+    pub fn jwt(&self) -> String {
+        fs::read_to_string(self.path("token.jwt")).unwrap().trim().to_owned()
+    }
+
+    /// A maker of JWTs.
+    pub fn minter(&self) -> Minter {
+        Minter::new(&fs::read(self.path("issuer.key.pem")).unwrap(), &self.jwt())
+    }
+
+    /// A client that may do everything.
+    pub fn client(&self) -> VaultClient {
+        self.client_builder().build().unwrap()
+    }
+
+    /// The beginnings of such a client.
+    pub fn client_builder(&self) -> ClientBuilder {
+        VaultClient::builder(self.socket()).token(SecretString::from(self.jwt()))
+    }
+
+    /// Sends a request with every scope and the JSON `body`.
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.request_as(&self.jwt(), method, path, body)
+    }
+
+    /// Sends a request with the given JWT and the JSON `body`.
+    pub fn request_as(&self, jwt: &str, method: &str, path: &str, body: &str) -> Answer {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(&self.socket(), request.as_bytes())
+    }
+
+    /// Changes the configuration of a vault that is stopped.
+    pub fn change_config(&self, change: impl FnOnce(String) -> String) {
+        let path = self.path("vaultd.toml");
+        let text = change(fs::read_to_string(&path).unwrap());
+        fs::write(&path, text).unwrap();
+    }
+
+    /// Starts the vault again from its configuration.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is still running");
+        self.spawn(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()]);
+    }
+
+    /// Runs a command on the vault's configuration.
+    pub fn run(&self, command: &str) -> Output {
+        run(&[command, "--config", self.path("vaultd.toml").to_str().unwrap()])
+    }
+
+    /// Sends SIGTERM and waits.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Sends SIGKILL and waits.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the daemon to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.take().expect("running").wait().unwrap()
+    }
+
+    fn spawn(&mut self, arguments: &[&str]) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut child =
+            Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        self.child = Some(child);
+        let (ready, is_ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut lines = out.lines().map_while(Result::ok);
+            let _ = ready.send(lines.any(|line| line.starts_with("ready")));
+            // Goes on reading: a daemon whose output nobody takes might wait for ever.
+            lines.for_each(drop);
+        });
+        assert_eq!(is_ready.recv_timeout(PATIENCE), Ok(true), "vaultd did not get ready");
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// The `vaultd` of this build.
+pub fn vaultd() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let vaultd = profile.join("vaultd");
+    assert!(vaultd.exists(), "{} is not built: `cargo build --workspace`, or `make test`", vaultd.display());
+    vaultd
+}
+
+/// Runs `vaultd` to its end. One that hangs is killed after a minute.
+pub fn run(arguments: &[&str]) -> Output {
+    let mut child =
+        Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut streams = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut output = (Vec::new(), Vec::new());
+        let _ = streams.0.read_to_end(&mut output.0);
+        let _ = streams.1.read_to_end(&mut output.1);
+        let _ = done.send(output);
+    });
+    match is_done.recv_timeout(PATIENCE) {
+        Ok((stdout, stderr)) => Output { status: child.wait().unwrap(), stdout, stderr },
+        Err(_) => {
+            let _ = child.kill();
+            panic!("vaultd {arguments:?} does not end");
+        }
+    }
+}

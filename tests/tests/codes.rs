@@ -1,0 +1,245 @@
+//! One test for each code of the contract that this vault can produce.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{io::Write, os::unix::net::UnixStream, thread, time::Duration};
+
+use serde_json::json;
+use vault_tests::{SOFTHSM, Vault, exchange, read_answer};
+
+const CARD: &str = r#"{"pan":"4111111111111111"}"#;
+const UNKNOWN: &str = "/v1/tokens/00000000-0000-7000-8000-000000000000";
+
+#[test]
+fn bad_bodies_are_malformed_or_invalid() {
+    let vault = Vault::start();
+    let code = |body: &str| vault.request("POST", "/v1/tokenize", body).code();
+    for body in ["", "{", "{\"pan\":", "\u{1}", &"[".repeat(10_000)] {
+        assert_eq!(code(body), "malformed_json", "{body:.40}");
+    }
+    let deep = format!("{{\"pan\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    for body in [
+        "[]",
+        "null",
+        "{}",
+        r#"{"pan":"4111111111111111","pan":"4111111111111111"}"#,
+        r#"{"pan":"4111111111111111","cvv":"123"}"#,
+        r#"{"pan":"4111111111111111","template":"no such"}"#,
+        r#"{"pan":"4111111111111111","expires_in":0}"#,
+        r#"{"pan":"4111111111111111","expires_in":1e9}"#,
+        r#"{"pan":"4111111111111111","expiry_date":"13/29"}"#,
+        r#"{"pan":"4111111111111111","holder":""}"#,
+        r#"{"pan":"4111111111111111","metadata":{"note":"card 4111-1111-1111-1111"}}"#,
+        &deep,
+    ] {
+        assert_eq!(code(body), "invalid_request", "{body:.60}");
+    }
+    let batch = |path: &str, body: &str| vault.request("POST", path, body).code();
+    assert_eq!(batch("/v1/tokenize/batch", r#"{"items":[]}"#), "invalid_request");
+    assert_eq!(batch("/v1/detokenize/batch", r#"{"tokens":[]}"#), "invalid_request");
+    let many = vec![r#""x""#; 1_001].join(",");
+    assert_eq!(batch("/v1/detokenize/batch", &format!("{{\"tokens\":[{many}]}}")), "invalid_request");
+}
+
+#[test]
+fn bad_card_numbers_are_invalid_and_not_repeated() {
+    let vault = Vault::start();
+    for pan in [
+        "41111111111",
+        "41111111111111111111",
+        "4111111111111112",
+        "411111111111111x",
+        "４１１１１１１１１１１１１１１１",
+    ] {
+        let answer = vault.request("POST", "/v1/tokenize", &json!({ "pan": pan }).to_string());
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_pan"), "{pan}");
+        assert!(!answer.body.contains(pan), "{answer:?}");
+    }
+}
+
+#[test]
+fn tokens_are_invalid_unknown_or_somebody_elses() {
+    let vault = Vault::start();
+    assert_eq!(vault.request("GET", "/v1/tokens/nonsense", "").code(), "invalid_token");
+    assert_eq!(vault.request("GET", "/v1/tokens/%ff", "").code(), "invalid_token");
+    assert_eq!(vault.request("GET", UNKNOWN, "").code(), "unknown_token");
+    assert_eq!(vault.request("DELETE", UNKNOWN, "").code(), "unknown_token");
+    assert_eq!(vault.request("PATCH", UNKNOWN, "{}").code(), "unknown_token");
+
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let other = vault.minter().mint(&json!({ "tenant": "other" }));
+    for (method, path, body) in [
+        ("GET", format!("/v1/tokens/{token}"), String::new()),
+        ("DELETE", format!("/v1/tokens/{token}"), String::new()),
+        ("POST", "/v1/detokenize".to_owned(), json!({ "token": token }).to_string()),
+    ] {
+        let answer = vault.request_as(&other, method, &path, &body);
+        assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_token"), "{method} {path}");
+    }
+    assert_eq!(vault.request("GET", &format!("/v1/tokens/{token}"), "").status, 200, "it is still there");
+}
+
+#[test]
+fn an_expired_token_says_so_to_the_second() {
+    let vault = Vault::start();
+    let body = r#"{"pan":"4111111111111111","expires_in":2}"#;
+    let answer = vault.request("POST", "/v1/tokenize", body).json();
+    let token = answer["token"].as_str().unwrap();
+    let detokenize = json!({ "token": token }).to_string();
+    assert_eq!(vault.request("POST", "/v1/detokenize", &detokenize).status, 200);
+    thread::sleep(Duration::from_secs(2));
+    let answer = vault.request("POST", "/v1/detokenize", &detokenize);
+    assert_eq!((answer.status, answer.code().as_str()), (410, "token_expired"));
+    assert_eq!(vault.request("GET", &format!("/v1/tokens/{token}"), "").code(), "token_expired");
+    let fresh = vault.request("POST", "/v1/tokenize", body);
+    assert_eq!(fresh.status, 201, "the same card gets a new token");
+    assert_ne!(fresh.json()["token"], token);
+}
+
+#[test]
+fn who_may_not_is_told_why() {
+    let vault = Vault::start_with(|config| {
+        let keys = config.lines().find(|line| line.starts_with("keys = ")).unwrap();
+        let narrow = format!("[[auth.issuers]]\nname = \"narrow\"\n{keys}\ntenants = [\"one\"]\n\n[tokens]");
+        config
+            .replace("[tokens]", &narrow)
+            .replace("[auth]\n", "[auth]\nsingle_use_scopes = [\"tokens:read\"]\n")
+    });
+    let minter = vault.minter();
+    let tokenize = |jwt: &str| vault.request_as(jwt, "POST", "/v1/tokenize", CARD);
+
+    let bare =
+        exchange(&vault.socket(), b"POST /v1/tokenize HTTP/1.1\r\nhost: v\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!((bare.status, bare.code().as_str()), (401, "missing_token"));
+    assert_eq!(tokenize("nonsense").code(), "invalid_jwt");
+    assert_eq!(
+        tokenize(&minter.mint(&json!({ "iat": 1_000_000_000, "exp": 1_000_000_600 }))).code(),
+        "expired_jwt"
+    );
+
+    let narrow = tokenize(&minter.with_scope("detokenize"));
+    assert_eq!((narrow.status, narrow.code().as_str()), (403, "insufficient_scope"));
+    assert!(narrow.headers["www-authenticate"].contains("scope=\"tokenize\""), "{narrow:?}");
+    let mask_only = minter.with_scope("detokenize:masked");
+    let full = vault.request_as(&mask_only, "POST", "/v1/detokenize", r#"{"token":"tok_1"}"#);
+    assert_eq!(full.code(), "insufficient_scope");
+
+    assert_eq!(tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": "two" }))).code(), "wrong_tenant");
+    assert_eq!(tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": "one" }))).status, 201);
+    assert_eq!(
+        tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": null }))).status,
+        200,
+        "it has one tenant"
+    );
+
+    let mine = u64::from(nix::unistd::geteuid().as_raw());
+    assert_eq!(tokenize(&minter.mint(&json!({ "cnf": { "uid": mine } }))).status, 201);
+    let stolen = tokenize(&minter.mint(&json!({ "cnf": { "uid": mine + 1 } })));
+    assert_eq!((stolen.status, stolen.code().as_str()), (403, "sender_mismatch"));
+
+    let once = minter.with_scope("tokens:read");
+    assert_eq!(vault.request_as(&once, "GET", UNKNOWN, "").status, 404);
+    let again = vault.request_as(&once, "GET", UNKNOWN, "");
+    assert_eq!((again.status, again.code().as_str()), (401, "replayed_jwt"));
+    let unnamed = minter.mint(&json!({ "jti": null, "scope": "tokens:read" }));
+    assert_eq!(vault.request_as(&unnamed, "GET", UNKNOWN, "").code(), "invalid_jwt");
+}
+
+#[test]
+fn paths_methods_types_and_sizes_have_their_codes() {
+    let vault = Vault::start();
+    assert_eq!(vault.request("GET", "/nowhere", "").code(), "not_found");
+    let answer = vault.request("PUT", "/v1/tokenize", "{}");
+    assert_eq!((answer.code().as_str(), answer.headers["allow"].as_str()), ("method_not_allowed", "POST"));
+
+    let text = format!(
+        "POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {}\r\ncontent-type: text/plain\r\n\
+         content-length: {}\r\n\r\n{CARD}",
+        vault.jwt(),
+        CARD.len()
+    );
+    assert_eq!(exchange(&vault.socket(), text.as_bytes()).code(), "unsupported_media_type");
+
+    let large = format!("{{\"pan\":\"{}\"}}", "1".repeat(2 * 1_048_576));
+    let answer = vault.request("POST", "/v1/tokenize", &large);
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+}
+
+#[test]
+fn slow_senders_are_told_and_dropped() {
+    let vault = Vault::start_with(|config| {
+        config + "\n[limits]\nheader_timeout_seconds = 1\nbody_timeout_seconds = 1\n"
+    });
+    let mut head = UnixStream::connect(vault.socket()).unwrap();
+    head.write_all(b"POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nx-slow: ").unwrap();
+    let answer = read_answer(&mut head);
+    assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
+
+    let mut body = UnixStream::connect(vault.socket()).unwrap();
+    let jwt = vault.jwt();
+    write!(
+        body,
+        "POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\ncontent-type: application/json\r\n\
+         content-length: 100\r\n\r\n{{\"pan\":"
+    )
+    .unwrap();
+    let answer = read_answer(&mut body);
+    assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
+}
+
+#[test]
+fn too_many_connections_are_overload() {
+    let vault = Vault::start_with(|config| config + "\n[limits]\nmax_connections = 4\n");
+    let held: Vec<_> = (0..4).map(|_| UnixStream::connect(vault.socket()).unwrap()).collect();
+    thread::sleep(Duration::from_millis(200));
+    let mut refused = UnixStream::connect(vault.socket()).unwrap();
+    let answer = read_answer(&mut refused);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+    let admin = exchange(&vault.path("admin.sock"), b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n");
+    assert_eq!(admin.status, 200, "the operator is not locked out");
+    drop(held);
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "places that are given back are free");
+}
+
+#[test]
+fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {
+    let chaos = vault_tests::vaultd().with_file_name("libchaos_hsm.so");
+    assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
+    let vault = Vault::start_with(|config| {
+        let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
+        let fault = fault.replace("vaultd.sock", "fault");
+        config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
+            "environment = {",
+            &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
+        )
+    });
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let detokenize = json!({ "token": token }).to_string();
+    assert_eq!(vault.request("POST", "/v1/detokenize", &detokenize).status, 200);
+
+    // CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN, CKR_GENERAL_ERROR
+    for fault in ["0x30", "0xB3", "0x101", "5"] {
+        std::fs::write(vault.path("fault"), fault).unwrap();
+        for (path, body) in
+            [("/v1/tokenize", r#"{"pan":"5555555555554444"}"#), ("/v1/detokenize", detokenize.as_str())]
+        {
+            let answer = vault.request("POST", path, body);
+            assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"), "{fault} {path}");
+        }
+        let ready = vault.request("GET", "/readyz", "");
+        assert_eq!(ready.status, 503);
+        assert_eq!(ready.json()["checks"]["hsm"]["ok"], false);
+        assert_eq!(ready.json()["checks"]["store"]["ok"], true);
+        assert_eq!(vault.request("GET", "/healthz", "").status, 200, "it is alive");
+
+        std::fs::remove_file(vault.path("fault")).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        let answer = vault.request("POST", "/v1/detokenize", &detokenize);
+        assert_eq!(
+            (answer.status, answer.json()["pan"].as_str()),
+            (200, Some("4111111111111111")),
+            "{fault}"
+        );
+        assert_eq!(vault.request("GET", "/readyz", "").status, 200);
+    }
+}

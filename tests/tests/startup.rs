@@ -1,0 +1,222 @@
+//! What stops the start: one line that says what to do, and nothing left half done.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    process::{Command, Output},
+};
+
+use vault_tests::{SOFTHSM, Vault, run};
+
+/// A vault that was made and is stopped.
+fn stopped() -> Vault {
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    vault
+}
+
+/// The one line on standard error of a start that failed.
+fn refusal(output: &Output, status: i32) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("vaultd:")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    lines[0].to_owned()
+}
+
+fn serve(vault: &Vault) -> String {
+    refusal(&vault.run("serve"), 1)
+}
+
+#[track_caller]
+fn assert_says(line: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once() {
+    let vault = stopped();
+    fs::write(vault.path("hsm.pin"), "wrong-pin").unwrap();
+    let line = serve(&vault);
+    assert_says(&line, &["refused the PIN", "tried once", "hsm.pin_file"]);
+    assert!(!line.contains("wrong-pin"));
+}
+
+#[test]
+fn a_pin_file_that_others_may_read_or_that_is_empty() {
+    let vault = stopped();
+    fs::set_permissions(vault.path("hsm.pin"), Permissions::from_mode(0o644)).unwrap();
+    assert_says(&serve(&vault), &["hsm.pin_file", "0644", "chmod 0600"]);
+    fs::set_permissions(vault.path("hsm.pin"), Permissions::from_mode(0o600)).unwrap();
+    fs::write(vault.path("hsm.pin"), "\n").unwrap();
+    assert_says(&serve(&vault), &["must hold the PIN"]);
+    fs::remove_file(vault.path("hsm.pin")).unwrap();
+    assert_says(&serve(&vault), &["hsm.pin_file", "No such file"]);
+}
+
+#[test]
+fn a_module_that_is_missing_or_none() {
+    let vault = stopped();
+    vault.change_config(|config| config.replace(SOFTHSM, "/nowhere/module.so"));
+    assert_says(&serve(&vault), &["cannot load", "/nowhere/module.so", "hsm.module"]);
+    vault.change_config(|config| config.replace("/nowhere/module.so", "/lib/x86_64-linux-gnu/libm.so.6"));
+    assert_says(&serve(&vault), &["cannot load", "hsm.module"]);
+}
+
+#[test]
+fn a_token_that_is_not_there_or_not_initialised() {
+    let vault = stopped();
+    vault.change_config(|config| config.replace("vaultd-dev", "another"));
+    assert_says(&serve(&vault), &["no PKCS#11 token", "\"another\"", "\"vaultd-dev\""]);
+    fs::remove_dir_all(vault.path("softhsm/tokens")).unwrap();
+    fs::create_dir(vault.path("softhsm/tokens")).unwrap();
+    assert_says(&serve(&vault), &["no token is initialised", "--init-token"]);
+}
+
+#[test]
+fn an_extractable_key_is_refused_by_name() {
+    let vault = stopped();
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    let made = Command::new("pkcs11-tool")
+        .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
+        .args(["--keygen", "--key-type", "AES:32", "--label", "vaultd-record-v2", "--extractable"])
+        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert_says(&serve(&vault), &["vaultd-record-v2", "EXTRACTABLE", "must be false"]);
+    let check = vault.run("check");
+    assert!(String::from_utf8_lossy(&check.stdout).contains("vaultd-record-v2"), "{check:?}");
+}
+
+#[test]
+fn a_key_the_store_does_not_know_or_has_lost() {
+    let vault = stopped();
+    fs::remove_file(vault.path("store/vault.redb")).unwrap();
+    assert_says(&serve(&vault), &["there is no store", "vaultd init"]);
+
+    let vault = stopped();
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    let deleted = Command::new("pkcs11-tool")
+        .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
+        .args(["--delete-object", "--type", "secrkey", "--label", "vaultd-fingerprint-v1"])
+        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
+        .output()
+        .unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    assert_says(&serve(&vault), &["fingerprint-v1", "not in the token"]);
+}
+
+#[test]
+fn directories_that_others_may_use() {
+    let vault = stopped();
+    for name in ["store", "audit"] {
+        fs::set_permissions(vault.path(name), Permissions::from_mode(0o755)).unwrap();
+        assert_says(&serve(&vault), &[&format!("{name}.dir"), "0755", "chmod 0700"]);
+        fs::set_permissions(vault.path(name), Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn a_socket_in_use_stale_or_no_socket() {
+    let mut vault = Vault::start();
+    assert_says(&serve(&vault), &["in use by a running daemon"]);
+    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "the one that runs is not disturbed");
+    vault.stop();
+
+    drop(UnixListener::bind(vault.socket()).unwrap());
+    assert_says(&serve(&vault), &["stale socket", "remove it"]);
+    fs::remove_file(vault.socket()).unwrap();
+    fs::write(vault.socket(), "").unwrap();
+    assert_says(&serve(&vault), &["not a socket"]);
+    fs::remove_file(vault.socket()).unwrap();
+
+    vault.restart();
+    vault.kill();
+    assert!(vault.socket().exists(), "left behind by a daemon that was killed");
+    vault.restart();
+    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "its own left-over is replaced");
+}
+
+#[test]
+fn every_error_of_a_config_comes_at_once_with_file_line_and_key() {
+    let vault = stopped();
+    vault.change_config(|config| {
+        format!(
+            "[surprise]\n{}",
+            config.replace("token_label", "token_lable").replace("[store]", "[store]\ncache_mib = \"much\"")
+        )
+    });
+    let output = vault.run("serve");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for part in [":1: surprise:", "hsm.token_lable: unknown field", "hsm.token_label:", "store.cache_mib:"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let missing = run(&["serve", "--config", "/nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert_eq!(run(&["serve"]).status.code(), Some(2));
+    assert_eq!(run(&["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_issuer_whose_keys_cannot_be_used() {
+    let vault = stopped();
+    fs::copy(vault.path("issuer.key.pem"), vault.path("issuer.pub.pem")).unwrap();
+    assert_says(&serve(&vault), &["issuer.pub.pem", "dev-issuer", "private key"]);
+}
+
+#[test]
+fn check_reports_everything_at_once_and_changes_nothing() {
+    let vault = stopped();
+    fs::set_permissions(vault.path("audit"), Permissions::from_mode(0o755)).unwrap();
+    fs::write(vault.path("issuer.pub.pem"), "").unwrap();
+    fs::remove_file(vault.path("store/vault.redb")).unwrap();
+    let output = vault.run("check");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["WRONG audit.dir", "WRONG auth.issuers", "WRONG there is no store", "ok    key record-v1"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert!(!vault.path("store/vault.redb").exists());
+}
+
+#[test]
+fn the_keys_are_sensitive_never_extractable_and_local() {
+    let vault = stopped();
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    let listed = Command::new("pkcs11-tool")
+        .args([
+            "--module",
+            SOFTHSM,
+            "--token-label",
+            "vaultd-dev",
+            "--login",
+            "--pin",
+            &pin,
+            "--list-objects",
+        ])
+        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for label in ["vaultd-record-v1", "vaultd-fingerprint-v1", "vaultd-jwt-v1"] {
+        assert!(text.contains(label), "{text}");
+    }
+    let access: Vec<_> = text.lines().filter(|line| line.contains("Access:")).collect();
+    let secret = access.iter().filter(|line| line.contains("sensitive"));
+    assert_eq!(
+        secret.filter(|line| line.contains("always sensitive, never extractable, local")).count(),
+        3,
+        "{text}"
+    );
+    assert!(
+        !text
+            .lines()
+            .any(|line| line.contains("Access:") && line.contains(" extractable") && !line.contains("never")),
+        "{text}"
+    );
+}

@@ -1,0 +1,222 @@
+//! What people do with a vault, in the order in which they do it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{process::Command, time::Duration};
+
+use serde_json::{Value, json};
+use vault_client::{Brand, Code, Metadata, MetadataValue, Sensitive, TokenPatch, TokenizeRequest};
+use vault_tests::{Pans, Vault};
+
+const PAN: &str = "4111111111111111";
+
+#[tokio::test]
+async fn a_checkout_swaps_a_card_for_a_token_and_back() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let new = client.tokenize(&TokenizeRequest::new("4111 1111-1111 1111")).await.unwrap();
+    assert!(new.created);
+    assert_eq!(
+        (new.masked_pan.as_str(), new.bin.as_str(), new.last4.as_str()),
+        ("411111******1111", "411111", "1111")
+    );
+    assert_eq!((new.brand, new.template.as_str(), new.expires_at), (Brand::Visa, "default", None));
+
+    let seen = client.tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
+    assert_eq!((seen.created, &seen.token, seen.created_at), (false, &new.token, new.created_at));
+
+    let card = client.detokenize(&new.token).await.unwrap();
+    assert_eq!((card.pan.expose(), card.expiry_date.is_none()), (PAN, true));
+    assert_eq!(client.detokenize_masked(&new.token).await.unwrap(), "411111******1111");
+}
+
+#[tokio::test]
+async fn what_comes_with_a_card_stays_with_it() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let mut request = TokenizeRequest::new(PAN);
+    request.expiry_date = Some("12/2031".into());
+    request.holder = Some(Sensitive::from("Ada Lovelace"));
+    request.expires_in = Some(3_600);
+    request.metadata = Some(Metadata([("order".to_owned(), MetadataValue::Text("A-1".to_owned()))].into()));
+    let token = client.tokenize(&request).await.unwrap().token;
+
+    assert_eq!(client.detokenize(&token).await.unwrap().expiry_date.unwrap().expose(), "12/2031");
+    let record = client.token(&token).await.unwrap();
+    assert_eq!(record.holder.unwrap().expose(), "Ada Lovelace");
+    assert_eq!(record.metadata, request.metadata.unwrap());
+    assert_eq!(record.key_version, 1);
+    let lifetime = record.expires_at.unwrap().as_second() - record.created_at.as_second();
+    assert_eq!(lifetime, 3_600);
+
+    let patch = TokenPatch { metadata: Some(Metadata::default()), expires_in: Some(60) };
+    let changed = client.update(&token, &patch).await.unwrap();
+    assert_eq!(changed.metadata, Metadata::default());
+    assert!(changed.expires_at.unwrap() < record.expires_at.unwrap());
+    assert_eq!(changed.holder.unwrap().expose(), "Ada Lovelace", "what is not named stays");
+    assert_eq!(client.detokenize(&token).await.unwrap().pan.expose(), PAN);
+
+    client.delete(&token).await.unwrap();
+    assert_eq!(client.token(&token).await.unwrap_err().code(), Some(Code::UnknownToken));
+    assert!(client.tokenize(&request_of(PAN)).await.unwrap().created, "nothing of it was left behind");
+}
+
+#[tokio::test]
+async fn templates_say_how_tokens_look() {
+    let vault = Vault::start_with(|config| {
+        config + "\n[tokens.templates.loose]\nformat = \"opaque\"\nrequire_luhn = false\nexpires_in = 60\n"
+    });
+    let client = vault.client();
+    let tokenize = async |pan: &str, template: &str| {
+        let mut request = TokenizeRequest::new(pan);
+        request.template = Some(template.to_owned());
+        client.tokenize(&request).await.unwrap()
+    };
+    let numeric = tokenize(PAN, "numeric").await.token;
+    assert_eq!((numeric.len(), &numeric[..6], &numeric[12..]), (16, "411111", "1111"));
+    assert_ne!(numeric, PAN);
+    let opaque = tokenize(PAN, "opaque").await.token;
+    assert!(opaque.starts_with("tok_"), "{opaque}");
+    let uuid = tokenize(PAN, "default").await.token;
+    assert_eq!((uuid.len(), &uuid[14..15]), (36, "7"));
+    for token in [&numeric, &opaque, &uuid] {
+        assert_eq!(client.detokenize(token).await.unwrap().pan.expose(), PAN);
+    }
+    let (first, second) = (tokenize(PAN, "once").await, tokenize(PAN, "once").await);
+    assert!(first.created && second.created && first.token != second.token);
+
+    let loose = tokenize("4111111111111112", "loose").await;
+    assert!(loose.expires_at.is_some(), "the template's lifetime");
+    assert_eq!(
+        client.tokenize(&request_of("4111111111111112")).await.unwrap_err().code(),
+        Some(Code::InvalidPan)
+    );
+}
+
+#[tokio::test]
+async fn numeric_tokens_never_pass_luhn_and_never_repeat() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let mut pans = Pans::new();
+    let mut tokens = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let requests: Vec<_> = pans
+            .take(1_000)
+            .iter()
+            .map(|pan| TokenizeRequest { template: Some("numeric".to_owned()), ..request_of(pan) })
+            .collect();
+        for (request, answer) in requests.iter().zip(client.tokenize_batch(&requests).await.unwrap()) {
+            let token = answer.unwrap().token;
+            let pan = request.pan.expose();
+            assert_eq!((&token[..6], &token[12..]), (&pan[..6], &pan[12..]));
+            assert!(!vaultd_luhn(&token), "{token} could be a card");
+            assert!(tokens.insert(token));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_swaps_thousands_and_one_bad_item_fails_alone() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let pans = Pans::new().take(999);
+    let mut requests: Vec<_> = pans.iter().map(|pan| request_of(pan)).collect();
+    requests.insert(500, request_of("4111111111111112"));
+    let answers = client.tokenize_batch(&requests).await.unwrap();
+    assert_eq!(answers[500].as_ref().unwrap_err().code, Code::InvalidPan);
+    let mut tokens: Vec<_> = answers.into_iter().flatten().map(|answer| answer.token).collect();
+    assert_eq!(tokens.len(), 999);
+    tokens.push("00000000-0000-7000-8000-000000000000".to_owned());
+    let cards = client.detokenize_batch(&tokens).await.unwrap();
+    for (pan, card) in pans.iter().zip(&cards) {
+        assert_eq!(card.as_ref().unwrap().pan.expose(), pan);
+    }
+    assert_eq!(cards[999].as_ref().unwrap_err().code, Code::UnknownToken);
+}
+
+#[tokio::test]
+async fn the_same_card_in_two_tenants_has_unrelated_tokens() {
+    let vault = Vault::start();
+    let other = vault.minter().mint(&json!({ "tenant": "other" }));
+    let other = vault_client::VaultClient::builder(vault.socket()).token(other.into()).build().unwrap();
+    let (mine, theirs) = (vault.client(), other);
+    let (a, b) =
+        (mine.tokenize(&request_of(PAN)).await.unwrap(), theirs.tokenize(&request_of(PAN)).await.unwrap());
+    assert!(a.created && b.created && a.token != b.token);
+    assert_eq!(mine.detokenize(&b.token).await.unwrap_err().code(), Some(Code::UnknownToken));
+    assert_eq!(theirs.detokenize(&b.token).await.unwrap().pan.expose(), PAN);
+}
+
+#[tokio::test]
+async fn tokens_that_have_ended_are_swept() {
+    let vault = Vault::start_with(|config| {
+        config.replace("[store]\n", "[store]\nsweep_interval_seconds = 1\nexpired_grace_seconds = 0\n")
+    });
+    let client = vault.client();
+    let token =
+        client.tokenize(&TokenizeRequest { expires_in: Some(1), ..request_of(PAN) }).await.unwrap().token;
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(client.detokenize(&token).await.unwrap_err().code(), Some(Code::UnknownToken));
+    assert!(vault.log().contains("removed tokens that have ended"));
+}
+
+#[tokio::test]
+async fn a_developer_starts_twice_and_the_data_is_still_there() {
+    let mut vault = Vault::start();
+    let token = vault.client().tokenize(&request_of(PAN)).await.unwrap().token;
+    assert!(vault.stop().success());
+    assert!(!vault.socket().exists(), "the socket goes with the daemon");
+    let check = vault.run("check");
+    assert!(check.status.success(), "{check:?}");
+    let init = vault.run("init");
+    let said = String::from_utf8_lossy(&init.stdout).into_owned();
+    assert!(
+        init.status.success() && said.contains("kept key vaultd-record-v1") && !said.contains("created"),
+        "{said}"
+    );
+    vault.restart();
+    assert_eq!(vault.client().detokenize(&token).await.unwrap().pan.expose(), PAN);
+    let answer = vault.client().tokenize(&request_of(PAN)).await.unwrap();
+    assert_eq!((answer.created, answer.token), (false, token));
+}
+
+#[test]
+fn curl_lines_of_the_banner_work_when_pasted() {
+    let vault = Vault::start();
+    let line = format!(
+        "curl -sS --unix-socket '{dir}/vaultd.sock' -H \"authorization: Bearer $(cat '{dir}/token.jwt')\" -H \
+         'content-type: application/json' -d '{{\"pan\": \"4111 1111 1111 1111\"}}' http://localhost/v1/tokenize",
+        dir = vault.path("").display().to_string().trim_end_matches('/')
+    );
+    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["masked_pan"], "411111******1111");
+}
+
+#[tokio::test]
+async fn what_needs_no_jwt_needs_none() {
+    let vault = Vault::start();
+    let client = vault_client::VaultClient::builder(vault.socket()).build().unwrap();
+    assert_eq!(client.health().await.unwrap().status, "ok");
+    let ready = client.readiness().await.unwrap();
+    assert!(ready.ready && ready.checks.keys().eq(["audit", "hsm", "store"]));
+    let keys = client.jwks().await.unwrap().keys;
+    assert_eq!((keys.len(), keys[0].kty.as_str(), keys[0].alg.as_str()), (1, "RSA", "RS256"));
+    assert!(keys[0].n.len() * 3 / 4 >= 384, "RSA-3072");
+    assert!(client.openapi().await.unwrap()["openapi"].as_str().unwrap().starts_with("3.1"));
+}
+
+fn request_of(pan: &str) -> TokenizeRequest {
+    TokenizeRequest::new(pan)
+}
+
+fn vaultd_luhn(digits: &str) -> bool {
+    let doubled = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
+    let sum: usize = digits
+        .bytes()
+        .rev()
+        .map(|digit| usize::from(digit - b'0'))
+        .enumerate()
+        .map(|(place, digit)| if place % 2 == 0 { digit } else { doubled[digit] })
+        .sum();
+    sum % 10 == 0
+}

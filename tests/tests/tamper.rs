@@ -1,0 +1,237 @@
+//! The store alone is worthless, and a store that was changed does not give another card.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{fs, path::Path};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::json;
+use vault_tests::{Pans, Vault};
+
+const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn store(vault: &Vault) -> Database {
+    Database::open(vault.path("store/vault.redb")).unwrap()
+}
+
+fn records(store: &Database) -> Rows {
+    let table = store.begin_read().unwrap().open_table(RECORDS).unwrap();
+    table
+        .iter()
+        .unwrap()
+        .map(|row| row.unwrap())
+        .map(|(k, v)| (k.value().to_vec(), v.value().to_vec()))
+        .collect()
+}
+
+fn put_records(store: &Database, rows: &[(Vec<u8>, Vec<u8>)]) {
+    let transaction = store.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(RECORDS).unwrap();
+        for (key, value) in rows {
+            table.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+fn tokenize(vault: &Vault, jwt: &str, body: &serde_json::Value) -> String {
+    let answer = vault.request_as(jwt, "POST", "/v1/tokenize", &body.to_string());
+    answer.json()["token"].as_str().unwrap_or_else(|| unreachable!("{answer:?}")).to_owned()
+}
+
+fn detokenize(vault: &Vault, jwt: &str, token: &str) -> vault_tests::Answer {
+    vault.request_as(jwt, "POST", "/v1/detokenize", &json!({ "token": token }).to_string())
+}
+
+#[test]
+fn a_row_copied_over_another_does_not_open() {
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let other = vault.minter().mint(&json!({ "tenant": "other" }));
+    let mine = [
+        tokenize(&vault, &jwt, &json!({ "pan": "4111111111111111" })),
+        tokenize(&vault, &jwt, &json!({ "pan": "5555555555554444" })),
+    ];
+    let theirs = tokenize(&vault, &other, &json!({ "pan": "378282246310005" }));
+    vault.stop();
+
+    {
+        let store = store(&vault);
+        let rows = records(&store);
+        assert_eq!(rows.len(), 3);
+        // The first tenant's rows come first, in the order of their tokens, which grow.
+        put_records(
+            &store,
+            &[(rows[1].0.clone(), rows[0].1.clone()), (rows[2].0.clone(), rows[0].1.clone())],
+        );
+    }
+    vault.restart();
+    assert_eq!(
+        detokenize(&vault, &jwt, &mine[0]).json()["pan"],
+        "4111111111111111",
+        "the one that was left alone"
+    );
+    for (jwt, token) in [(&jwt, &mine[1]), (&other, &theirs)] {
+        let answer = detokenize(&vault, jwt, token);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
+        assert!(!answer.body.contains("4111"), "{answer:?}");
+    }
+    assert!(vault.log().contains("fails authentication"));
+    assert_eq!(vault.request("GET", "/readyz", "").status, 200, "one bad row is not an outage");
+}
+
+#[test]
+fn no_byte_of_a_record_can_be_changed() {
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let body = json!({ "pan": "4111111111111111", "expires_in": 100_000, "metadata": { "a": 1 } });
+    let token = tokenize(&vault, &jwt, &body);
+    vault.stop();
+    let (key, good) = records(&store(&vault)).remove(0);
+    // Every fourth byte, to keep the test short; the places differ from run to run.
+    for place in (first_place()..good.len()).step_by(4) {
+        let mut bad = good.clone();
+        bad[place] ^= 1;
+        put_records(&store(&vault), &[(key.clone(), bad)]);
+        vault.restart();
+        let card = detokenize(&vault, &jwt, &token);
+        let record = vault.request("GET", &format!("/v1/tokens/{token}"), "");
+        assert!(card.status >= 400 || record.status >= 400, "byte {place}: {card:?} {record:?}");
+        assert!(card.status >= 400 || card.json()["pan"] == "4111111111111111", "byte {place}");
+        vault.stop();
+    }
+}
+
+fn first_place() -> usize {
+    let start = usize::try_from(std::process::id() % 4).unwrap();
+    eprintln!("starting at byte {start}");
+    start
+}
+
+#[test]
+fn a_full_token_space_says_so() {
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let body = json!({ "pan": "4111111111111111", "template": "numeric" });
+    tokenize(&vault, &jwt, &body);
+    vault.stop();
+    {
+        let store = store(&vault);
+        let (key, record) = records(&store).remove(0);
+        // Tenant, form of the token, and the digits that are kept on both sides of the six that are drawn.
+        let rows: Rows = (0..1_000_000)
+            .map(|number| {
+                let mut key = key.clone();
+                let digits = key.len() - 10;
+                key[digits..digits + 6].copy_from_slice(format!("{number:06}").as_bytes());
+                (key, record.clone())
+            })
+            .collect();
+        put_records(&store, &rows);
+    }
+    vault.restart();
+    // The same BIN and last four digits, so that every number it could get is taken.
+    let twin = json!({ "pan": luhn_twin(), "template": "numeric" });
+    let answer = vault.request("POST", "/v1/tokenize", &twin.to_string());
+    assert_eq!((answer.status, answer.code().as_str()), (409, "token_space_exhausted"));
+}
+
+/// A PAN with a good check digit, the BIN 411111 and the last four digits 1111.
+fn luhn_twin() -> String {
+    (0..10).map(|digit| format!("41111100000{digit}1111")).find(|pan| luhn(pan)).unwrap()
+}
+
+fn luhn(pan: &str) -> bool {
+    let sum: u32 = pan
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, u32::from(digit - b'0')) {
+            (0, value) => value,
+            (_, value) if value > 4 => value * 2 - 9,
+            (_, value) => value * 2,
+        })
+        .sum();
+    sum % 10 == 0
+}
+
+#[test]
+fn a_store_of_another_vault_is_refused() {
+    let (mut one, mut two) = (Vault::start(), Vault::start());
+    one.stop();
+    two.stop();
+    fs::copy(two.path("store/vault.redb"), one.path("store/vault.redb")).unwrap();
+    for command in ["serve", "init"] {
+        let output = one.run(command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains("belongs to another vault"), "{command}: {said}");
+        assert_eq!(said.lines().filter(|line| line.starts_with("vaultd:")).count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let mut vault = Vault::start();
+    vault.stop();
+    {
+        let store = store(&vault);
+        let transaction = store.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("schema", 99_u32.to_be_bytes().as_slice()).unwrap();
+        transaction.commit().unwrap();
+    }
+    let output = vault.run("serve");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("schema 99"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_card_number_is_found_in_store_log_or_audit_log() {
+    let mut vault = Vault::start_with(|config| config + "\n[log]\nlevel = \"debug\"\n");
+    let client = vault.client();
+    let pans = Pans::new().take(10_000);
+    for chunk in pans.chunks(1_000) {
+        let requests: Vec<_> =
+            chunk.iter().map(|pan| vault_client::TokenizeRequest::new(pan.as_str())).collect();
+        let answers = client.tokenize_batch(&requests).await.unwrap();
+        let tokens: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().token).collect();
+        assert!(client.detokenize_batch(&tokens).await.unwrap().iter().all(Result::is_ok));
+    }
+    for pan in pans.iter().take(50) {
+        // Ways for a card number to get into an error message.
+        vault.request("POST", "/v1/tokenize", &format!("{{\"pan\":{pan}}}"));
+        vault.request("POST", "/v1/tokenize", &format!("{{\"{pan}\":1}}"));
+        vault.request("POST", "/v1/tokenize", pan);
+        vault.request("POST", "/v1/detokenize", &format!("{{\"token\":\"{pan}\"}}"));
+        vault.request("GET", &format!("/v1/tokens/{pan}"), "");
+        vault.request("GET", &format!("/{pan}?{pan}"), "");
+        vault.request_as(pan, "GET", "/v1/tokens/x", "");
+    }
+    vault.stop();
+    let wanted: std::collections::HashSet<&[u8]> = pans.iter().map(|pan| pan.as_bytes()).collect();
+    let mut files = Vec::new();
+    collect_files(&vault.path(""), &mut files);
+    assert!(
+        files.iter().any(|file| file.ends_with("vault.redb"))
+            && files.iter().any(|file| file.ends_with("log"))
+    );
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let found = bytes.windows(16).any(|window| window[0] == b'4' && wanted.contains(window));
+        assert!(!found, "a card number is in {}", file.display());
+    }
+}
+
+fn collect_files(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_files(&path, files);
+        } else if path.is_file() {
+            files.push(path);
+        }
+    }
+}

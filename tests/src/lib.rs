@@ -19,5 +19,5 @@ mod vault;
 
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
-pub use pans::Pans;
+pub use pans::{Pans, luhn_valid, seeded_random};
 pub use vault::{SOFTHSM, Vault, run, vaultd};

@@ -1,5 +1,13 @@
 //! Card numbers that look real and are nobody's.
 
+/// A random number generator, seeded from `VAULT_TEST_SEED` if that is set, else by chance. Prints its seed.
+pub fn seeded_random() -> fastrand::Rng {
+    let seed = std::env::var("VAULT_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("VAULT_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
 /// A source of distinct 16-digit PANs with a valid check digit.
 pub struct Pans {
     random: fastrand::Rng,
@@ -13,12 +21,9 @@ impl Default for Pans {
 }
 
 impl Pans {
-    /// Seeded from `VAULT_TEST_SEED` if that is set, else by chance; the seed is printed either way.
+    /// A source with a [`seeded_random`].
     pub fn new() -> Self {
-        let seed = std::env::var("VAULT_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-        eprintln!("VAULT_TEST_SEED={seed}");
-        Self { random: fastrand::Rng::with_seed(seed), used: std::collections::HashSet::new() }
+        Self { random: seeded_random(), used: std::collections::HashSet::new() }
     }
 
     /// The next PAN.
@@ -39,7 +44,8 @@ impl Pans {
     }
 }
 
-fn luhn_valid(digits: &str) -> bool {
+/// Whether the check digit of `digits` fits.
+pub fn luhn_valid(digits: &str) -> bool {
     let sum: u32 = digits
         .bytes()
         .rev()

@@ -17,7 +17,7 @@ use crate::{Answer, Minter, exchange};
 
 /// Where Debian puts SoftHSM2's module.
 pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
 pub struct Vault {
@@ -190,11 +190,9 @@ pub fn run(arguments: &[&str]) -> Output {
         let _ = streams.1.read_to_end(&mut output.1);
         let _ = done.send(output);
     });
-    match is_done.recv_timeout(PATIENCE) {
-        Ok((stdout, stderr)) => Output { status: child.wait().unwrap(), stdout, stderr },
-        Err(_) => {
-            let _ = child.kill();
-            panic!("vaultd {arguments:?} does not end");
-        }
-    }
+    let Ok((stdout, stderr)) = is_done.recv_timeout(PATIENCE) else {
+        let _ = child.kill();
+        panic!("vaultd {arguments:?} does not end");
+    };
+    Output { status: child.wait().unwrap(), stdout, stderr }
 }

@@ -13,7 +13,7 @@ use vault_tests::{Vault, exchange, read_answer};
 fn floods_fragments_and_nonsense_do_not_hurt() {
     let vault = Vault::start();
     let socket = vault.socket();
-    let many: String = (0..1_000).map(|number| format!("x-{number}: y\r\n")).collect();
+    let many = "x: y\r\n".repeat(1_000);
     assert_eq!(
         exchange(&socket, format!("GET /healthz HTTP/1.1\r\nhost: v\r\n{many}\r\n").as_bytes()).status,
         431

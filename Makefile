@@ -1,0 +1,55 @@
+# The habits of this project. `make help` lists them.
+SHELL := /bin/bash
+CARGO ?= cargo
+TOOLS := target/tools
+VENV := target/venv
+DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.2
+OHA_VERSION := 1.16.0
+FUZZ_SECONDS ?= 60
+DIR ?= run/dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench fuzz schema clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: ## start a development vault in $(DIR) and show the first token
+	@scripts/needs run
+	@$(CARGO) build --locked -p vaultd -p vault-client --example tokenize
+	@exec scripts/run $(DIR)
+
+test: ## run every test that CI runs
+	@scripts/needs test
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace
+	@scripts/venv $(VENV) tests/python/requirements.txt
+	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
+
+lint: ## formatting, clippy, documentation links, dependency rules
+	@scripts/needs build
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)
+	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
+
+bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
+	@scripts/needs run
+	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
+	@$(CARGO) build --locked --release -p vaultd
+	@$(CARGO) run --locked --release -p vault-bench -- $(BENCH)
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
+	@scripts/needs build
+	@scripts/tool $(TOOLS) cargo-fuzz $(FUZZ_VERSION)
+	@scripts/fuzz $(TOOLS)/bin/cargo-fuzz $(FUZZ_SECONDS)
+
+schema: ## write config/vaultd.schema.json anew from the code
+	$(CARGO) run --locked --quiet -p vaultd -- schema > config/vaultd.schema.json
+
+clean: ## remove what was built and the development vault
+	$(CARGO) clean
+	rm -rf run bench/out fuzz/target

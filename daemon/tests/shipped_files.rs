@@ -1,0 +1,51 @@
+//! The files that are shipped beside the program agree with it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{fs, path::Path};
+
+use vaultd::config::{Config, schema};
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name)).unwrap()
+}
+
+/// The annotated file with every default put in force, so that the defaults it states are seen to be accepted.
+fn with_defaults(text: &str) -> String {
+    let is_setting = |line: &str| {
+        let name = line.split(" = ").next().unwrap_or_default();
+        line.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    text.lines()
+        .map(|line| line.strip_prefix("# ").filter(|setting| is_setting(setting)).unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_annotated_configuration_is_valid_and_so_are_the_defaults_it_states() {
+    let text = shipped("vaultd.toml").replace("$CREDENTIALS_DIRECTORY", "/run/credentials");
+    let config = Config::parse(Path::new("vaultd.toml"), &text).unwrap();
+    let stated = Config::parse(Path::new("vaultd.toml"), &with_defaults(&text)).unwrap();
+    assert_eq!(format!("{:?}", config.limits), format!("{:?}", stated.limits));
+    assert_eq!(format!("{:?}", config.store), format!("{:?}", stated.store));
+    assert_eq!(config.hsm.queue, stated.hsm.queue);
+    assert_eq!(config.hsm.call_timeout, stated.hsm.call_timeout);
+    assert_eq!(config.auth.cache_entries, stated.auth.cache_entries);
+    assert_eq!(config.auth.leeway_s, stated.auth.leeway_s);
+    assert_eq!(config.issuers[0].max_lifetime_s, stated.issuers[0].max_lifetime_s);
+}
+
+#[test]
+fn every_key_of_the_schema_is_in_the_annotated_configuration() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    let text = shipped("vaultd.toml");
+    let tables = schema["$defs"].as_object().unwrap().values().filter_map(|table| table["properties"].as_object());
+    for key in tables.flat_map(|properties| properties.keys()) {
+        assert!(text.contains(key.as_str()), "{key} is not explained in config/vaultd.toml");
+    }
+}
+
+#[test]
+fn the_schema_is_that_of_the_code() {
+    assert_eq!(shipped("vaultd.schema.json"), schema(), "run `make schema`");
+}

@@ -2,7 +2,7 @@
 
 use nix::sys::{
     prctl,
-    resource::{Resource, setrlimit},
+    resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
 
@@ -13,7 +13,10 @@ use nix::sys::{
 /// The system call that failed.
 pub fn harden() -> nix::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Where systemd has done it already (LimitCORE=0), its filter may forbid to do it again.
+    if getrlimit(Resource::RLIMIT_CORE)? != (0, 0) {
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    }
     prctl::set_dumpable(false)?;
     prctl::set_no_new_privs()
 }

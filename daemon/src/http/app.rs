@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use vault_api::Scope;
 use zeroize::Zeroizing;
 
-use super::{body, problem::Failure, router::route_name};
+use super::{batch::FailedItems, body, problem::Failure, router::route_name};
 use crate::{
     audit::AuditDir,
     auth::{AuthError, Authenticator, Caller, Peer},
@@ -118,11 +118,17 @@ pub(super) async fn around(State(app): State<App>, request: Request<Body>, next:
     let code = match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {
             let code = failure.code;
+            if let Some(cause) = &failure.cause {
+                tracing::error!(id, route, %code, cause, "the vault could not do what it was asked");
+            }
             response = failure.answer(&id);
             code.as_str()
         }
         None => "ok",
     };
+    if let Some(FailedItems { count, cause }) = response.extensions_mut().remove() {
+        tracing::error!(id, route, items = count, cause, "the vault could not do some items of a batch");
+    }
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
     match status {
         500.. => tracing::warn!(id, %method, route, status, code, micros, "request failed"),

@@ -105,15 +105,6 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Failure
     parse_json(text).map_err(|(code, detail)| Failure::new(code, detail))
 }
 
-/// 1 to `most` items.
-pub(super) fn require_items(count: usize, most: usize, name: &str) -> Result<(), Failure> {
-    if (1..=most).contains(&count) {
-        Ok(())
-    } else {
-        Err(Failure::new(Code::InvalidRequest, format!("`{name}` must have 1 to {most} entries")))
-    }
-}
-
 fn located(what: &str, error: &serde_json::Error) -> String {
     format!("{what}, at line {} column {}", error.line(), error.column())
 }

@@ -6,16 +6,11 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use vault_api::{
-    BatchAnswer, BatchItem, Code, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Problem,
-    Reveal, Scope, Sensitive,
+    BatchAnswer, Code, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Problem, Reveal, Scope,
+    Sensitive,
 };
 
-use super::{
-    app::App,
-    body,
-    problem::{Failure, item_error},
-    reply::private_json,
-};
+use super::{app::App, batch, problem::Failure, reply::private_json};
 use crate::vault::{Revealed, Token};
 
 /// Swap a token back for its PAN.
@@ -45,7 +40,7 @@ pub(super) async fn detokenize(
     if !caller.may(Scope::Detokenize) {
         return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
     }
-    let mut results = app.vault().detokenize(caller.tenant(), &[Token::parse(&body.token)]).await?;
+    let mut results = app.vault().detokenize(caller.tenant(), vec![Token::parse(&body.token)]).await;
     let revealed =
         results.pop().ok_or_else(|| Failure::new(Code::Overloaded, "the vault gave no answer"))??;
     Ok(private_json(StatusCode::OK, &answer(&revealed), 1))
@@ -71,18 +66,11 @@ pub(super) async fn detokenize_batch(
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::Detokenize])?;
     let DetokenizeBatchRequest { tokens } = app.json(request).await?;
-    body::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
-    let tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text)).collect();
-    let results = app.vault().detokenize(caller.tenant(), &tokens).await?;
-    let results: Vec<_> = results
-        .into_iter()
-        .map(|result| match result {
-            Ok(revealed) => BatchItem::Done(answer(&revealed)),
-            Err(error) => BatchItem::Failed { error: item_error(&error) },
-        })
-        .collect();
-    let count = results.len();
-    Ok(private_json(StatusCode::OK, &BatchAnswer { results }, count))
+    batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
+    let tokens = tokens.iter().map(|text| Token::parse(text)).collect();
+    let results = app.vault().detokenize(caller.tenant(), tokens).await.into_iter();
+    let results = results.map(|result| result.map(|card| answer(&card)).map_err(Failure::from));
+    batch::answer(results.collect())
 }
 
 fn answer(revealed: &Revealed) -> DetokenizeAnswer {

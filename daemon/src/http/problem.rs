@@ -25,11 +25,13 @@ pub(super) struct Failure {
     pub(super) code: Code,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What an operator has to know and a caller must not: for the log.
+    pub(super) cause: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), headers: Vec::new() }
+        Self { code, detail: detail.into(), headers: Vec::new(), cause: None }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -44,7 +46,7 @@ impl Failure {
 
     /// The answer in full.
     pub(super) fn answer(self, request_id: &str) -> Response {
-        let Self { code, detail, headers } = self;
+        let Self { code, detail, headers, cause: _ } = self;
         let problem = Problem::new(code, detail, request_id);
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status(code), body).into_response();
@@ -107,8 +109,17 @@ fn challenge(error: &AuthError, code: Code) -> Option<String> {
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
-        let (code, detail) = classify(&error);
-        Self::new(code, detail)
+        let code = code_of(&error);
+        match code {
+            Code::StoreUnavailable | Code::HsmUnavailable => {
+                let detail = "the daemon's log has the cause under this request's id; try again later";
+                Self { cause: Some(error.to_string()), ..Self::new(code, detail) }
+            }
+            Code::Overloaded => {
+                Self::new(code, "more work is waiting than the vault takes on: try again later")
+            }
+            _ => Self::new(code, error.to_string()),
+        }
     }
 }
 
@@ -118,9 +129,8 @@ impl From<PanError> for Failure {
     }
 }
 
-/// What a vault's error is to a caller. What it is to an operator goes to the log.
-fn classify(error: &VaultError) -> (Code, String) {
-    let code = match error {
+fn code_of(error: &VaultError) -> Code {
+    match error {
         VaultError::Pan(_) => Code::InvalidPan,
         VaultError::Request(_) => Code::InvalidRequest,
         VaultError::MalformedToken => Code::InvalidToken,
@@ -133,22 +143,7 @@ fn classify(error: &VaultError) -> (Code, String) {
         VaultError::Hsm(HsmError::Busy) | VaultError::Store(StoreError::Busy) => Code::Overloaded,
         VaultError::Hsm(HsmError::Unavailable(_) | HsmError::TimedOut | HsmError::NoKey(_))
         | VaultError::Store(StoreError::SealsSpent(_)) => Code::HsmUnavailable,
-    };
-    let detail = match code {
-        Code::StoreUnavailable | Code::HsmUnavailable => {
-            tracing::error!(%code, %error, "a request failed");
-            "the cause is in the daemon's log under this request's time; try again later".to_owned()
-        }
-        Code::Overloaded => "more work is waiting than the vault takes on: try again later".to_owned(),
-        _ => error.to_string(),
-    };
-    (code, detail)
-}
-
-/// The error of one item of a batch.
-pub(super) fn item_error(error: &VaultError) -> ItemError {
-    let (code, detail) = classify(error);
-    ItemError::new(code, detail)
+    }
 }
 
 impl From<Failure> for ItemError {
@@ -199,8 +194,9 @@ mod tests {
     #[test]
     fn the_cause_of_a_fault_stays_inside() {
         let error = VaultError::Hsm(HsmError::Unavailable("CKR_DEVICE_ERROR on slot 7".to_owned()));
-        let (code, detail) = classify(&error);
-        assert_eq!(code, Code::HsmUnavailable);
-        assert!(!detail.contains("CKR"), "{detail}");
+        let failure = Failure::from(error);
+        assert_eq!(failure.code, Code::HsmUnavailable);
+        assert!(!failure.detail.contains("CKR"), "{}", failure.detail);
+        assert!(failure.cause.unwrap().contains("CKR"));
     }
 }

@@ -8,16 +8,9 @@ use axum::{
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use vault_api::{
-    BatchAnswer, BatchItem, Problem, Scope, TokenizeAnswer, TokenizeBatchRequest, TokenizeRequest,
-};
+use vault_api::{BatchAnswer, Problem, Scope, TokenizeAnswer, TokenizeBatchRequest, TokenizeRequest};
 
-use super::{
-    app::App,
-    body,
-    problem::{Failure, item_error},
-    reply::private_json,
-};
+use super::{app::App, batch, body, problem::Failure, reply::private_json};
 use crate::{
     card::{CardExpiry, Pan},
     vault::{NewCard, Tokenized},
@@ -42,8 +35,7 @@ pub(super) async fn tokenize(
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::Tokenize])?;
     let card = new_card(app.json(request).await?)?;
-    let mut results = app.vault().tokenize(caller.tenant(), vec![card]).await?;
-    let done = results.pop().ok_or_else(nothing)??;
+    let done = app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(nothing)??;
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(private_json(status, &answer(done), 1))
 }
@@ -77,25 +69,19 @@ pub(super) async fn tokenize_batch(
     let caller = app.authorize(&request, &[Scope::Tokenize])?;
     let text = app.body(request).await?;
     let Items { items } = body::parse(&text)?;
-    body::require_items(items.len(), app.limits().batch_items, "items")?;
+    batch::require_items(items.len(), app.limits().batch_items, "items")?;
 
     let mut cards = Vec::with_capacity(items.len());
     let mut places = Vec::with_capacity(items.len());
     for item in &items {
         places.push(body::parse(item.get().as_bytes()).and_then(new_card).map(|card| cards.push(card)));
     }
-    let mut done = app.vault().tokenize(caller.tenant(), cards).await?.into_iter();
-    let results: Vec<_> = places
-        .into_iter()
-        .map(|place| match place.map(|()| done.next()) {
-            Ok(Some(Ok(tokenized))) => BatchItem::Done(answer(tokenized)),
-            Ok(Some(Err(error))) => BatchItem::Failed { error: item_error(&error) },
-            Ok(None) => BatchItem::Failed { error: nothing().into() },
-            Err(failure) => BatchItem::Failed { error: failure.into() },
-        })
-        .collect();
-    let count = results.len();
-    Ok(private_json(StatusCode::OK, &BatchAnswer { results }, count))
+    let mut done = app.vault().tokenize(caller.tenant(), cards).await.into_iter();
+    let results = places.into_iter().map(|place| {
+        place?;
+        done.next().ok_or_else(nothing)?.map(answer).map_err(Failure::from)
+    });
+    batch::answer(results.collect())
 }
 
 fn new_card(request: TokenizeRequest) -> Result<NewCard, Failure> {

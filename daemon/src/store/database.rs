@@ -160,18 +160,22 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// The record of each token, in order; `None` where the tenant has no such token.
+    /// The record of each token, in order; `None` where the tenant has no such token. One that is damaged fails alone.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn get(&self, tenant: &str, tokens: &[TokenKey]) -> Result<Vec<Option<Record>>, StoreError> {
+    /// [`StoreError::Failed`].
+    pub fn get(
+        &self,
+        tenant: &str,
+        tokens: &[TokenKey],
+    ) -> Result<Vec<Result<Option<Record>, StoreError>>, StoreError> {
         let tenant = self.tenant(tenant);
         let records = self.inner.database.begin_read()?.open_table(RECORDS)?;
         tokens
             .iter()
             .map(|token| {
                 let bytes = records.get(record_key(tenant, token).as_slice())?;
-                Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose()?)
+                Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose().map_err(StoreError::from))
             })
             .collect()
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     card::{CardExpiry, Masked, Pan},
-    store::Record,
+    store::{Record, StoreError},
 };
 
 /// A card that was given back.
@@ -20,36 +20,34 @@ pub struct Revealed {
 }
 
 impl Vault {
-    /// The card of each token, in order.
-    ///
-    /// # Errors
-    /// The outer error: nothing can be opened now. The inner one is the token's own.
+    /// The card of each token, in order. Each token has its own error.
     pub async fn detokenize(
         &self,
         tenant: &str,
-        tokens: &[Result<Token, VaultError>],
-    ) -> Result<Vec<Result<Revealed, VaultError>>, VaultError> {
+        tokens: Vec<Result<Token, VaultError>>,
+    ) -> Vec<Result<Revealed, VaultError>> {
         let known: Vec<_> = tokens.iter().flatten().copied().collect();
-        let mut records = self.live_records(tenant, &known)?.into_iter();
         let mut requests = Vec::with_capacity(known.len());
+        let mut records = self.live_records(tenant, &known).into_iter();
         let planned: Vec<_> = tokens
-            .iter()
+            .into_iter()
             .map(|token| {
-                let token = token.clone()?;
+                let token = token?;
                 let record = records.next().unwrap_or(Err(VaultError::UnknownToken))?;
-                requests
-                    .push(open_request(Part::Card, tenant, &token, record).ok_or(VaultError::RecordForged)?);
+                let request = open_request(Part::Card, tenant, &token, record);
+                requests.push(request.ok_or(VaultError::RecordForged)?);
                 Ok(())
             })
             .collect();
-        let mut opened = self.hsm.open_sealed(requests).await?.into_iter();
+        let opened = self.hsm.open_sealed(requests).await.map_err(VaultError::from);
+        let mut opened = opened.map(Vec::into_iter);
         let results = planned.into_iter().map(|plan: Result<(), VaultError>| {
             plan?;
-            let text = opened.next().flatten().ok_or(VaultError::RecordForged)?;
-            let (pan, expiry) = parse_card_text(&text).ok_or(VaultError::RecordForged)?;
-            Ok(Revealed { pan, expiry })
+            let text = opened.as_mut().map_err(|error| error.clone())?.next().flatten();
+            let card = text.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
+            Ok(Revealed { pan: card.0, expiry: card.1 })
         });
-        Ok(results.collect())
+        results.collect()
     }
 
     /// What may be shown of the card of `token`; the PAN is not opened.
@@ -62,22 +60,20 @@ impl Vault {
 
     /// The record of `token`, if it exists and has not ended.
     pub(super) fn live_record(&self, tenant: &str, token: Token) -> Result<Record, VaultError> {
-        self.live_records(tenant, &[token])?.pop().unwrap_or(Err(VaultError::UnknownToken))
+        self.live_records(tenant, &[token]).pop().unwrap_or(Err(VaultError::UnknownToken))
     }
 
-    fn live_records(
-        &self,
-        tenant: &str,
-        tokens: &[Token],
-    ) -> Result<Vec<Result<Record, VaultError>>, VaultError> {
+    fn live_records(&self, tenant: &str, tokens: &[Token]) -> Vec<Result<Record, VaultError>> {
         let keys: Vec<_> = tokens.iter().map(Token::key).collect();
         let now_s = now_s();
-        let records = self.store.get(tenant, &keys)?;
-        let live = records.into_iter().map(|record| match record {
+        let live = |record: Result<Option<Record>, StoreError>| match record? {
             None => Err(VaultError::UnknownToken),
             Some(record) if record.header.expired(now_s) => Err(VaultError::TokenExpired),
             Some(record) => Ok(record),
-        });
-        Ok(live.collect())
+        };
+        match self.store.get(tenant, &keys) {
+            Ok(records) => records.into_iter().map(live).collect(),
+            Err(error) => tokens.iter().map(|_| Err(error.clone().into())).collect(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Tokenize: a card in, a token out.
 
+use futures_util::future::join_all;
 use vault_api::{Metadata, MetadataValue, Sensitive};
 use zeroize::Zeroizing;
 
@@ -11,12 +12,15 @@ use super::{
 };
 use crate::{
     card::{CardExpiry, Masked, Pan, PanError},
-    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, Inserted, NewRecord, Record, StoreError},
+    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, Inserted, NewRecord, StoreError},
 };
 
 /// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
 /// are taken once in four thousand million cards.
 const MAX_MINT_ATTEMPTS: usize = 32;
+/// Cards that are fingerprinted, sealed and committed together. The parts of a larger batch overlap: while one is
+/// committed, the next is sealed.
+const PART_CARDS: usize = 250;
 const MAX_HOLDER_CHARS: usize = 200;
 const MAX_METADATA_NAMES: usize = 32;
 const MAX_METADATA_NAME_BYTES: usize = 64;
@@ -66,34 +70,48 @@ struct Pending<'v> {
 impl Vault {
     /// A token for each card, in order. A card that was seen before keeps its token where the template says so.
     ///
-    /// # Errors
-    /// The outer error: nothing can be tokenized now. The inner one is the card's own.
+    /// Each card has its own error; one that concerns the HSM or the store says that this card has no new token.
     pub async fn tokenize(
         &self,
         tenant: &str,
-        cards: Vec<NewCard>,
-    ) -> Result<Vec<Result<Tokenized, VaultError>>, VaultError> {
-        let mut results: Vec<_> = cards.iter().map(|_| Err(VaultError::TokenSpaceExhausted)).collect();
-        let mut pending = self.fingerprinted(tenant, cards, &mut results).await?;
-        self.settle_seen(tenant, &mut pending, &mut results)?;
-        for _ in 0..MAX_MINT_ATTEMPTS {
-            if pending.is_empty() {
-                break;
-            }
-            pending = self.insert_new(tenant, pending, &mut results).await?;
+        mut cards: Vec<NewCard>,
+    ) -> Vec<Result<Tokenized, VaultError>> {
+        if cards.len() <= PART_CARDS {
+            return self.tokenize_part(tenant, cards).await;
         }
-        Ok(results)
+        let mut parts = Vec::new();
+        while !cards.is_empty() {
+            let rest = cards.split_off(PART_CARDS.min(cards.len()));
+            parts.push(self.tokenize_part(tenant, std::mem::replace(&mut cards, rest)));
+        }
+        join_all(parts).await.into_iter().flatten().collect()
     }
 
-    /// Vets the cards and fingerprints those that pass.
-    async fn fingerprinted(
+    async fn tokenize_part(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {
+        let mut results = Vec::with_capacity(cards.len());
+        let mut pending = self.vetted(cards, &mut results);
+        let mut failure = self.settle_seen(tenant, &mut pending, &mut results).await.err();
+        for _ in 0..MAX_MINT_ATTEMPTS {
+            if pending.is_empty() || failure.is_some() {
+                break;
+            }
+            failure = self.settle_new(tenant, &mut pending, &mut results).await.err();
+        }
+        let failure = failure.unwrap_or(VaultError::TokenSpaceExhausted);
+        for item in pending {
+            settle(&mut results, item.place, Err(failure.clone()));
+        }
+        results
+    }
+
+    /// The cards that pass; `results` gets the errors of the others, and a place for each that passes.
+    fn vetted(
         &self,
-        tenant: &str,
         cards: Vec<NewCard>,
-        results: &mut [Result<Tokenized, VaultError>],
-    ) -> Result<Vec<Pending<'_>>, VaultError> {
+        results: &mut Vec<Result<Tokenized, VaultError>>,
+    ) -> Vec<Pending<'_>> {
         let mut pending = Vec::with_capacity(cards.len());
-        for (place, (card, result)) in cards.into_iter().zip(results.iter_mut()).enumerate() {
+        for (place, card) in cards.into_iter().enumerate() {
             match self.vet(&card) {
                 Ok((name, template)) => {
                     let key = FingerprintKey {
@@ -102,18 +120,12 @@ impl Vault {
                         template: name.to_owned(),
                     };
                     pending.push(Pending { place, card, template, key });
+                    results.push(Err(VaultError::TokenSpaceExhausted));
                 }
-                Err(error) => *result = Err(error),
+                Err(error) => results.push(Err(error)),
             }
         }
-        let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
-        let fingerprints = self.hsm.fingerprint(self.fingerprint_key, messages).await?;
-        for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
-            if let Some(cut) = fingerprint.first_chunk() {
-                item.key.fingerprint = *cut;
-            }
-        }
-        Ok(pending)
+        pending
     }
 
     fn vet(&self, card: &NewCard) -> Result<(&str, &Template), VaultError> {
@@ -131,13 +143,20 @@ impl Vault {
         Ok((name, template))
     }
 
-    /// Answers the cards whose token is in the store already.
-    fn settle_seen(
+    /// Fingerprints the cards, and answers those whose token is in the store already.
+    async fn settle_seen(
         &self,
         tenant: &str,
         pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
+        let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
+        let fingerprints = self.hsm.fingerprint(self.fingerprint_key, messages).await?;
+        for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
+            if let Some(cut) = fingerprint.first_chunk() {
+                item.key.fingerprint = *cut;
+            }
+        }
         let reusing = |item: &Pending<'_>| item.template.reuse == Reuse::Tenant;
         let keys: Vec<_> = pending.iter().filter(|item| reusing(item)).map(|item| item.key.clone()).collect();
         let mut found = self.store.find(tenant, &keys)?.into_iter();
@@ -146,7 +165,7 @@ impl Vault {
             let seen = if reusing(item) { found.next().flatten() } else { None };
             match seen.filter(|(_, record)| !record.header.expired(now_s)) {
                 Some((key, record)) => {
-                    settle(results, item.place, tokenized(Token::from_key(&key), &record, false));
+                    settle(results, item.place, tokenized(Token::from_key(&key), record.header, false));
                     false
                 }
                 None => true,
@@ -155,22 +174,23 @@ impl Vault {
         Ok(())
     }
 
-    /// Mints, seals and stores; gives back the cards whose new token was taken.
-    async fn insert_new<'v>(
+    /// Mints, seals and stores; the cards whose new token was taken stay in `pending`.
+    async fn settle_new(
         &self,
         tenant: &str,
-        pending: Vec<Pending<'v>>,
+        pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
-    ) -> Result<Vec<Pending<'v>>, VaultError> {
+    ) -> Result<(), VaultError> {
         let now_ms = now_ms();
+        let mut fresh = Vec::with_capacity(pending.len());
         let mut sealings = Vec::with_capacity(pending.len());
         let mut requests = Vec::with_capacity(pending.len());
-        for item in &pending {
+        for item in pending.iter() {
             let token = mint(&self.hsm, item.template.format, &item.card.pan).await?;
-            let private = item.private_text();
-            let card = card_text(&item.card.pan, item.card.expiry.as_ref());
             let header = self.header(item, now_ms);
-            let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, private)?;
+            fresh.push(tokenized(Some(token), header.clone(), true));
+            let card = card_text(&item.card.pan, item.card.expiry.as_ref());
+            let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, item.private_text())?;
             sealings.push((token, sealing));
             requests.append(&mut parts);
         }
@@ -182,21 +202,21 @@ impl Vault {
                 Ok(NewRecord { token: token.key(), record: sealing.record(&mut sealed)? })
             })
             .collect::<Result<Vec<_>, VaultError>>()?;
-        let outcomes = self.store.insert(tenant, records.clone(), now_ms / 1_000).await?;
+        let outcomes = self.store.insert(tenant, records, now_ms / 1_000).await?;
 
-        let mut again = Vec::new();
-        for ((item, new), outcome) in pending.into_iter().zip(records).zip(outcomes) {
-            match outcome {
-                Inserted::Created => {
-                    settle(results, item.place, tokenized(Token::from_key(&new.token), &new.record, true));
-                }
-                Inserted::Seen(key, record) => {
-                    settle(results, item.place, tokenized(Token::from_key(&key), &record, false));
-                }
-                Inserted::TokenTaken => again.push(item),
+        let mut outcomes = outcomes.into_iter().zip(fresh);
+        pending.retain(|item| match outcomes.next() {
+            Some((Inserted::Created, fresh)) => {
+                settle(results, item.place, fresh);
+                false
             }
-        }
-        Ok(again)
+            Some((Inserted::Seen(key, record), _)) => {
+                settle(results, item.place, tokenized(Token::from_key(&key), record.header, false));
+                false
+            }
+            Some((Inserted::TokenTaken, _)) | None => true,
+        });
+        Ok(())
     }
 
     fn header(&self, item: &Pending<'_>, now_ms: u64) -> Header {
@@ -247,13 +267,12 @@ fn settle(
     }
 }
 
-fn tokenized(token: Option<Token>, record: &Record, created: bool) -> Result<Tokenized, VaultError> {
-    let header = &record.header;
+fn tokenized(token: Option<Token>, header: Header, created: bool) -> Result<Tokenized, VaultError> {
     Ok(Tokenized {
         token: token.ok_or(VaultError::RecordForged)?,
         created,
-        masked: masked(header)?,
-        template: header.template.clone(),
+        masked: masked(&header)?,
+        template: header.template,
         created_at_ms: header.created_at_ms,
         expires_at_s: header.expires_at_s,
     })

@@ -77,8 +77,6 @@ pub struct TokenizeAnswer {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Brand {
-    /// No range that is known.
-    Unknown,
     /// Visa.
     Visa,
     /// MasterCard.
@@ -97,6 +95,9 @@ pub enum Brand {
     Maestro,
     /// Mir.
     Mir,
+    /// No range that is known; in a client, also a brand of a newer vault.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The body of `POST /v1/tokenize/batch`.

@@ -39,7 +39,8 @@ fn the_annotated_configuration_is_valid_and_so_are_the_defaults_it_states() {
 fn every_key_of_the_schema_is_in_the_annotated_configuration() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
     let text = shipped("vaultd.toml");
-    let tables = schema["$defs"].as_object().unwrap().values().filter_map(|table| table["properties"].as_object());
+    let tables =
+        schema["$defs"].as_object().unwrap().values().filter_map(|table| table["properties"].as_object());
     for key in tables.flat_map(|properties| properties.keys()) {
         assert!(text.contains(key.as_str()), "{key} is not explained in config/vaultd.toml");
     }

@@ -53,7 +53,7 @@ struct Options {
     out: PathBuf,
     /// Tokens in the store (and records in the redb beside it) before the samples; the final goal wants
     /// 1000000.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(long, value_name = "N", default_value_t = 500_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1_000..))]
     records: u64,
     /// Length of a sample: 0.5, or 0.2 with --quick.

@@ -98,9 +98,9 @@ impl Drop for Engines {
 fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, CommandError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().thread_name("http");
-    if let Some(workers) = config.server.workers {
-        builder.worker_threads(workers);
-    }
+    // Measured: the HSM's threads and the store's writer want the other half; more threads here only wake each other.
+    let half = || std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
+    builder.worker_threads(config.server.workers.unwrap_or_else(half));
     builder.build().map_err(|error| CommandError::new("cannot start threads", error))
 }
 

@@ -57,7 +57,7 @@ pub struct Server {
     pub socket: SocketPlace,
     /// The socket of health and administration.
     pub admin_socket: SocketPlace,
-    /// Threads that serve requests; as many as there are processors if `None`.
+    /// Threads that serve requests; half as many as there are processors if `None`.
     pub workers: Option<usize>,
 }
 

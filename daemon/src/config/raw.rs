@@ -32,7 +32,7 @@ pub(super) struct Server {
     pub(super) socket_group: Option<String>,
     /// Path of the admin socket, always mode 0600. Required.
     pub(super) admin_socket: Option<PathBuf>,
-    /// Threads that serve requests. Default: as many as there are processors.
+    /// Threads that serve requests. Default: half as many as there are processors.
     pub(super) workers: Option<u64>,
 }
 

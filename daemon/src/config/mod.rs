@@ -4,8 +4,10 @@
 //! cannot be wrong. Secrets are never in it: the PIN is in a file of its own. Whether the files it names exist and
 //! may be used is not asked here but at start-up.
 
+mod issuers;
 mod parse;
 mod raw;
+mod templates;
 mod validate;
 
 use std::{

@@ -1,24 +1,19 @@
 //! From [`Raw`] to [`Config`]: defaults, ranges, and what must be there.
 
 use std::{
-    collections::BTreeMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use vault_api::{MAX_BATCH_ITEMS, Scope};
+use vault_api::MAX_BATCH_ITEMS;
 
 use super::{
-    Config, ConfigError, Hsm, Issuer, Limits, SelfIssuer, Server, SocketPlace, Store,
+    Config, ConfigError, Hsm, Limits, SelfIssuer, Server, SocketPlace, Store,
     parse::Document,
     raw::{self, Raw},
 };
-use crate::{
-    auth::{self, ScopeSet},
-    hsm::TokenSelector,
-    vault::{Format, LuhnRule, Reuse, Template, Templates},
-};
+use crate::hsm::TokenSelector;
 
 /// The longest path of a Unix socket on Linux (unix(7): `sun_path` less its final zero).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -70,24 +65,31 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     }
 }
 
-struct Validator {
+/// The document on its way to a [`Config`], and what is wrong with it so far.
+pub(super) struct Validator {
     document: Document,
 }
 
 impl Validator {
-    fn error(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
         let line = Some(self.document.line(key));
         self.document.errors.push(ConfigError { line, key: key.to_owned(), message: message.into() });
     }
 
-    fn required<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
+    pub(super) fn required<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
         if value.is_none() && !self.document.refused.iter().any(|refused| refused == key) {
             self.error(key, "is required");
         }
         value
     }
 
-    fn number(&mut self, key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>) -> u64 {
+    pub(super) fn number(
+        &mut self,
+        key: &str,
+        value: Option<u64>,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
         let value = value.unwrap_or(default);
         if !range.contains(&value) {
             self.error(key, format!("must be {} to {}", range.start(), range.end()));
@@ -95,15 +97,21 @@ impl Validator {
         value
     }
 
-    fn count(&mut self, key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>) -> usize {
+    pub(super) fn count(
+        &mut self,
+        key: &str,
+        value: Option<u64>,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> usize {
         usize::try_from(self.number(key, value, default, range)).unwrap_or(usize::MAX)
     }
 
-    fn seconds(&mut self, key: &str, value: Option<u64>, default: u64) -> u64 {
+    pub(super) fn seconds(&mut self, key: &str, value: Option<u64>, default: u64) -> u64 {
         self.number(key, value, default, 1..=MAX_SECONDS)
     }
 
-    fn duration(&mut self, key: &str, value: Option<u64>, default: u64) -> Duration {
+    pub(super) fn duration(&mut self, key: &str, value: Option<u64>, default: u64) -> Duration {
         Duration::from_secs(self.seconds(key, value, default))
     }
 
@@ -227,116 +235,6 @@ impl Validator {
             sweep_interval,
             expired_grace: Duration::from_secs(grace),
         })
-    }
-
-    fn auth(&mut self, raw: &raw::Auth) -> auth::Settings {
-        auth::Settings {
-            audience: raw.audience.clone().unwrap_or_else(|| "vaultd".to_owned()),
-            leeway_s: self.number("auth.leeway_seconds", raw.leeway_seconds, 30, 0..=600),
-            cache_entries: self.count("auth.cache_entries", raw.cache_entries, 10_000, 1..=10_000_000),
-            single_use: self.scopes("auth.single_use_scopes", &raw.single_use_scopes),
-            replay_entries: self.count("auth.replay_entries", raw.replay_entries, 100_000, 1..=100_000_000),
-        }
-    }
-
-    fn scopes(&mut self, key: &str, names: &[String]) -> ScopeSet {
-        let mut scopes = Vec::new();
-        for name in names {
-            if let Ok(scope) = name.parse::<Scope>() {
-                scopes.push(scope);
-            } else {
-                let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-                self.error(key, format!("{name:?} is no scope; there are {}", known.join(", ")));
-            }
-        }
-        scopes.into_iter().collect()
-    }
-
-    fn issuers(&mut self, raw: Vec<raw::Issuer>, self_issuer: &str) -> Vec<Issuer> {
-        let mut issuers: Vec<Issuer> = Vec::new();
-        for (number, raw) in raw.into_iter().enumerate() {
-            let key = |name: &str| format!("auth.issuers.{number}.{name}");
-            let name = self.required(&key("name"), raw.name);
-            let keys = self.required(&key("keys"), raw.keys);
-            let lifetime = key("max_lifetime_seconds");
-            let max_lifetime_s = self.seconds(&lifetime, raw.max_lifetime_seconds, 3_600);
-            let scopes = match &raw.scopes {
-                Some(names) => self.scopes(&key("scopes"), names),
-                None => ScopeSet::all(),
-            };
-            let (Some(name), Some(keys)) = (name, keys) else { continue };
-            if name == self_issuer || issuers.iter().any(|issuer| issuer.name == name) {
-                self.error(
-                    &key("name"),
-                    "is the name of another issuer, or of the vault itself (auth.self_issuer)",
-                );
-            }
-            issuers.push(Issuer { name, keys, max_lifetime_s, scopes, tenants: raw.tenants });
-        }
-        issuers
-    }
-
-    fn templates(&mut self, raw: raw::Tokens) -> Option<Templates> {
-        let default = raw.default_template.unwrap_or_else(|| "default".to_owned());
-        let mut by_name = BTreeMap::new();
-        if raw.templates.is_empty() {
-            by_name.insert("default".to_owned(), Template::DEFAULT);
-        }
-        for (name, raw) in raw.templates {
-            let template = self.template(&format!("tokens.templates.{name}"), &raw);
-            by_name.insert(name, template);
-        }
-        match Templates::new(by_name, default) {
-            Ok(templates) => Some(templates),
-            Err(errors) => {
-                for (name, error) in errors {
-                    let key = name.map_or("tokens.default_template".to_owned(), |name| {
-                        format!("tokens.templates.{name}")
-                    });
-                    self.error(&key, error.to_string());
-                }
-                None
-            }
-        }
-    }
-
-    fn template(&mut self, key: &str, raw: &raw::Template) -> Template {
-        if raw.format != raw::Format::Numeric {
-            let only_numeric = [
-                ("keep_first", raw.keep_first.is_some()),
-                ("keep_last", raw.keep_last.is_some()),
-                ("luhn", raw.luhn.is_some()),
-            ];
-            for (name, given) in only_numeric {
-                if given {
-                    self.error(&format!("{key}.{name}"), "goes with format = \"numeric\" only");
-                }
-            }
-        }
-        let kept = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(usize::MAX).min(1_000);
-        let expires_in =
-            raw.expires_in.map(|seconds| self.duration(&format!("{key}.expires_in"), Some(seconds), seconds));
-        Template {
-            format: match raw.format {
-                raw::Format::Uuid => Format::Uuid,
-                raw::Format::Opaque => Format::Opaque,
-                raw::Format::Numeric => Format::Numeric {
-                    keep_first: kept(raw.keep_first),
-                    keep_last: kept(raw.keep_last),
-                    luhn: match raw.luhn {
-                        None | Some(raw::Luhn::Invalid) => LuhnRule::Invalid,
-                        Some(raw::Luhn::Valid) => LuhnRule::Valid,
-                        Some(raw::Luhn::Any) => LuhnRule::Any,
-                    },
-                },
-            },
-            require_luhn: raw.require_luhn.unwrap_or(true),
-            reuse: match raw.reuse {
-                raw::Reuse::Tenant => Reuse::Tenant,
-                raw::Reuse::Never => Reuse::Never,
-            },
-            expires_in,
-        }
     }
 
     fn log(&mut self, raw: raw::Log) -> String {

@@ -3,18 +3,17 @@
 use std::fmt;
 
 use cryptoki::{
-    object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
     session::Session,
 };
-
 use zeroize::Zeroizing;
 
-use super::{OpenRequest, SealRequest, SetupError, error::Fault, operations::Operator};
-
-/// Bytes of a record key and of a fingerprint key.
-pub(super) const SECRET_KEY_BYTES: u64 = 32;
-/// The shortest RSA modulus that is accepted (RFC 7518, 3.3).
-const MIN_RSA_MODULUS_BYTES: usize = 256;
+use super::{
+    OpenRequest, SealRequest, SetupError,
+    error::Fault,
+    operations::Operator,
+    vetting::{public_half, vet},
+};
 
 /// What a key is for. A key has one purpose only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,21 +36,6 @@ impl Purpose {
             Self::Record => "record",
             Self::Fingerprint => "fingerprint",
             Self::Jwt => "jwt",
-        }
-    }
-
-    fn class(self) -> ObjectClass {
-        match self {
-            Self::Record | Self::Fingerprint => ObjectClass::SECRET_KEY,
-            Self::Jwt => ObjectClass::PRIVATE_KEY,
-        }
-    }
-
-    fn key_type(self) -> KeyType {
-        match self {
-            Self::Record => KeyType::AES,
-            Self::Fingerprint => KeyType::GENERIC_SECRET,
-            Self::Jwt => KeyType::RSA,
         }
     }
 }
@@ -225,113 +209,6 @@ fn name_of(session: &Session, handle: ObjectHandle, prefix: &str) -> Result<Opti
         Attribute::Label(label) => KeyName::from_label(prefix, &String::from_utf8_lossy(&label)),
         _ => None,
     }))
-}
-
-/// What is wrong with a key (PCI DSS 3.6.1, 3.7.1): empty if nothing is.
-fn vet(
-    session: &Session,
-    handle: ObjectHandle,
-    name: KeyName,
-    class: ObjectClass,
-) -> Result<Vec<String>, SetupError> {
-    let (encrypts, signs) = match name.purpose {
-        Purpose::Record => (true, false),
-        Purpose::Fingerprint | Purpose::Jwt => (false, true),
-    };
-    let wanted = [
-        (AttributeType::Sensitive, true),
-        (AttributeType::AlwaysSensitive, true),
-        (AttributeType::Extractable, false),
-        (AttributeType::NeverExtractable, true),
-        (AttributeType::Local, true),
-        (AttributeType::Private, true),
-        (AttributeType::Decrypt, encrypts),
-        (AttributeType::Sign, signs),
-        (AttributeType::Unwrap, false),
-        (AttributeType::Derive, false),
-    ];
-    let secret_key_only = [(AttributeType::Encrypt, encrypts), (AttributeType::Wrap, false)];
-
-    let mut faults = Vec::new();
-    if class != name.purpose.class() {
-        faults.push("wrong object class".to_owned());
-    }
-    let only = if class == ObjectClass::SECRET_KEY { secret_key_only.as_slice() } else { &[] };
-    for (attribute, must_be) in wanted.iter().chain(only) {
-        let value = session.get_attributes(handle, &[*attribute])?.into_iter().find_map(|got| flag(&got));
-        if value != Some(*must_be) {
-            let is = value.map_or("not told by the token".to_owned(), |value| value.to_string());
-            faults.push(format!("{attribute} is {is} and must be {must_be}"));
-        }
-    }
-    for attribute in session.get_attributes(handle, &[AttributeType::KeyType, AttributeType::ValueLen])? {
-        match attribute {
-            Attribute::KeyType(key_type) if key_type != name.purpose.key_type() => {
-                faults.push("wrong key type".to_owned());
-            }
-            Attribute::ValueLen(len) if *len != SECRET_KEY_BYTES => {
-                faults.push(format!("{len} bytes long, not {SECRET_KEY_BYTES}"));
-            }
-            _ => {}
-        }
-    }
-    Ok(faults)
-}
-
-fn flag(attribute: &Attribute) -> Option<bool> {
-    match attribute {
-        Attribute::Sensitive(value)
-        | Attribute::AlwaysSensitive(value)
-        | Attribute::Extractable(value)
-        | Attribute::NeverExtractable(value)
-        | Attribute::Local(value)
-        | Attribute::Private(value)
-        | Attribute::Encrypt(value)
-        | Attribute::Decrypt(value)
-        | Attribute::Sign(value)
-        | Attribute::Wrap(value)
-        | Attribute::Unwrap(value)
-        | Attribute::Derive(value) => Some(*value),
-        _ => None,
-    }
-}
-
-fn public_half(session: &Session, name: KeyName, prefix: &str) -> Result<RsaPublic, SetupError> {
-    let label = name.label(prefix);
-    let template = [
-        Attribute::Token(true),
-        Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::Label(label.clone().into_bytes()),
-    ];
-    let objects = session.find_objects(&template)?;
-    let [object] = objects.as_slice() else {
-        return Err(SetupError::Key(format!(
-            "key {label}: its token holds {} public keys of that label, not one; remove the private key and run \
-             `vaultd init`, or put the public key back",
-            objects.len()
-        )));
-    };
-    let mut public = RsaPublic { modulus: Vec::new(), exponent: Vec::new() };
-    for attribute in
-        session.get_attributes(*object, &[AttributeType::Modulus, AttributeType::PublicExponent])?
-    {
-        match attribute {
-            Attribute::Modulus(bytes) => public.modulus = without_leading_zeros(bytes),
-            Attribute::PublicExponent(bytes) => public.exponent = without_leading_zeros(bytes),
-            _ => {}
-        }
-    }
-    if public.modulus.len() < MIN_RSA_MODULUS_BYTES || public.exponent.is_empty() {
-        return Err(SetupError::Key(format!(
-            "key {label}: an RSA key must have at least {} bits",
-            MIN_RSA_MODULUS_BYTES * 8
-        )));
-    }
-    Ok(public)
-}
-
-fn without_leading_zeros(bytes: Vec<u8>) -> Vec<u8> {
-    bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod pool;
 mod provision;
 mod random;
 mod token;
+mod vetting;
 
 pub use check_value::CheckValue;
 pub use error::{HsmError, SetupError};

@@ -11,11 +11,8 @@ use cryptoki::{
 use secrecy::SecretString;
 
 use super::{
-    KeyName, Purpose, Settings, SetupError,
-    check_value::CheckValue,
-    keys::{KeyRing, SECRET_KEY_BYTES},
-    operations::Operator,
-    token,
+    KeyName, Purpose, Settings, SetupError, check_value::CheckValue, keys::KeyRing, operations::Operator,
+    token, vetting::SECRET_KEY_BYTES,
 };
 
 /// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).

@@ -8,55 +8,24 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 
 use super::{
-    FingerprintKey, Inserted, NewRecord, OpenError, Record, Replaced, SCHEMA_VERSION, StoreError, TokenKey,
+    FingerprintKey, Inserted, NewRecord, OpenError, Record, Replaced, StoreError, StoredKey, TokenKey,
     budget::{SealBudget, Spent},
+    layout::{META_SCHEMA, VAULT_ID_BYTES, failed, lay_out, opening, read_keys, read_meta},
     schema::{TenantId, record_key, shared_fingerprint_key},
-    tables::{EXPIRIES, FINGERPRINTS, KEYS, META, RECORDS, TENANTS},
+    tables::{FINGERPRINTS, KEYS, META, RECORDS},
     writer::{self, Change},
 };
 
 /// The database's file name in the store's directory.
 const FILE_NAME: &str = "vault.redb";
-const META_SCHEMA: &str = "schema";
-const META_VAULT: &str = "vault";
-/// Bytes of a vault's id.
-const VAULT_ID_BYTES: usize = 16;
 /// No tenant has this number: looking under it finds nothing, and takes as long as finding nothing elsewhere.
 const NO_TENANT: TenantId = 0;
 /// Prefix of record keys in the key table.
 const RECORD_KEY_PREFIX: &str = "record-v";
-
-/// A key as the store remembers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
-    /// When it was recorded, in milliseconds of Unix time.
-    pub created_at_ms: u64,
-    /// How many encryptions are reserved for it.
-    pub reserved_seals: u64,
-    /// Its check value.
-    pub check_value: Vec<u8>,
-}
-
-impl StoredKey {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        [&self.created_at_ms.to_be_bytes(), &self.reserved_seals.to_be_bytes(), self.check_value.as_slice()]
-            .concat()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (created_at_ms, rest) = bytes.split_first_chunk()?;
-        let (reserved_seals, check_value) = rest.split_first_chunk()?;
-        Some(Self {
-            created_at_ms: u64::from_be_bytes(*created_at_ms),
-            reserved_seals: u64::from_be_bytes(*reserved_seals),
-            check_value: check_value.to_vec(),
-        })
-    }
-}
 
 /// An open store. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
@@ -313,85 +282,4 @@ fn builder(cache_bytes: usize) -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(cache_bytes);
     builder
-}
-
-fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
-        meta.insert(META_VAULT, vault_id.as_slice())?;
-        transaction.open_table(TENANTS)?;
-        transaction.open_table(RECORDS)?;
-        transaction.open_table(FINGERPRINTS)?;
-        transaction.open_table(EXPIRIES)?;
-        transaction.open_table(KEYS)?;
-    }
-    Ok(transaction.commit()?)
-}
-
-type Meta = ([u8; VAULT_ID_BYTES], HashMap<String, TenantId>);
-
-fn read_meta(database: &Database, path: &Path) -> Result<Meta, OpenError> {
-    let reading = |error: StoreError| failed(path, &error);
-    let snapshot = database.begin_read().map_err(|error| reading(error.into()))?;
-    let meta = match snapshot.open_table(META) {
-        Ok(meta) => meta,
-        Err(TableError::Storage(error)) => return Err(reading(error.into())),
-        Err(_) => return Err(OpenError::NotAStore(path.to_owned())),
-    };
-    let schema = meta.get(META_SCHEMA).map_err(|error| reading(error.into()))?;
-    let schema = schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes);
-    match schema {
-        None => return Err(OpenError::NotAStore(path.to_owned())),
-        Some(found) if found > SCHEMA_VERSION => {
-            return Err(OpenError::NewerSchema { path: path.to_owned(), found });
-        }
-        Some(_) => {}
-    }
-    let vault_id = meta.get(META_VAULT).map_err(|error| reading(error.into()))?;
-    let vault_id = vault_id
-        .and_then(|bytes| bytes.value().try_into().ok())
-        .ok_or_else(|| OpenError::NotAStore(path.to_owned()))?;
-    let tenants = (|| {
-        let table = snapshot.open_table(TENANTS)?;
-        table
-            .iter()?
-            .map(|row| {
-                let (name, id) = row?;
-                Ok((name.value().to_owned(), id.value()))
-            })
-            .collect::<Result<_, StoreError>>()
-    })();
-    Ok((vault_id, tenants.map_err(reading)?))
-}
-
-fn read_keys(database: &Database) -> Result<Vec<(String, StoredKey)>, StoreError> {
-    let table = database.begin_read()?.open_table(KEYS)?;
-    table
-        .iter()?
-        .map(|row| {
-            let (name, bytes) = row?;
-            let key = StoredKey::decode(bytes.value());
-            let key = key
-                .ok_or_else(|| StoreError::Failed(format!("the entry of key {} is damaged", name.value())))?;
-            Ok((name.value().to_owned(), key))
-        })
-        .collect()
-}
-
-fn opening(path: &Path, error: DatabaseError) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
-        DatabaseError::Storage(redb::StorageError::Io(reason))
-            if reason.kind() == std::io::ErrorKind::InvalidData =>
-        {
-            OpenError::NotAStore(path.to_owned())
-        }
-        other => failed(path, &other),
-    }
-}
-
-fn failed(path: &Path, error: &impl ToString) -> OpenError {
-    OpenError::Failed { path: path.to_owned(), reason: error.to_string() }
 }

@@ -9,6 +9,7 @@
 
 mod budget;
 mod error;
+mod layout;
 mod record;
 mod schema;
 mod tables;
@@ -17,8 +18,9 @@ mod writer;
 mod database;
 
 pub use budget::MAX_SEALS_PER_KEY;
-pub use database::{Store, StoredKey};
+pub use database::Store;
 pub use error::{OpenError, StoreError};
+pub use layout::StoredKey;
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};
 pub use schema::{FingerprintKey, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey};
 pub use writer::{Inserted, NewRecord, Replaced};

@@ -1,0 +1,129 @@
+//! What a new store holds, what an old one must hold, and why one cannot be opened.
+
+use std::{collections::HashMap, path::Path};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+
+use super::{
+    OpenError, SCHEMA_VERSION, StoreError,
+    schema::TenantId,
+    tables::{EXPIRIES, FINGERPRINTS, KEYS, META, RECORDS, TENANTS},
+};
+
+pub(super) const META_SCHEMA: &str = "schema";
+const META_VAULT: &str = "vault";
+/// Bytes of a vault's id.
+pub(super) const VAULT_ID_BYTES: usize = 16;
+
+/// A key as the store remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// When it was recorded, in milliseconds of Unix time.
+    pub created_at_ms: u64,
+    /// How many encryptions are reserved for it.
+    pub reserved_seals: u64,
+    /// Its check value.
+    pub check_value: Vec<u8>,
+}
+
+impl StoredKey {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        [&self.created_at_ms.to_be_bytes(), &self.reserved_seals.to_be_bytes(), self.check_value.as_slice()]
+            .concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (created_at_ms, rest) = bytes.split_first_chunk()?;
+        let (reserved_seals, check_value) = rest.split_first_chunk()?;
+        Some(Self {
+            created_at_ms: u64::from_be_bytes(*created_at_ms),
+            reserved_seals: u64::from_be_bytes(*reserved_seals),
+            check_value: check_value.to_vec(),
+        })
+    }
+}
+
+/// Makes every table, so that a reader never meets a missing one.
+pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(META_VAULT, vault_id.as_slice())?;
+        transaction.open_table(TENANTS)?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(FINGERPRINTS)?;
+        transaction.open_table(EXPIRIES)?;
+        transaction.open_table(KEYS)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The vault's id, and the tenants by name.
+type Meta = ([u8; VAULT_ID_BYTES], HashMap<String, TenantId>);
+
+/// Reads who the store belongs to; refuses what is no store, or a newer one.
+pub(super) fn read_meta(database: &Database, path: &Path) -> Result<Meta, OpenError> {
+    let reading = |error: StoreError| failed(path, &error);
+    let snapshot = database.begin_read().map_err(|error| reading(error.into()))?;
+    let meta = match snapshot.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::Storage(error)) => return Err(reading(error.into())),
+        Err(_) => return Err(OpenError::NotAStore(path.to_owned())),
+    };
+    let schema = meta.get(META_SCHEMA).map_err(|error| reading(error.into()))?;
+    let schema = schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes);
+    match schema {
+        None => return Err(OpenError::NotAStore(path.to_owned())),
+        Some(found) if found > SCHEMA_VERSION => {
+            return Err(OpenError::NewerSchema { path: path.to_owned(), found });
+        }
+        Some(_) => {}
+    }
+    let vault_id = meta.get(META_VAULT).map_err(|error| reading(error.into()))?;
+    let vault_id = vault_id
+        .and_then(|bytes| bytes.value().try_into().ok())
+        .ok_or_else(|| OpenError::NotAStore(path.to_owned()))?;
+    let tenants = (|| {
+        let table = snapshot.open_table(TENANTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (name, id) = row?;
+                Ok((name.value().to_owned(), id.value()))
+            })
+            .collect::<Result<_, StoreError>>()
+    })();
+    Ok((vault_id, tenants.map_err(reading)?))
+}
+
+/// The recorded keys, by name.
+pub(super) fn read_keys(database: &Database) -> Result<Vec<(String, StoredKey)>, StoreError> {
+    let table = database.begin_read()?.open_table(KEYS)?;
+    table
+        .iter()?
+        .map(|row| {
+            let (name, bytes) = row?;
+            let key = StoredKey::decode(bytes.value());
+            let key = key
+                .ok_or_else(|| StoreError::Failed(format!("the entry of key {} is damaged", name.value())))?;
+            Ok((name.value().to_owned(), key))
+        })
+        .collect()
+}
+
+pub(super) fn opening(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
+        DatabaseError::Storage(redb::StorageError::Io(reason))
+            if reason.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            OpenError::NotAStore(path.to_owned())
+        }
+        other => failed(path, &other),
+    }
+}
+
+pub(super) fn failed(path: &Path, error: &impl ToString) -> OpenError {
+    OpenError::Failed { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,249 @@
+//! The store by itself: what its writer decides, and that nothing stays behind.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{collections::BTreeMap, path::Path};
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vaultd::store::{Header, Inserted, NewRecord, Record, Replaced, SealedPart, Store, TokenKey};
+
+const TENANT: &str = "shop";
+const CACHE_BYTES: usize = 1 << 20;
+const QUEUE: usize = 64;
+const NOW_S: u64 = 1_000;
+
+fn new_store() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path(), [7; 16], CACHE_BYTES, QUEUE).unwrap();
+    (dir, store)
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn token(number: u8) -> TokenKey {
+    TokenKey::new(&[number; 16]).unwrap()
+}
+
+/// A record of card number `card`; `mark` tells records of one card apart.
+fn record(card: u8, mark: u8, expires_at_s: Option<u64>) -> Record {
+    Record {
+        header: Header {
+            key_version: 1,
+            fingerprint_version: 1,
+            fingerprint: [card; 16],
+            reusable: true,
+            bin: 411_111,
+            last4: 1_111,
+            pan_digits: 16,
+            created_at_ms: 1,
+            expires_at_s,
+            template: "default".to_owned(),
+        },
+        private: None,
+        card: SealedPart { nonce: [mark; 12], ciphertext: vec![mark; 40] },
+    }
+}
+
+async fn insert(store: &Store, token: TokenKey, record: Record, now_s: u64) -> Inserted {
+    store.insert(TENANT, vec![NewRecord { token, record }], now_s).await.unwrap().pop().unwrap()
+}
+
+fn get(store: &Store, token: TokenKey) -> Option<Record> {
+    store.get(TENANT, &[token]).unwrap().pop().unwrap().unwrap()
+}
+
+/// Rows in the tables of records, fingerprints and ends, read from the file of a closed store.
+fn rows(dir: &Path) -> [u64; 3] {
+    type Bytes = &'static [u8];
+    const RECORDS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("records");
+    const FINGERPRINTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("fingerprints");
+    const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
+    let database = Database::open(dir.join("vault.redb")).unwrap();
+    let snapshot = database.begin_read().unwrap();
+    [
+        snapshot.open_table(RECORDS).unwrap().len().unwrap(),
+        snapshot.open_table(FINGERPRINTS).unwrap().len().unwrap(),
+        snapshot.open_table(EXPIRIES).unwrap().len().unwrap(),
+    ]
+}
+
+#[test]
+fn callers_racing_with_one_card_get_one_token() {
+    let (_dir, store) = new_store();
+    let inserted =
+        runtime().block_on(join_all((1..=32).map(|n| insert(&store, token(n), record(1, n, None), NOW_S))));
+    let created = (1..=32).zip(&inserted).filter(|(_, outcome)| **outcome == Inserted::Created);
+    let created: Vec<u8> = created.map(|(n, _)| n).collect();
+    let [winner] = created.as_slice() else { panic!("{created:?} were created") };
+    let seen = Inserted::Seen(token(*winner), record(1, *winner, None));
+    assert_eq!(inserted.iter().filter(|outcome| **outcome == seen).count(), 31);
+}
+
+#[test]
+fn a_taken_token_is_not_given_to_another_card() {
+    let (dir, store) = new_store();
+    runtime().block_on(async {
+        assert_eq!(insert(&store, token(1), record(1, 1, None), NOW_S).await, Inserted::Created);
+        assert_eq!(insert(&store, token(1), record(2, 2, None), NOW_S).await, Inserted::TokenTaken);
+        assert_eq!(get(&store, token(1)), Some(record(1, 1, None)), "the first card kept its record");
+    });
+    store.close();
+    drop(store);
+    assert_eq!(rows(dir.path()), [1, 1, 0], "the refused card left nothing");
+}
+
+#[test]
+fn a_card_whose_token_has_ended_gets_another() {
+    let (_dir, store) = new_store();
+    runtime().block_on(async {
+        insert(&store, token(1), record(1, 1, Some(NOW_S)), NOW_S - 1).await;
+        let early = insert(&store, token(2), record(1, 2, None), NOW_S - 1).await;
+        assert_eq!(early, Inserted::Seen(token(1), record(1, 1, Some(NOW_S))));
+        assert_eq!(insert(&store, token(2), record(1, 2, None), NOW_S).await, Inserted::Created);
+        assert_eq!(get(&store, token(1)), None);
+    });
+}
+
+#[test]
+fn a_template_without_reuse_gives_a_card_many_tokens() {
+    let (_dir, store) = new_store();
+    let single = |n| {
+        let mut record = record(1, n, None);
+        record.header.reusable = false;
+        record
+    };
+    runtime().block_on(async {
+        for n in 1..=3 {
+            assert_eq!(insert(&store, token(n), single(n), NOW_S).await, Inserted::Created);
+        }
+    });
+}
+
+#[test]
+fn a_change_is_made_to_what_was_read_or_not_at_all() {
+    let (_dir, store) = new_store();
+    let (old, new) = (record(1, 1, Some(NOW_S)), record(1, 2, Some(NOW_S + 9)));
+    runtime().block_on(async {
+        insert(&store, token(1), old.clone(), 0).await;
+        let replace = |old: &Record, new: &Record| store.replace(TENANT, token(1), old.clone(), new.clone());
+        assert_eq!(replace(&new, &old).await, Ok(Replaced::Changed));
+        assert_eq!(replace(&old, &new).await, Ok(Replaced::Done));
+        assert_eq!(store.sweep(NOW_S + 1, 10).await, Ok(0), "its old end is forgotten");
+        assert_eq!(get(&store, token(1)), Some(new.clone()));
+        assert_eq!(store.sweep(NOW_S + 10, 10).await, Ok(1));
+        assert_eq!(replace(&new, &old).await, Ok(Replaced::Gone));
+    });
+}
+
+#[test]
+fn another_tenant_sees_nothing() {
+    let (_dir, store) = new_store();
+    runtime().block_on(async {
+        insert(&store, token(1), record(1, 1, None), NOW_S).await;
+        assert_eq!(store.get("other", &[token(1)]).unwrap(), [Ok(None)]);
+        assert_eq!(store.remove("other", token(1)).await, Ok(false));
+        let theirs = vec![NewRecord { token: token(1), record: record(1, 2, None) }];
+        assert_eq!(store.insert("other", theirs, NOW_S).await, Ok(vec![Inserted::Created]));
+        assert_eq!(get(&store, token(1)), Some(record(1, 1, None)));
+    });
+}
+
+/// What is done to the store and to the model in turn.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { token: u8, card: u8, mark: u8, expires_at_s: Option<u64> },
+    Replace { token: u8, mark: u8, expires_at_s: Option<u64> },
+    Remove { token: u8 },
+    Sweep { now_s: u64 },
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let end = || proptest::option::of(NOW_S - 3..NOW_S + 3);
+    prop_oneof![
+        6 => (0_u8..8, 0_u8..5, any::<u8>(), end())
+            .prop_map(|(token, card, mark, expires_at_s)| Step::Insert { token, card, mark, expires_at_s }),
+        3 => (0_u8..8, any::<u8>(), end())
+            .prop_map(|(token, mark, expires_at_s)| Step::Replace { token, mark, expires_at_s }),
+        2 => (0_u8..8).prop_map(|token| Step::Remove { token }),
+        1 => (NOW_S - 3..NOW_S + 3).prop_map(|now_s| Step::Sweep { now_s }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// The store in ten lines: a record per token, and at most one live token per card.
+#[derive(Default)]
+struct Model(BTreeMap<TokenKey, Record>);
+
+impl Model {
+    fn insert(&mut self, key: TokenKey, new: &Record) -> Inserted {
+        if self.0.contains_key(&key) {
+            return Inserted::TokenTaken;
+        }
+        let same = |old: &Record| old.header.fingerprint == new.header.fingerprint;
+        if let Some((seen, old)) = self.0.iter().find(|(_, old)| same(old)) {
+            let (seen, old) = (*seen, old.clone());
+            if !old.header.expired(NOW_S) {
+                return Inserted::Seen(seen, old);
+            }
+            self.0.remove(&seen);
+        }
+        self.0.insert(key, new.clone());
+        Inserted::Created
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_store_does_what_a_map_would(steps in proptest::collection::vec(step(), 1..60)) {
+        let (dir, mut store) = new_store();
+        let mut model = Model::default();
+        let runtime = runtime();
+        for step in steps {
+            match step {
+                Step::Insert { token: n, card, mark, expires_at_s } => {
+                    let new = record(card, mark, expires_at_s);
+                    let expected = model.insert(token(n), &new);
+                    prop_assert_eq!(runtime.block_on(insert(&store, token(n), new, NOW_S)), expected);
+                }
+                Step::Replace { token: n, mark, expires_at_s } => {
+                    let Some(old) = model.0.get_mut(&token(n)) else { continue };
+                    let new = record(old.header.fingerprint[0], mark, expires_at_s);
+                    let replaced = runtime.block_on(store.replace(TENANT, token(n), old.clone(), new.clone()));
+                    prop_assert_eq!(replaced, Ok(Replaced::Done));
+                    *old = new;
+                }
+                Step::Remove { token: n } => {
+                    let was_there = model.0.remove(&token(n)).is_some();
+                    prop_assert_eq!(runtime.block_on(store.remove(TENANT, token(n))), Ok(was_there));
+                }
+                Step::Sweep { now_s } => {
+                    let before = model.0.len();
+                    model.0.retain(|_, record| record.header.expires_at_s.is_none_or(|end_s| end_s >= now_s));
+                    prop_assert_eq!(runtime.block_on(store.sweep(now_s, 100)), Ok(before - model.0.len()));
+                }
+                Step::Reopen => {
+                    store.close();
+                    drop(store);
+                    store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
+                }
+            }
+            for n in 0..8 {
+                prop_assert_eq!(get(&store, token(n)), model.0.get(&token(n)).cloned());
+            }
+        }
+        store.close();
+        drop(store);
+        let ends = model.0.values().filter(|record| record.header.expires_at_s.is_some()).count();
+        let expected = [model.0.len(), model.0.len(), ends].map(|count| u64::try_from(count).unwrap());
+        prop_assert_eq!(rows(dir.path()), expected, "rows that nothing refers to");
+    }
+}

@@ -5,20 +5,29 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod envelopes;
 mod health;
 mod jwks;
+mod login;
 mod metadata;
 mod problem;
 mod scope;
+mod search;
 mod sensitive;
 mod tokens;
 
 pub use code::Code;
+pub use envelopes::{
+    CardData, EnvelopeClaims, OpenEnvelopeAnswer, OpenEnvelopeRequest, SealEnvelopeAnswer,
+    SealEnvelopeRequest,
+};
 pub use health::{Check, Health, Readiness};
 pub use jwks::{Jwk, JwkSet};
+pub use login::{LoginAnswer, LoginRequest};
 pub use metadata::{Metadata, MetadataValue};
 pub use problem::{ItemError, Problem};
 pub use scope::Scope;
+pub use search::{CompareAnswer, CompareRequest, MAX_SEARCH_LIMIT, SearchAnswer, SearchRequest};
 pub use sensitive::Sensitive;
 pub use tokens::{
     BatchAnswer, BatchItem, Brand, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Reveal,

@@ -220,6 +220,10 @@ pub struct TokenRecord {
     pub expires_at: Option<Timestamp>,
     /// Version of the key that seals the record.
     pub key_version: u32,
+    /// Names the sealed card: changes whenever the card is sealed anew.
+    pub ciphertext_id: String,
+    /// The same for every token of one card inside the tenant, and tells nothing about the card.
+    pub fingerprint: String,
     /// The card holder's name, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Sensitive>,

@@ -27,6 +27,8 @@ fn record() -> Value {
     let mut record = tokenized();
     record.as_object_mut().unwrap().remove("created");
     record["key_version"] = json!(1);
+    record["ciphertext_id"] = json!("c");
+    record["fingerprint"] = json!("f");
     record["metadata"] = json!({"order": "A-1"});
     record
 }

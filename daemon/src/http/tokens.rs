@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::{Request, Response, StatusCode},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use vault_api::{Problem, Scope, TokenPatch, TokenRecord};
 
 use super::{app::App, problem::Failure, reply::private_json, tokenize::timestamp_ms};
@@ -98,6 +99,8 @@ fn answer(record: RecordView) -> TokenRecord {
         created_at: timestamp_ms(record.created_at_ms),
         expires_at: record.expires_at_s.map(|end_s| timestamp_ms(end_s.saturating_mul(1_000))),
         key_version: record.key_version,
+        ciphertext_id: URL_SAFE_NO_PAD.encode(record.ciphertext_id),
+        fingerprint: URL_SAFE_NO_PAD.encode(record.fingerprint),
         holder: record.holder,
         metadata: record.metadata,
     }

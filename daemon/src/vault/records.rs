@@ -1,5 +1,6 @@
 //! Records: what is known of a token without its PAN, and changes to it.
 
+use sha2::{Digest, Sha256};
 use vault_api::{Metadata, Sensitive};
 
 use super::{
@@ -16,6 +17,9 @@ use crate::{
 /// How often a change is tried again because another one came between.
 const MAX_CHANGE_ATTEMPTS: usize = 8;
 
+/// Bytes of a reference: what callers may tell each other in place of a ciphertext or a fingerprint.
+const REFERENCE_BYTES: usize = 16;
+
 /// A record without the PAN.
 #[derive(Debug)]
 pub struct RecordView {
@@ -31,6 +35,10 @@ pub struct RecordView {
     pub expires_at_s: Option<u64>,
     /// Version of the key that seals it.
     pub key_version: u32,
+    /// Names the sealed card: changes whenever the card is sealed anew.
+    pub ciphertext_id: [u8; REFERENCE_BYTES],
+    /// The same for every token of one card inside the tenant.
+    pub fingerprint: [u8; REFERENCE_BYTES],
     /// The card holder's name.
     pub holder: Option<Sensitive>,
     /// What the caller wanted to remember.
@@ -130,8 +138,16 @@ impl Vault {
             created_at_ms: header.created_at_ms,
             expires_at_s: header.expires_at_s,
             key_version: header.key_version,
+            ciphertext_id: reference(b"vaultd ciphertext id v1\0", &record.card.ciphertext),
+            fingerprint: reference(b"vaultd fingerprint reference v1\0", &header.fingerprint),
             holder: private.holder,
             metadata: private.metadata,
         })
     }
+}
+
+/// A name for `bytes` from which they cannot be told: what is in the store's index stays in the store.
+fn reference(purpose: &[u8], bytes: &[u8]) -> [u8; REFERENCE_BYTES] {
+    let digest = Sha256::new().chain_update(purpose).chain_update(bytes).finalize();
+    digest.first_chunk().copied().unwrap_or_default()
 }

@@ -1,7 +1,10 @@
 //! The `vaultd` program: reads the command line, calls a command, and turns its error into an exit status.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
 use vaultd::{
@@ -77,9 +80,9 @@ fn run(command: Command) -> Result<(), CommandError> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command line")]
+/// Whoever closes standard output does not want to read; the work is done all the same.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 #[expect(clippy::print_stderr, reason = "this is the command line")]

@@ -154,6 +154,56 @@ fn another_tenant_sees_nothing() {
     });
 }
 
+#[test]
+fn what_cannot_be_stored_changes_nothing() {
+    let (_dir, store) = new_store();
+    let mut large = record(1, 2, None);
+    large.private = Some(SealedPart { nonce: [0; 12], ciphertext: vec![0; 70_000] });
+    runtime().block_on(async {
+        insert(&store, token(1), record(1, 1, None), NOW_S).await;
+        assert!(store.replace(TENANT, token(1), record(1, 1, None), large.clone()).await.is_err());
+        let items = [(token(2), record(2, 1, None)), (token(3), large)]
+            .map(|(token, record)| NewRecord { token, record });
+        assert!(store.insert(TENANT, items.into(), NOW_S).await.is_err());
+    });
+    assert_eq!(get(&store, token(1)), Some(record(1, 1, None)));
+    assert_eq!(get(&store, token(2)), None, "all or nothing");
+}
+
+#[test]
+fn a_damaged_record_stands_in_nobodys_way() {
+    let (dir, store) = new_store();
+    let runtime = runtime();
+    runtime.block_on(async {
+        insert(&store, token(1), record(1, 1, Some(NOW_S)), 0).await;
+        insert(&store, token(2), record(2, 2, Some(NOW_S + 1)), 0).await;
+        insert(&store, token(3), record(3, 3, None), 0).await;
+    });
+    store.close();
+    drop(store);
+    {
+        const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+        let transaction = Database::open(dir.path().join("vault.redb")).unwrap().begin_write().unwrap();
+        for n in [1, 3] {
+            let key = [[0, 0, 0, 1].as_slice(), token(n).as_bytes()].concat();
+            transaction.open_table(RECORDS).unwrap().insert(key.as_slice(), [7].as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
+    runtime.block_on(async {
+        let new = [(token(4), record(3, 4, None)), (token(5), record(5, 5, None))]
+            .map(|(token, record)| NewRecord { token, record });
+        let inserted = store.insert(TENANT, new.into(), NOW_S).await.unwrap();
+        assert!(matches!(inserted.as_slice(), [Inserted::Damaged(_), Inserted::Created]), "{inserted:?}");
+        assert_eq!(store.sweep(NOW_S + 2, 10).await, Ok(2), "the sweep goes past it");
+        assert_eq!(store.sweep(NOW_S + 2, 10).await, Ok(0));
+        assert_eq!(get(&store, token(2)), None);
+        assert_eq!(store.remove(TENANT, token(3)).await, Ok(true), "it can be deleted");
+        assert_eq!(get(&store, token(5)), Some(record(5, 5, None)));
+    });
+}
+
 /// What is done to the store and to the model in turn.
 #[derive(Clone, Debug)]
 enum Step {

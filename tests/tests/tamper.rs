@@ -8,6 +8,7 @@ use serde_json::json;
 use vault_tests::{Pans, Vault, luhn_valid, seeded_random};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+const FINGERPRINTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fingerprints");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -81,6 +82,69 @@ fn a_row_copied_over_another_does_not_open() {
     }
     assert!(vault.log().contains("fails authentication"));
     assert_eq!(vault.request("GET", "/readyz", "").status, 200, "one bad row is not an outage");
+}
+
+#[test]
+fn an_index_row_copied_over_another_does_not_give_another_cards_token() {
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let cards = [json!({ "pan": "4111111111111111" }), json!({ "pan": "5555555555554444" })];
+    for card in &cards {
+        tokenize(&vault, &jwt, card);
+    }
+    vault.stop();
+    {
+        let transaction = store(&vault).begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(FINGERPRINTS).unwrap();
+            let rows: Rows = table
+                .iter()
+                .unwrap()
+                .map(|row| row.unwrap())
+                .map(|(k, v)| (k.value().to_vec(), v.value().to_vec()))
+                .collect();
+            table.insert(rows[0].0.as_slice(), rows[1].1.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    vault.restart();
+    let answers = cards.map(|card| vault.request("POST", "/v1/tokenize", &card.to_string()));
+    let mut statuses = answers.each_ref().map(|answer| answer.status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503], "{answers:?}");
+    let both = json!({ "items": [{ "pan": "4111111111111111" }, { "pan": "5555555555554444" }] });
+    let answer = vault.request("POST", "/v1/tokenize/batch", &both.to_string());
+    assert_eq!(answer.status, 200, "the sound one does not suffer: {answer:?}");
+}
+
+#[test]
+fn what_is_shown_of_a_card_is_authenticated() {
+    const BIN_PLACE: usize = 26;
+    const KEY_VERSION_PLACE: usize = 2;
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let tokens =
+        ["4111111111111111", "5555555555554444"].map(|pan| tokenize(&vault, &jwt, &json!({ "pan": pan })));
+    for place in [BIN_PLACE, KEY_VERSION_PLACE] {
+        vault.stop();
+        let rows = records(&store(&vault));
+        let (key, mut value) = rows[0].clone();
+        value[place + 3] ^= 1;
+        put_records(&store(&vault), &[(key, value)]);
+        vault.restart();
+        let masked = json!({ "token": tokens[0], "reveal": "masked" }).to_string();
+        for answer in [
+            vault.request("GET", &format!("/v1/tokens/{}", tokens[0]), ""),
+            vault.request("POST", "/v1/detokenize", &masked),
+        ] {
+            assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{answer:?}");
+        }
+        let batch = json!({ "tokens": tokens }).to_string();
+        let answer = vault.request("POST", "/v1/detokenize/batch", &batch);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["results"][0]["error"]["code"], "store_unavailable");
+        assert_eq!(answer.json()["results"][1]["pan"], "5555555555554444");
+    }
 }
 
 #[test]

@@ -3,7 +3,11 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny},
+};
+use serde_json::Number;
 
 use super::{AuthError, VerifyingKey};
 
@@ -11,6 +15,8 @@ use super::{AuthError, VerifyingKey};
 pub const MAX_JWT_BYTES: usize = 8_192;
 
 const ALGORITHM: &str = "RS256";
+/// RFC 7519, 5.1 and RFC 9068, 2.1 and 4.
+const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
 
 /// A JWT taken apart, nothing of it verified yet.
 pub(super) struct Jwt<'a> {
@@ -30,10 +36,13 @@ pub struct Claims {
     /// Audience: one or several.
     pub aud: Audience,
     /// End, in seconds of Unix time.
+    #[serde(deserialize_with = "numeric_date")]
     pub exp: u64,
     /// When it was issued, in seconds of Unix time.
+    #[serde(deserialize_with = "numeric_date")]
     pub iat: u64,
     /// Not to be used before, in seconds of Unix time.
+    #[serde(default, deserialize_with = "optional_numeric_date")]
     pub nbf: Option<u64>,
     /// The JWT's own id.
     pub jti: Option<String>,
@@ -99,10 +108,8 @@ impl<'a> Jwt<'a> {
         if header.alg != ALGORITHM {
             return Err(AuthError::Invalid("the JWT's `alg` must be RS256"));
         }
-        if header
-            .typ
-            .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT") && !typ.eq_ignore_ascii_case("at+jwt"))
-        {
+        let known = |typ: &str| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known));
+        if header.typ.is_some_and(|typ| !known(&typ)) {
             return Err(AuthError::Invalid("the JWT's `typ` must be JWT or at+jwt"));
         }
         // Keys come from the configuration, and there is no extension this version understands.
@@ -158,6 +165,19 @@ impl Claims {
             Some(_) => Ok(()),
         }
     }
+}
+
+/// A `NumericDate` may have a fraction (RFC 7519, 2); it is cut off.
+fn numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    optional_numeric_date(deserializer)?.ok_or_else(|| D::Error::custom("a date is null"))
+}
+
+fn optional_numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let text = number.to_string();
+    let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
+    let whole = whole.parse().ok();
+    whole.map(Some).ok_or_else(|| D::Error::custom("a date is out of range"))
 }
 
 const NOT_COMPACT: AuthError = AuthError::Invalid("the JWT does not have three parts");
@@ -263,6 +283,15 @@ mod tests {
         assert_eq!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW, NOW + 60)), Ok(()));
         assert!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW, NOW + 61)).is_err());
         assert!(check(&format!(r#"{{"exp":{}}}"#, u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_date_may_have_a_fraction_but_no_other_form() {
+        assert_eq!(claims(r#"{"exp":1800000000.9}"#).exp, 1_800_000_000);
+        for exp in ["-1.0", "1e300", "true", "null", "\"1\""] {
+            let text = format!(r#"{{"iss":"i","sub":"s","aud":"a","iat":1,"exp":{exp}}}"#);
+            assert!(serde_json::from_str::<Claims>(&text).is_err(), "{exp}");
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! way to its digits is [`Pan::digits`].
 
 mod brand;
+mod cvv;
 mod expiry;
 mod luhn;
 mod pan;
 
+pub use cvv::is_cvv_name;
 pub use expiry::{CardExpiry, CardExpiryError};
 pub use luhn::luhn_valid;
 pub use pan::{MAX_PAN_DIGITS, MIN_PAN_DIGITS, Masked, Pan, PanError};

@@ -9,7 +9,7 @@ use super::CommandError;
 use crate::{
     audit::AuditDir,
     config::Config,
-    hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
+    hsm::{self, CheckValue, Hsm, KeyInfo, KeyName, Purpose, SetupError},
     sandbox,
     store::{Store, StoredKey},
 };
@@ -99,6 +99,20 @@ pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, Co
         }
     }
     Ok(objections)
+}
+
+/// The check values of `keys`, as the store remembers them.
+pub(super) fn recorded_keys(
+    keys: &[KeyInfo],
+    store: &Store,
+) -> Result<Vec<(KeyName, CheckValue)>, CommandError> {
+    let recorded = store.keys()?;
+    let known = |key: &KeyInfo| {
+        let name = key.name.to_string();
+        let (_, stored) = recorded.iter().find(|(known, _)| *known == name)?;
+        Some((key.name, CheckValue(stored.check_value.clone())))
+    };
+    Ok(keys.iter().filter_map(known).collect())
 }
 
 /// The objection to a key whose check value is another's.

@@ -26,7 +26,11 @@ pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError>
     let mut report = Report { say, wrong: 0 };
     report.good(format!("config {}", config.path.display()));
     files(&config, &mut report);
-    token_and_store(&config, &mut report);
+    let hsm = token(&config, &mut report);
+    store(&config, hsm.as_ref(), &mut report);
+    if let Some(hsm) = hsm {
+        hsm.close();
+    }
     match report.wrong {
         0 => Ok(()),
         1 => Err(CommandError::Failed("1 thing is wrong".to_owned())),
@@ -88,25 +92,31 @@ fn files(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-fn token_and_store(config: &Config, report: &mut Report<'_>) {
+/// The token and its keys, if they can be used.
+fn token(config: &Config, report: &mut Report<'_>) -> Option<Hsm> {
     if let Err(error) = module_environment(config) {
-        return report.wrong(error);
+        report.wrong(error);
+        return None;
     }
     let facts = match hsm::token_facts(&config.hsm.module, &config.hsm.token) {
         Ok(facts) => facts,
-        Err(error) => return report.wrong(error),
+        Err(error) => {
+            report.wrong(error);
+            return None;
+        }
     };
     report.good(format!("token {:?}, serial {}, {}", facts.label, facts.serial, facts.model));
     for need in &facts.missing {
         report.wrong(format!("the token lacks {}, needed for {}", need.name, need.purpose));
     }
     // The PIN is tried once, and only where the rest is as it must be.
-    let hsm = match hsm_settings(config) {
-        Err(error) => return report.wrong(error),
-        Ok(settings) => match Hsm::open(&settings) {
-            Err(error) => return report.wrong(error),
-            Ok(hsm) => hsm,
-        },
+    let opened = hsm_settings(config).and_then(|settings| Ok(Hsm::open(&settings)?));
+    let hsm = match opened {
+        Ok(hsm) => hsm,
+        Err(error) => {
+            report.wrong(error);
+            return None;
+        }
     };
     for key in hsm.keys() {
         report.good(format!("key {}: made in the token, sensitive, not extractable", key.name));
@@ -116,13 +126,21 @@ fn token_and_store(config: &Config, report: &mut Report<'_>) {
             report.wrong(format!("a trial of the newest {purpose} key failed: {error}"));
         }
     }
+    Some(hsm)
+}
+
+/// The store, and whether it belongs to the keys of `hsm`.
+fn store(config: &Config, hsm: Option<&Hsm>, report: &mut Report<'_>) {
     match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
         Ok(store) => {
             report.good(format!("store {}", store.path().display()));
-            match key_objections(&hsm, &store) {
-                Ok(objections) if objections.is_empty() => report.good("keys and store belong together"),
-                Ok(objections) => objections.iter().for_each(|objection| report.wrong(objection)),
-                Err(error) => report.wrong(error),
+            match hsm.map(|hsm| key_objections(hsm, &store)) {
+                None => report.note("whether the keys belong to this store is not known without the token"),
+                Some(Ok(objections)) if objections.is_empty() => {
+                    report.good("keys and store belong together");
+                }
+                Some(Ok(objections)) => objections.iter().for_each(|objection| report.wrong(objection)),
+                Some(Err(error)) => report.wrong(error),
             }
             store.close();
         }
@@ -131,7 +149,6 @@ fn token_and_store(config: &Config, report: &mut Report<'_>) {
         }
         Err(error) => report.wrong(error),
     }
-    hsm.close();
 }
 
 /// One real operation with the newest key of `purpose`.

@@ -102,6 +102,15 @@ impl Files {
         if self.at("hsm.pin").exists() {
             return Ok(());
         }
+        let left = fs::read_dir(&tokens).is_ok_and(|mut entries| entries.next().is_some());
+        if left {
+            return Err(CommandError::Failed(format!(
+                "{} holds a token, but {} with its PIN is missing: put it back, or start anew by removing {}",
+                tokens.display(),
+                self.at("hsm.pin").display(),
+                self.dir.display()
+            )));
+        }
         let conf = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
             tokens.display()

@@ -7,19 +7,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     CommandError,
-    boot::{hsm_settings, key_objections, module_environment, open_audit, open_store},
+    boot::{hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys},
     issuers, logging,
 };
 use crate::{
     audit::AuditDir,
     auth::Authenticator,
-    config::Config,
+    config::{Config, Limits},
     hsm::Hsm,
     http::{App, BoundSocket, Door, Server, jwk_set},
-    sandbox::{harden, inherited_sockets},
+    sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
     vault::Vault,
 };
+
+/// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
+const OTHER_FILES: usize = 64;
 
 /// Serves the vault that the file at `path` describes until SIGTERM or SIGINT.
 ///
@@ -33,17 +36,36 @@ pub fn serve(path: &Path) -> Result<(), CommandError> {
 
 /// The work of [`serve`] on a configuration that is loaded.
 pub(super) fn run(config: &Config) -> Result<(), CommandError> {
-    harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    let restricted = harden().and_then(|()| ignore_hangups());
+    restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    let limits = limits(config)?;
     module_environment(config)?;
     let sockets = Sockets::open(config)?;
     let settings = hsm_settings(config)?;
     let engines = Engines::open(config, Hsm::open(&settings)?)?;
     let runtime = runtime(config)?;
-    let served = runtime.block_on(until_stopped(config, sockets, &engines));
+    let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
     // Requests have ended; what they changed is committed before the process ends.
     drop(runtime);
     drop(engines);
     served
+}
+
+/// The configured limits, as far as the system has file descriptors for them.
+fn limits(config: &Config) -> Result<Limits, CommandError> {
+    let mut limits = config.limits.clone();
+    let open_files = raise_open_files()
+        .map_err(|error| CommandError::new("cannot raise the limit of open files", error))?;
+    let per_door = usize::try_from(open_files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES) / 2;
+    if limits.connections > per_door {
+        tracing::warn!(
+            open_files,
+            connections = per_door,
+            "fewer connections than limits.max_connections fit the limit of open files: raise LimitNOFILE"
+        );
+        limits.connections = per_door;
+    }
+    Ok(limits)
 }
 
 /// The sockets, opened or inherited from systemd.
@@ -81,6 +103,8 @@ impl Engines {
         if !objections.is_empty() {
             return Err(CommandError::Failed(objections.join("; ")));
         }
+        let recorded = recorded_keys(engines.hsm.keys(), store)?;
+        engines.hsm.hold_to(recorded, store.vault_id().to_vec());
         engines.audit = Some(open_audit(config)?);
         Ok(engines)
     }
@@ -104,7 +128,12 @@ fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, CommandError> {
     builder.build().map_err(|error| CommandError::new("cannot start threads", error))
 }
 
-async fn until_stopped(config: &Config, sockets: Sockets, engines: &Engines) -> Result<(), CommandError> {
+async fn until_stopped(
+    config: &Config,
+    limits: &Limits,
+    sockets: Sockets,
+    engines: &Engines,
+) -> Result<(), CommandError> {
     let (Some(store), Some(audit)) = (&engines.store, &engines.audit) else {
         return Err(CommandError::Failed("the store or the audit log is not open".to_owned()));
     };
@@ -119,7 +148,7 @@ async fn until_stopped(config: &Config, sockets: Sockets, engines: &Engines) -> 
         vault.clone(),
         Arc::clone(&auth),
         audit.clone(),
-        config.limits.clone(),
+        limits.clone(),
         key_set,
         u32::from_be_bytes(boot_id),
     );
@@ -129,7 +158,7 @@ async fn until_stopped(config: &Config, sockets: Sockets, engines: &Engines) -> 
         Door { socket: sockets.api, router: app.api_router() },
         Door { socket: sockets.admin, router: app.admin_router() },
     ];
-    let server = Server::serve(doors, &config.limits)
+    let server = Server::serve(doors, limits)
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     announce(config);

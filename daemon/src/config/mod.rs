@@ -89,6 +89,10 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a request body may take to arrive.
     pub body_timeout: Duration,
+    /// How long the vault may work on a request, the arrival of its body included.
+    pub request_timeout: Duration,
+    /// How long a caller may leave an answer unread.
+    pub answer_timeout: Duration,
     /// The most open connections.
     pub connections: usize,
     /// The most open connections of one user id.

@@ -52,9 +52,13 @@ pub(super) struct Limits {
     pub(super) header_timeout_seconds: Option<u64>,
     /// How long a request body may take to arrive. Default 10.
     pub(super) body_timeout_seconds: Option<u64>,
+    /// How long a request may take from its head to its answer. Default 30.
+    pub(super) request_timeout_seconds: Option<u64>,
+    /// How long a caller may leave an answer unread. Default 30.
+    pub(super) answer_timeout_seconds: Option<u64>,
     /// The most open connections. Default 1024.
     pub(super) max_connections: Option<u64>,
-    /// The most open connections of one user id. Default 1024.
+    /// The most open connections of one user id. Default 512.
     pub(super) max_connections_per_uid: Option<u64>,
     /// How long requests may take to end once the daemon is told to stop. Default 20.
     pub(super) shutdown_grace_seconds: Option<u64>,

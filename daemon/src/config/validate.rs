@@ -161,11 +161,13 @@ impl Validator {
             ),
             header_timeout: self.duration("limits.header_timeout_seconds", raw.header_timeout_seconds, 30),
             body_timeout: self.duration("limits.body_timeout_seconds", raw.body_timeout_seconds, 10),
+            request_timeout: self.duration("limits.request_timeout_seconds", raw.request_timeout_seconds, 30),
+            answer_timeout: self.duration("limits.answer_timeout_seconds", raw.answer_timeout_seconds, 30),
             connections: self.count("limits.max_connections", raw.max_connections, 1_024, 1..=100_000),
             connections_per_uid: self.count(
                 "limits.max_connections_per_uid",
                 raw.max_connections_per_uid,
-                1_024,
+                512,
                 1..=100_000,
             ),
             shutdown_grace: self.duration("limits.shutdown_grace_seconds", raw.shutdown_grace_seconds, 20),
@@ -194,6 +196,11 @@ impl Validator {
         for name in raw.environment.keys() {
             if name.is_empty() || name.contains(['=', '\0']) {
                 self.error("hsm.environment", "a variable's name must not be empty or hold `=`");
+            }
+        }
+        for (name, value) in &raw.environment {
+            if value.contains('\0') {
+                self.error(&format!("hsm.environment.{name}"), "must not hold a zero byte");
             }
         }
         let sessions = self.count("hsm.sessions", raw.sessions, 1, 1..=1_024);

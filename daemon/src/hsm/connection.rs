@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -61,6 +61,26 @@ impl Connection {
         self.keys.infos().collect()
     }
 
+    /// Why these are not the keys that `held` describes, if they are not.
+    fn compare(&self, held: &Held) -> Result<(), SetupError> {
+        let found = self.keys.infos().count();
+        for (name, recorded) in &held.recorded {
+            if self.keys.key(*name).is_none() || !self.check(*name, recorded, &held.context)? {
+                return Err(SetupError::Key(format!(
+                    "the token came back without key {name}, or with another one in its place: bring back the token \
+                     this vault started with"
+                )));
+            }
+        }
+        if found == held.recorded.len() {
+            Ok(())
+        } else {
+            Err(SetupError::Key(
+                "the token came back with more keys than the vault knows: restart vaultd".to_owned(),
+            ))
+        }
+    }
+
     /// Whether the key `name` is the one `recorded` was made with.
     pub(super) fn check(
         &self,
@@ -73,10 +93,17 @@ impl Connection {
     }
 }
 
+/// The keys a connection must find.
+struct Held {
+    recorded: Vec<(KeyName, CheckValue)>,
+    context: Vec<u8>,
+}
+
 /// The current connection, shared by all workers: up, or down until somebody brings it up again.
 pub(super) struct Link {
     module: Pkcs11,
     access: Access,
+    held: OnceLock<Held>,
     state: Mutex<State>,
 }
 
@@ -104,7 +131,12 @@ impl Link {
                 return Err(error);
             }
         };
-        Ok(Self { module, access, state: Mutex::new(State::Up(Arc::new(connection))) })
+        Ok(Self { module, access, held: OnceLock::new(), state: Mutex::new(State::Up(Arc::new(connection))) })
+    }
+
+    /// From now on a new connection must find the keys that `recorded` describes.
+    pub(super) fn hold_to(&self, recorded: Vec<(KeyName, CheckValue)>, context: Vec<u8>) {
+        let _ = self.held.set(Held { recorded, context });
     }
 
     /// The connection that was made at start-up.
@@ -152,7 +184,11 @@ impl Link {
     }
 
     fn reconnect(&self, state: &mut State, generation: u64) -> Result<Arc<Connection>, HsmError> {
-        match Connection::open(&self.module, &self.access, generation) {
+        let opened = Connection::open(&self.module, &self.access, generation).and_then(|connection| {
+            self.held.get().map_or(Ok(()), |held| connection.compare(held))?;
+            Ok(connection)
+        });
+        match opened {
             Ok(connection) => {
                 tracing::warn!(generation, "the HSM connection was made anew");
                 let connection = Arc::new(connection);

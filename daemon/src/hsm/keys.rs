@@ -190,6 +190,12 @@ impl KeyRing {
         self.key(name)?.reference.as_ref()
     }
 
+    /// The reference of the newest record key.
+    pub(super) fn newest_reference(&self) -> Option<(KeyName, &OpenRequest)> {
+        let newest = self.keys.iter().rfind(|key| key.reference.is_some())?;
+        Some((newest.name, newest.reference.as_ref()?))
+    }
+
     pub(super) fn key(&self, name: KeyName) -> Option<&Key> {
         self.keys.iter().find(|key| key.name == name)
     }

@@ -84,10 +84,16 @@ impl Operator<'_> {
         let name = record_key(request.key_version);
         match self.decrypt(name, request) {
             Ok(plaintext) => Ok(Some(plaintext)),
-            Err(Fault::Permanent(Pkcs11Error::Pkcs11(
-                RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange | RvError::SignatureInvalid,
-                _,
-            ))) => Ok(None),
+            // No key: the version was edited, or its key destroyed. Either way nobody can open it.
+            Err(
+                Fault::NoKey(_)
+                | Fault::Permanent(Pkcs11Error::Pkcs11(
+                    RvError::EncryptedDataInvalid
+                    | RvError::EncryptedDataLenRange
+                    | RvError::SignatureInvalid,
+                    _,
+                )),
+            ) => Ok(None),
             // Some modules say "general error" for a tag that does not fit. If the same key on the same session
             // opens what it certainly sealed, then it is this record that is wrong and not the token.
             Err(fault) => match self.keys.reference(name).map(|reference| self.decrypt(name, reference)) {
@@ -102,6 +108,16 @@ impl Operator<'_> {
         let mut iv = request.sealed.nonce;
         let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
         Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
+    }
+
+    /// Whether the token draws random bytes and the newest record key still opens what it sealed.
+    pub(super) fn prove(&self) -> Result<(), Fault> {
+        const PROBE_BYTES: usize = 16;
+        self.random(&mut [0; PROBE_BYTES])?;
+        match self.keys.newest_reference() {
+            Some((name, reference)) => self.decrypt(name, reference).map(drop),
+            None => Err(Fault::NoKey("record key".to_owned())),
+        }
     }
 
     /// HMAC-SHA-256 (FIPS 198-1) of each message.

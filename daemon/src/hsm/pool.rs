@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -25,6 +25,9 @@ use super::{
 
 /// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
 const MAX_CHUNK_ITEMS: usize = 64;
+
+/// How often a thread that is to end is looked at.
+const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// How to reach the token and how many sessions to use.
 #[derive(Clone, Debug)]
@@ -141,6 +144,12 @@ impl Hsm {
         self.inner.link.current()?.check(name, recorded, context)
     }
 
+    /// From now on a connection that is made anew must find exactly the keys that `recorded` names and describes, or
+    /// it is not used: a token that comes back with other keys would seal cards that are lost later.
+    pub fn hold_to(&self, recorded: Vec<(KeyName, CheckValue)>, context: Vec<u8>) {
+        self.inner.link.hold_to(recorded, context);
+    }
+
     /// What the token says of itself.
     ///
     /// # Errors
@@ -215,9 +224,12 @@ impl Hsm {
     ///
     /// # Errors
     /// Why it does not.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the bare method is not general over lifetimes"
+    )]
     pub async fn probe(&self) -> Result<(), HsmError> {
-        const PROBE_BYTES: usize = 16;
-        let answer = self.submit(|operator| operator.random(&mut [0; PROBE_BYTES]))?;
+        let answer = self.submit(|operator| operator.prove())?;
         self.answer(answer).await
     }
 
@@ -228,12 +240,24 @@ impl Hsm {
             // A worker that hangs in the module must not keep the daemon from ending.
             let _ = self.inner.queue.send_timeout(Job::Stop, self.inner.call_timeout);
         }
+        let deadline = Instant::now() + self.inner.call_timeout;
+        let mut stuck = false;
         for worker in workers.drain(..) {
-            if worker.join().is_err() {
+            while !worker.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(STOP_POLL);
+            }
+            if !worker.is_finished() {
+                stuck = true;
+            } else if worker.join().is_err() {
                 tracing::error!("an HSM thread ended with a panic");
             }
         }
-        self.inner.link.finalize();
+        if stuck {
+            // C_Finalize while another thread is in the module is undefined (PKCS #11, 5.4).
+            tracing::error!("an HSM call does not come back; the process ends without it");
+        } else {
+            self.inner.link.finalize();
+        }
     }
 
     /// Splits a batch over the sessions and puts the answers together again.

@@ -11,8 +11,9 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderName, HeaderValue, Request, Response, header},
+    http::{HeaderName, HeaderValue, Method, Request, Response, header},
     middleware::Next,
+    response::IntoResponse,
 };
 use serde::de::DeserializeOwned;
 use vault_api::Scope;
@@ -109,12 +110,30 @@ impl App {
     }
 }
 
+/// A method as it may be logged: it can be any text.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
 /// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token.
 pub(super) async fn around(State(app): State<App>, request: Request<Body>, next: Next) -> Response<Body> {
     let started = Instant::now();
     let id = app.next_request_id();
-    let (method, route) = (request.method().clone(), route_name(request.uri().path()));
-    let mut response = next.run(request).await;
+    let (method, route) = (method_name(request.method()), route_name(request.uri().path()));
+    let limit = app.limits().request_timeout;
+    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Failure::late(limit).into_response(),
+    };
     let code = match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {
             let code = failure.code;
@@ -124,16 +143,17 @@ pub(super) async fn around(State(app): State<App>, request: Request<Body>, next:
             response = failure.answer(&id);
             code.as_str()
         }
-        None => "ok",
+        None if response.status().is_success() => "ok",
+        None => "none",
     };
     if let Some(FailedItems { count, cause }) = response.extensions_mut().remove() {
         tracing::error!(id, route, items = count, cause, "the vault could not do some items of a batch");
     }
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
     match status {
-        500.. => tracing::warn!(id, %method, route, status, code, micros, "request failed"),
-        401 | 403 => tracing::info!(id, %method, route, status, code, micros, "request refused"),
-        _ => tracing::debug!(id, %method, route, status, code, micros, "request"),
+        500.. => tracing::warn!(id, method, route, status, code, micros, "request failed"),
+        401 | 403 => tracing::info!(id, method, route, status, code, micros, "request refused"),
+        _ => tracing::debug!(id, method, route, status, code, micros, "request"),
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -13,11 +13,10 @@ use vault_api::Code;
 use zeroize::Zeroizing;
 
 use super::problem::Failure;
+use crate::card::is_cvv_name;
 
 /// How much of a body over the limit is read and thrown away, so that its sender comes to read the answer.
 const MOST_DRAINED_BYTES: usize = 16 * 1_048_576;
-/// Names under which people send a card verification value.
-const CVV_NAMES: [&str; 6] = ["cvv", "cvv2", "cvc", "cvc2", "cid", "security_code"];
 
 /// Reads the whole body: at most `most` bytes, within `patience`.
 pub(super) async fn read(
@@ -112,7 +111,7 @@ fn located(what: &str, error: &serde_json::Error) -> String {
 /// Says again what serde says, without the parts that repeat the request.
 fn harmless(message: &str) -> String {
     if let Some(name) = quoted_after(message, "unknown field `") {
-        if CVV_NAMES.iter().any(|cvv| name.eq_ignore_ascii_case(cvv)) {
+        if is_cvv_name(name) {
             return "a card verification value is never stored: leave it out".to_owned();
         }
         return format!("unknown field; {}", expectation(message));

@@ -34,7 +34,7 @@ pub(super) async fn detokenize(
     let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked])?;
     let body: DetokenizeRequest = app.json(request).await?;
     if body.reveal == Some(Reveal::Masked) {
-        let masked = app.vault().masked(caller.tenant(), Token::parse(&body.token)?)?;
+        let masked = app.vault().masked(caller.tenant(), Token::parse(&body.token)?).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
     }
     if !caller.may(Scope::Detokenize) {

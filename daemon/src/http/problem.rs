@@ -1,5 +1,7 @@
 //! Failures as answers: the only place that turns one into a status and a code.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -32,6 +34,15 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), headers: Vec::new(), cause: None }
+    }
+
+    /// A request that took longer than `limit`. Its work may still be done.
+    pub(super) fn late(limit: Duration) -> Self {
+        let detail = format!("not done within {} seconds, and not known whether it will be", limit.as_secs());
+        Self {
+            cause: Some("limits.request_timeout_seconds is over".to_owned()),
+            ..Self::new(Code::Overloaded, detail)
+        }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -1,10 +1,6 @@
 //! The endpoints, and the OpenAPI document that is made from them.
 
-use axum::{
-    Router,
-    http::{Method, Uri},
-    middleware,
-};
+use axum::{Router, http::Uri, middleware};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -82,11 +78,9 @@ impl App {
     fn finish(&self, router: Router<App>) -> Router {
         router
             .fallback(|_: Uri| async { Failure::new(Code::NotFound, "there is no such endpoint") })
-            .method_not_allowed_fallback(|method: Method| async move {
-                Failure::new(
-                    Code::MethodNotAllowed,
-                    format!("{method} is not for this endpoint; see `allow`"),
-                )
+            .method_not_allowed_fallback(|| async {
+                // Not repeated: a method can be any text.
+                Failure::new(Code::MethodNotAllowed, "this endpoint takes other methods; see `allow`")
             })
             .layer(middleware::from_fn_with_state(self.clone(), around))
             .with_state(self.clone())

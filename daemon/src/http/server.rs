@@ -6,10 +6,11 @@ use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
     sync::watch,
 };
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use vault_api::Code;
 
@@ -56,6 +57,7 @@ impl Server {
             let serving = Serving {
                 router: door.router,
                 protocol: protocol(limits),
+                answer_timeout: limits.answer_timeout,
                 connections,
                 stopped: stopped.clone(),
             };
@@ -96,6 +98,7 @@ impl Server {
 struct Serving {
     router: Router,
     protocol: http1::Builder,
+    answer_timeout: Duration,
     connections: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 }
@@ -112,9 +115,11 @@ fn protocol(limits: &Limits) -> http1::Builder {
 }
 
 async fn accept(listener: UnixListener, serving: Serving) {
+    let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                failing = false;
                 let serving = serving.clone();
                 match peer_of(&stream) {
                     Ok(peer) => match serving.connections.enter(peer.uid) {
@@ -127,7 +132,10 @@ async fn accept(listener: UnixListener, serving: Serving) {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "cannot accept a connection");
+                // Once, not twenty times a second.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(%error, "cannot accept connections; trying on");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -141,11 +149,14 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
 
 /// Serves one connection until it ends, fails or the daemon stops.
 async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
-    let Serving { router, protocol, mut stopped, .. } = serving;
+    let Serving { router, protocol, answer_timeout, mut stopped, .. } = serving;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(Body::new))
     });
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    // Whoever does not read keeps a place that others could have.
+    stream.as_mut().set_write_timeout_pinned(Some(answer_timeout));
     let mut connection = protocol.serve_connection(TokioIo::new(stream), service);
     let mut stopping = pin!(async move { drop(stopped.wait_for(|stop| *stop).await) });
     let ended = tokio::select! {
@@ -164,7 +175,7 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
 }
 
 /// Answers outside of any request, if the peer is ready to read, and closes the connection.
-fn refuse(mut stream: UnixStream, code: Code) {
+fn refuse(mut stream: impl AsyncWrite + Send + Unpin + 'static, code: Code) {
     tokio::spawn(async move {
         const PATIENCE: Duration = Duration::from_secs(1);
         let answer = problem::whole_answer(code);

@@ -72,22 +72,16 @@ impl BoundSocket {
     pub fn bind(place: &SocketPlace) -> Result<Self, SocketError> {
         let path = &place.path;
         let failed = |source| SocketError::Failed { path: path.clone(), source };
+        let group = place.group.as_deref().map(group_id).transpose()?;
         let mut lock = lock(path)?;
         clear(path, &mut lock)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        if let Some(name) = &place.group {
-            let group =
-                Group::from_name(name).ok().flatten().ok_or_else(|| SocketError::NoGroup(name.clone()))?;
-            chown(path, None, Some(group.gid.as_raw())).map_err(failed)?;
-        }
-        // Nobody but us could connect until now: the umask is 0077.
-        fs::set_permissions(path, Permissions::from_mode(place.mode)).map_err(failed)?;
-        let identity = identity(path).map_err(failed)?;
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(identity.as_bytes()))
-            .map_err(failed)?;
-        Ok(Self { listener, own: Some(Own { path: path.clone(), lock }) })
+        // From here on a failure drops the socket, and so removes it.
+        let mut own = Own { path: path.clone(), lock };
+        let socket = |own| Self { listener, own: Some(own) };
+        let prepared = own.prepare(place.mode, group).map_err(failed);
+        let socket = socket(own);
+        prepared.map(|()| socket)
     }
 
     /// The listener, for one accept loop.
@@ -99,6 +93,26 @@ impl BoundSocket {
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
+}
+
+impl Own {
+    /// Lets others in, and notes which socket is ours.
+    fn prepare(&mut self, mode: u32, group: Option<u32>) -> io::Result<()> {
+        if group.is_some() {
+            chown(&self.path, None, group)?;
+        }
+        // Nobody but us could connect until now: the umask is 0077.
+        fs::set_permissions(&self.path, Permissions::from_mode(mode))?;
+        let identity = identity(&self.path)?;
+        self.lock.set_len(0)?;
+        self.lock.rewind()?;
+        self.lock.write_all(identity.as_bytes())
+    }
+}
+
+fn group_id(name: &str) -> Result<u32, SocketError> {
+    let group = Group::from_name(name).ok().flatten();
+    group.map(|group| group.gid.as_raw()).ok_or_else(|| SocketError::NoGroup(name.to_owned()))
 }
 
 impl Drop for BoundSocket {

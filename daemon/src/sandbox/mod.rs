@@ -8,4 +8,4 @@ mod process;
 
 pub use activation::{InheritedSockets, inherited_sockets};
 pub use permissions::{PermissionError, check_private_dir, check_private_file, make_private_dir};
-pub use process::{exit_without_handlers, harden};
+pub use process::{exit_without_handlers, harden, ignore_hangups, raise_open_files};

@@ -56,10 +56,13 @@ pub fn check_private_dir(path: &Path) -> Result<(), PermissionError> {
     if !metadata.is_dir() {
         return Err(PermissionError::Kind(path.to_owned(), "directory"));
     }
-    check(path, &metadata, 0o700)
+    check(path, &metadata, 0o700, OTHERS)
 }
 
-/// A regular file that is the daemon's alone, or root's (as a systemd credential is).
+/// A regular file that is the daemon's alone, or root's.
+///
+/// systemd shows a credential as mode 0440 of root: it lets the service in by an ACL, whose mask the group bits show,
+/// on a file system that nobody else may enter (systemd.exec(5), `LoadCredential=`).
 ///
 /// # Errors
 /// [`PermissionError`].
@@ -68,7 +71,13 @@ pub fn check_private_file(path: &Path) -> Result<(), PermissionError> {
     if !metadata.is_file() {
         return Err(PermissionError::Kind(path.to_owned(), "regular file"));
     }
-    check(path, &metadata, 0o600)
+    let is_credential = metadata.uid() == 0 && metadata.gid() == 0 && is_credential(path);
+    let bits = if is_credential { OTHERS & !0o040 } else { OTHERS };
+    check(path, &metadata, 0o600, bits)
+}
+
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.parent() == Some(Path::new(&dir)))
 }
 
 /// Makes the directory if it is missing, and checks it.
@@ -85,9 +94,9 @@ fn look_at(path: &Path) -> Result<Metadata, PermissionError> {
     fs::metadata(path).map_err(|source| PermissionError::Unreadable { path: path.to_owned(), source })
 }
 
-fn check(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), PermissionError> {
+fn check(path: &Path, metadata: &Metadata, wanted: u32, forbidden: u32) -> Result<(), PermissionError> {
     let (mode, owner, me) = (metadata.mode() & 0o7777, metadata.uid(), geteuid().as_raw());
-    if mode & OTHERS != 0 {
+    if mode & forbidden != 0 {
         return Err(PermissionError::Open { path: path.to_owned(), mode, wanted });
     }
     if owner != me && owner != 0 {

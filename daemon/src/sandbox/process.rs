@@ -3,6 +3,7 @@
 use nix::sys::{
     prctl,
     resource::{Resource, getrlimit, setrlimit},
+    signal::{SigHandler, Signal, signal},
     stat::{Mode, umask},
 };
 
@@ -17,8 +18,36 @@ pub fn harden() -> nix::Result<()> {
     if getrlimit(Resource::RLIMIT_CORE)? != (0, 0) {
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     }
+    // A file that may not grow must be an error that callers hear of, not a death (setrlimit(2), RLIMIT_FSIZE).
+    ignore(Signal::SIGXFSZ)?;
     prctl::set_dumpable(false)?;
     prctl::set_no_new_privs()
+}
+
+/// Passes over SIGHUP until somebody listens to it: a reload that comes too early must not end the daemon.
+///
+/// # Errors
+/// The system call that failed.
+pub fn ignore_hangups() -> nix::Result<()> {
+    ignore(Signal::SIGHUP)
+}
+
+#[expect(unsafe_code, reason = "nix marks every change of a signal's action as unsafe")]
+fn ignore(ignored: Signal) -> nix::Result<()> {
+    // SAFETY: no handler is installed, so nothing can run in a signal's context.
+    unsafe { signal(ignored, SigHandler::SigIgn) }.map(drop)
+}
+
+/// Raises the limit of open files as far as the system allows, and says how many that is.
+///
+/// # Errors
+/// The system call that failed.
+pub fn raise_open_files() -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
 }
 
 /// Ends the process at once, without `atexit` handlers.

@@ -2,22 +2,24 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
 };
 
 use crossbeam_channel::Sender;
-use redb::{Database, ReadableDatabase};
+use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
 use super::{
-    FingerprintKey, Inserted, NewRecord, OpenError, Record, Replaced, StoreError, StoredKey, TokenKey,
+    FingerprintKey, Inserted, NewRecord, OpenError, Record, RecordError, Replaced, StoreError, StoredKey,
+    TokenKey,
     budget::{SealBudget, Spent},
-    layout::{META_SCHEMA, VAULT_ID_BYTES, failed, lay_out, opening, read_keys, read_meta},
+    handle::Handle,
+    layout::{META_SCHEMA, VAULT_ID_BYTES, failed, lay_out, read_keys, read_meta},
     schema::{TenantId, record_key, shared_fingerprint_key},
     tables::{FINGERPRINTS, KEYS, META, RECORDS},
-    writer::{self, Change},
+    writer::{self, Change, Encoded},
 };
 
 /// The database's file name in the store's directory.
@@ -27,6 +29,9 @@ const NO_TENANT: TenantId = 0;
 /// Prefix of record keys in the key table.
 const RECORD_KEY_PREFIX: &str = "record-v";
 
+/// What a look-up of a card gave: its token and record if it has one.
+pub type Found = Result<Option<(TokenKey, Record)>, StoreError>;
+
 /// An open store. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
 pub struct Store {
@@ -34,8 +39,7 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
-    path: PathBuf,
+    handle: Arc<Handle>,
     vault_id: [u8; VAULT_ID_BYTES],
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     seals: SealBudget,
@@ -56,7 +60,7 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let path = dir.join(FILE_NAME);
         if !path.exists() {
-            let database = builder(cache_bytes).create(&path).map_err(|error| opening(&path, error))?;
+            let database = Handle::create(&path, cache_bytes)?;
             lay_out(&database, vault_id).map_err(|error| failed(&path, &error))?;
         }
         Self::open(dir, cache_bytes, queue)
@@ -73,24 +77,23 @@ impl Store {
         if !path.exists() {
             return Err(OpenError::Missing(path));
         }
-        let database = builder(cache_bytes).open(&path).map_err(|error| opening(&path, error))?;
-        let (vault_id, tenants) = read_meta(&database, &path)?;
-        let keys = read_keys(&database).map_err(|error| failed(&path, &error))?;
+        let handle = Arc::new(Handle::open(&path, cache_bytes)?);
+        let (vault_id, tenants) = read_meta(&handle)?;
+        let keys = handle.with(read_keys).map_err(|error| failed(&path, &error))?;
         let reserved = keys.iter().filter_map(|(name, key)| {
             let version = name.strip_prefix(RECORD_KEY_PREFIX)?.parse().ok()?;
             Some((version, key.reserved_seals))
         });
         let seals = SealBudget::new(reserved);
 
-        let database = Arc::new(database);
         let tenants = Arc::new(RwLock::new(tenants));
         let (queue, changes) = crossbeam_channel::bounded(queue);
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn({
-                let (database, tenants) = (Arc::clone(&database), Arc::clone(&tenants));
+                let (handle, tenants) = (Arc::clone(&handle), Arc::clone(&tenants));
                 move || {
-                    writer::serve(&database, &changes, |new| {
+                    writer::serve(&handle, &changes, |new| {
                         let mut known = tenants.write().unwrap_or_else(PoisonError::into_inner);
                         known.extend(new.iter().map(|(name, id)| (name.clone(), *id)));
                     });
@@ -98,7 +101,7 @@ impl Store {
             })
             .map_err(|error| failed(&path, &error))?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { database, path, vault_id, tenants, seals, queue, writer }) })
+        Ok(Self { inner: Arc::new(Inner { handle, vault_id, tenants, seals, queue, writer }) })
     }
 
     /// The id of the vault the store belongs to: random, made with the store.
@@ -108,7 +111,7 @@ impl Store {
 
     /// The database's file.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        self.inner.handle.path()
     }
 
     /// The keys that are recorded, by name.
@@ -116,7 +119,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn keys(&self) -> Result<Vec<(String, StoredKey)>, StoreError> {
-        read_keys(&self.inner.database)
+        self.inner.handle.with(read_keys)
     }
 
     /// Records a key under `name`. Blocks; for provisioning only.
@@ -124,9 +127,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn put_key(&self, name: &str, key: &StoredKey) -> Result<(), StoreError> {
-        let transaction = self.inner.database.begin_write()?;
-        transaction.open_table(KEYS)?.insert(name, key.encode().as_slice())?;
-        Ok(transaction.commit()?)
+        self.inner.handle.with(|database| {
+            let transaction = database.begin_write()?;
+            transaction.open_table(KEYS)?.insert(name, key.encode().as_slice())?;
+            Ok(transaction.commit()?)
+        })
     }
 
     /// The record of each token, in order; `None` where the tenant has no such token. One that is damaged fails alone.
@@ -139,37 +144,42 @@ impl Store {
         tokens: &[TokenKey],
     ) -> Result<Vec<Result<Option<Record>, StoreError>>, StoreError> {
         let tenant = self.tenant(tenant);
-        let records = self.inner.database.begin_read()?.open_table(RECORDS)?;
-        tokens
-            .iter()
-            .map(|token| {
-                let bytes = records.get(record_key(tenant, token).as_slice())?;
-                Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose().map_err(StoreError::from))
-            })
-            .collect()
+        self.inner.handle.with(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            tokens
+                .iter()
+                .map(|token| {
+                    let bytes = records.get(record_key(tenant, token).as_slice())?;
+                    Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose().map_err(StoreError::from))
+                })
+                .collect()
+        })
     }
 
-    /// The token and record each card got before, in order.
+    /// The token and record each card got before, in order. One that is damaged fails alone.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn find(
-        &self,
-        tenant: &str,
-        keys: &[FingerprintKey],
-    ) -> Result<Vec<Option<(TokenKey, Record)>>, StoreError> {
+    /// [`StoreError::Failed`].
+    pub fn find(&self, tenant: &str, keys: &[FingerprintKey]) -> Result<Vec<Found>, StoreError> {
         let tenant = self.tenant(tenant);
-        let snapshot = self.inner.database.begin_read()?;
-        let (fingerprints, records) = (snapshot.open_table(FINGERPRINTS)?, snapshot.open_table(RECORDS)?);
-        keys.iter()
-            .map(|key| {
-                let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
-                let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else { return Ok(None) };
-                let bytes = records.get(record_key(tenant, &token).as_slice())?;
-                let record = bytes.map(|bytes| Record::decode(bytes.value())).transpose()?;
-                Ok(record.map(|record| (token, record)))
-            })
-            .collect()
+        self.inner.handle.with(|database| {
+            let snapshot = database.begin_read()?;
+            let (fingerprints, records) = (snapshot.open_table(FINGERPRINTS)?, snapshot.open_table(RECORDS)?);
+            keys.iter()
+                .map(|key| {
+                    let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
+                    let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else {
+                        return Ok(Ok(None));
+                    };
+                    let bytes = records.get(record_key(tenant, &token).as_slice())?;
+                    Ok(match bytes.map(|bytes| Record::decode(bytes.value())).transpose() {
+                        Ok(Some(record)) if !record.is_of(key) => Err(RecordError::OtherCard.into()),
+                        Ok(record) => Ok(record.map(|record| (token, record))),
+                        Err(error) => Err(error.into()),
+                    })
+                })
+                .collect()
+        })
     }
 
     /// Stores new records, and says of each what became of it once that is durable.
@@ -185,6 +195,10 @@ impl Store {
         now_s: u64,
     ) -> Result<Vec<Inserted>, StoreError> {
         let tenant = tenant.to_owned();
+        let records = records
+            .into_iter()
+            .map(|new| Ok((new.token, Encoded::new(new.record)?)))
+            .collect::<Result<_, StoreError>>()?;
         self.change(|answer| Change::Insert { tenant, records, now_s, answer }).await
     }
 
@@ -199,7 +213,7 @@ impl Store {
         old: Record,
         new: Record,
     ) -> Result<Replaced, StoreError> {
-        let (tenant, old, new) = (self.tenant(tenant), Box::new(old), Box::new(new));
+        let (tenant, old, new) = (self.tenant(tenant), Box::new(old), Box::new(Encoded::new(new)?));
         self.change(|answer| Change::Replace { tenant, token, old, new, answer }).await
     }
 
@@ -244,7 +258,13 @@ impl Store {
     /// # Errors
     /// Why not.
     pub fn probe(&self) -> Result<(), StoreError> {
-        self.inner.database.begin_read()?.open_table(META)?.get(META_SCHEMA)?;
+        self.inner.handle.with(|database| {
+            database.begin_read()?.open_table(META)?.get(META_SCHEMA)?;
+            Ok(())
+        })?;
+        if self.inner.handle.failing() {
+            return Err(StoreError::Failed("the last commit failed".to_owned()));
+        }
         let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         match &*writer {
             Some(thread) if !thread.is_finished() => Ok(()),
@@ -276,10 +296,4 @@ impl Store {
         writer::submit(&self.inner.queue, change(answer))?;
         receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
-}
-
-fn builder(cache_bytes: usize) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes);
-    builder
 }

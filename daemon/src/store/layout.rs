@@ -6,6 +6,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError}
 
 use super::{
     OpenError, SCHEMA_VERSION, StoreError,
+    handle::Handle,
     schema::TenantId,
     tables::{EXPIRIES, FINGERPRINTS, KEYS, META, RECORDS, TENANTS},
 };
@@ -63,38 +64,38 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
 type Meta = ([u8; VAULT_ID_BYTES], HashMap<String, TenantId>);
 
 /// Reads who the store belongs to; refuses what is no store, or a newer one.
-pub(super) fn read_meta(database: &Database, path: &Path) -> Result<Meta, OpenError> {
-    let reading = |error: StoreError| failed(path, &error);
-    let snapshot = database.begin_read().map_err(|error| reading(error.into()))?;
-    let meta = match snapshot.open_table(META) {
-        Ok(meta) => meta,
-        Err(TableError::Storage(error)) => return Err(reading(error.into())),
-        Err(_) => return Err(OpenError::NotAStore(path.to_owned())),
-    };
-    let schema = meta.get(META_SCHEMA).map_err(|error| reading(error.into()))?;
-    let schema = schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes);
-    match schema {
-        None => return Err(OpenError::NotAStore(path.to_owned())),
-        Some(found) if found > SCHEMA_VERSION => {
-            return Err(OpenError::NewerSchema { path: path.to_owned(), found });
+pub(super) fn read_meta(handle: &Handle) -> Result<Meta, OpenError> {
+    let path = handle.path();
+    let read = handle.with(|database| {
+        let snapshot = database.begin_read()?;
+        let meta = match snapshot.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::Storage(error)) => return Err(error.into()),
+            Err(_) => return Ok(Err(OpenError::NotAStore(path.to_owned()))),
+        };
+        let schema = meta.get(META_SCHEMA)?;
+        match schema.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes) {
+            None => return Ok(Err(OpenError::NotAStore(path.to_owned()))),
+            Some(found) if found > SCHEMA_VERSION => {
+                return Ok(Err(OpenError::NewerSchema { path: path.to_owned(), found }));
+            }
+            Some(_) => {}
         }
-        Some(_) => {}
-    }
-    let vault_id = meta.get(META_VAULT).map_err(|error| reading(error.into()))?;
-    let vault_id = vault_id
-        .and_then(|bytes| bytes.value().try_into().ok())
-        .ok_or_else(|| OpenError::NotAStore(path.to_owned()))?;
-    let tenants = (|| {
-        let table = snapshot.open_table(TENANTS)?;
-        table
+        let vault_id = meta.get(META_VAULT)?;
+        let Some(vault_id) = vault_id.and_then(|bytes| bytes.value().try_into().ok()) else {
+            return Ok(Err(OpenError::NotAStore(path.to_owned())));
+        };
+        let tenants = snapshot.open_table(TENANTS)?;
+        let tenants = tenants
             .iter()?
             .map(|row| {
                 let (name, id) = row?;
                 Ok((name.value().to_owned(), id.value()))
             })
-            .collect::<Result<_, StoreError>>()
-    })();
-    Ok((vault_id, tenants.map_err(reading)?))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Ok((vault_id, tenants)))
+    });
+    read.map_err(|error| failed(path, &error))?
 }
 
 /// The recorded keys, by name.

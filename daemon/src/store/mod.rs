@@ -9,6 +9,7 @@
 
 mod budget;
 mod error;
+mod handle;
 mod layout;
 mod record;
 mod schema;
@@ -18,7 +19,7 @@ mod writer;
 mod database;
 
 pub use budget::MAX_SEALS_PER_KEY;
-pub use database::Store;
+pub use database::{Found, Store};
 pub use error::{OpenError, StoreError};
 pub use layout::StoredKey;
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};

@@ -67,6 +67,9 @@ pub enum RecordError {
     /// It ends too early.
     #[error("the record is cut short")]
     CutShort,
+    /// The index leads from one card to the record of another.
+    #[error("the index leads to the record of another card")]
+    OtherCard,
     /// A field has a value it cannot have.
     #[error("the record's {0} is not possible")]
     Field(&'static str),

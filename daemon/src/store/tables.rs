@@ -5,6 +5,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use super::{
     FingerprintKey, Record, StoreError, TokenKey,
     schema::{TenantId, expiry_key, record_key, shared_fingerprint_key, single_fingerprint_key},
+    writer::Encoded,
 };
 
 type Bytes = &'static [u8];
@@ -58,15 +59,15 @@ impl<'t> RecordTables<'t> {
         &mut self,
         tenant: TenantId,
         token: &TokenKey,
-        record: &Record,
+        new: &Encoded,
     ) -> Result<Option<Clash>, StoreError> {
-        let (key, bytes) = (record_key(tenant, token), record.encode()?);
-        let old = self.records.insert(key.as_slice(), bytes.as_slice())?.map(|old| old.value().to_vec());
+        let key = record_key(tenant, token);
+        let old = self.records.insert(key.as_slice(), new.bytes.as_slice())?.map(|old| old.value().to_vec());
         if let Some(old) = old {
             self.records.insert(key.as_slice(), old.as_slice())?;
             return Ok(Some(Clash::Token));
         }
-        let row = fingerprint_row(tenant, token, record);
+        let row = fingerprint_row(tenant, token, &new.record);
         let old = self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
         let old = old.and_then(|token| TokenKey::new(token.value()));
         if let Some(old) = old {
@@ -74,7 +75,7 @@ impl<'t> RecordTables<'t> {
             self.records.remove(key.as_slice())?;
             return Ok(Some(Clash::Card(old)));
         }
-        self.put_expiry(tenant, token, record)?;
+        self.put_expiry(tenant, token, &new.record)?;
         Ok(None)
     }
 
@@ -83,11 +84,11 @@ impl<'t> RecordTables<'t> {
         &mut self,
         tenant: TenantId,
         token: &TokenKey,
-        record: &Record,
+        new: &Encoded,
     ) -> Result<(), StoreError> {
-        self.records.insert(record_key(tenant, token).as_slice(), record.encode()?.as_slice())?;
-        self.fingerprints.insert(fingerprint_row(tenant, token, record).as_slice(), token.as_bytes())?;
-        self.put_expiry(tenant, token, record)
+        self.records.insert(record_key(tenant, token).as_slice(), new.bytes.as_slice())?;
+        self.fingerprints.insert(fingerprint_row(tenant, token, &new.record).as_slice(), token.as_bytes())?;
+        self.put_expiry(tenant, token, &new.record)
     }
 
     fn put_expiry(&mut self, tenant: TenantId, token: &TokenKey, record: &Record) -> Result<(), StoreError> {
@@ -111,6 +112,12 @@ impl<'t> RecordTables<'t> {
         }
         Ok(())
     }
+
+    /// Removes a record that does not decode, so that its index rows are not known.
+    pub(super) fn remove_damaged(&mut self, tenant: TenantId, token: &TokenKey) -> Result<(), StoreError> {
+        self.records.remove(record_key(tenant, token).as_slice())?;
+        Ok(())
+    }
 }
 
 fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
@@ -130,5 +137,14 @@ impl Record {
             fingerprint: self.header.fingerprint,
             template: self.header.template.clone(),
         }
+    }
+
+    /// Whether this is a record that `card` may be given again. An index row that says so may have been edited.
+    pub(super) fn is_of(&self, card: &FingerprintKey) -> bool {
+        let header = &self.header;
+        header.reusable
+            && header.fingerprint_version == card.version
+            && header.fingerprint == card.fingerprint
+            && header.template == card.template
     }
 }

@@ -1,19 +1,23 @@
 //! The group-commit writer: one thread, one transaction for all that is waiting, answers after it is durable.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::{
-    Record, StoreError, StoredKey, TokenKey,
+    Record, RecordError, StoreError, StoredKey, TokenKey,
+    handle::Handle,
     schema::{TenantId, parse_expiry_key},
     tables::{Clash, KEYS, RecordTables, TENANTS},
 };
 
 /// The most changes in one transaction: bounds how long the first of them waits.
 const MAX_CHANGES_PER_COMMIT: usize = 4_096;
+
+/// How long after a failed commit the next one is tried.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A record that is to be stored under a new token.
 #[derive(Clone, Debug)]
@@ -22,6 +26,19 @@ pub struct NewRecord {
     pub token: TokenKey,
     /// The record.
     pub record: Record,
+}
+
+/// A record and its bytes: what cannot be encoded must fail before anything is written.
+pub(super) struct Encoded {
+    pub(super) record: Record,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn new(record: Record) -> Result<Self, StoreError> {
+        let bytes = record.encode()?;
+        Ok(Self { record, bytes })
+    }
 }
 
 /// What became of a [`NewRecord`].
@@ -33,6 +50,8 @@ pub enum Inserted {
     Seen(TokenKey, Record),
     /// Another card has this token: mint another one.
     TokenTaken,
+    /// The record this card has already is damaged: nothing can be said about it.
+    Damaged(RecordError),
 }
 
 /// What became of a replacement.
@@ -50,7 +69,7 @@ pub enum Replaced {
 pub(super) enum Change {
     Insert {
         tenant: String,
-        records: Vec<NewRecord>,
+        records: Vec<(TokenKey, Encoded)>,
         now_s: u64,
         answer: Answer<Vec<Inserted>>,
     },
@@ -58,7 +77,7 @@ pub(super) enum Change {
         tenant: TenantId,
         token: TokenKey,
         old: Box<Record>,
-        new: Box<Record>,
+        new: Box<Encoded>,
         answer: Answer<Replaced>,
     },
     Remove {
@@ -93,12 +112,20 @@ pub(super) fn submit(queue: &Sender<Change>, change: Change) -> Result<(), Store
 ///
 /// `on_tenants` learns the numbers of new tenants as soon as they are durable and before anybody is answered.
 pub(super) fn serve(
-    database: &Arc<Database>,
+    handle: &Handle,
     changes: &Receiver<Change>,
     on_tenants: impl Fn(&HashMap<String, TenantId>),
 ) {
     let mut stopping = false;
     while !stopping {
+        if handle.failing() {
+            // One try a second, so that a full disk is not answered with a storm of repairs. Nobody has to send a
+            // change for the store to recover.
+            std::thread::sleep(RETRY_PAUSE);
+            refuse_waiting(changes, &mut stopping);
+            recover(handle);
+            continue;
+        }
         let Ok(first) = changes.recv() else { return };
         let mut group = vec![first];
         group.extend(changes.try_iter().take(MAX_CHANGES_PER_COMMIT));
@@ -107,19 +134,19 @@ pub(super) fn serve(
             group.truncate(end);
         }
         if !group.is_empty() {
-            commit(database, group, &on_tenants);
+            commit(handle, group, &on_tenants);
         }
     }
 }
 
 /// Applies a group as one transaction and answers each of its changes.
-fn commit(database: &Database, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
-    let applied = (|| {
+fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
+    let applied = handle.with(|database| {
         let transaction = database.begin_write()?;
         let (outcomes, new_tenants) = Batch::open(&transaction)?.apply(&group)?;
         transaction.commit()?;
         Ok((outcomes, new_tenants))
-    })();
+    });
     match applied {
         Ok((outcomes, new_tenants)) => {
             if !new_tenants.is_empty() {
@@ -130,11 +157,31 @@ fn commit(database: &Database, group: Vec<Change>, on_tenants: &impl Fn(&HashMap
             }
         }
         Err(error) => {
-            let error: StoreError = error;
-            tracing::error!(%error, changes = group.len(), "a store transaction failed; nothing of it was kept");
+            tracing::error!(%error, changes = group.len(), "a store transaction failed; none of it is acknowledged");
             for change in group {
                 change.refuse(&error);
             }
+            handle.reopen();
+        }
+    }
+}
+
+/// Refuses what waits while the store cannot be written.
+fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
+    let error = StoreError::Failed("the last commit failed; it is tried again every second".to_owned());
+    for change in changes.try_iter() {
+        *stopping |= matches!(change, Change::Stop);
+        change.refuse(&error);
+    }
+}
+
+/// Tries whether an empty transaction is committed.
+fn recover(handle: &Handle) {
+    match handle.with(|database| Ok(database.begin_write()?.commit()?)) {
+        Ok(()) => handle.committed(),
+        Err(error) => {
+            tracing::error!(%error, "the store still cannot be written");
+            handle.reopen();
         }
     }
 }
@@ -193,7 +240,8 @@ impl<'t> Batch<'t> {
         })
     }
 
-    /// A damaged record fails the change that met it; everything else fails the transaction.
+    /// A damaged record fails the change that met it, before it has written anything; every other error fails the
+    /// transaction.
     fn apply(mut self, group: &[Change]) -> Result<(Vec<Outcome>, HashMap<String, TenantId>), StoreError> {
         let outcomes = group
             .iter()
@@ -209,8 +257,10 @@ impl<'t> Batch<'t> {
         match change {
             Change::Insert { tenant, records, now_s, .. } => {
                 let tenant = self.tenant(tenant)?;
-                let inserted =
-                    records.iter().map(|new| self.insert(tenant, new, *now_s)).collect::<Result<_, _>>()?;
+                let inserted = records
+                    .iter()
+                    .map(|(token, new)| self.insert(tenant, token, new, *now_s))
+                    .collect::<Result<_, _>>()?;
                 Ok(Outcome::Inserted(inserted))
             }
             Change::Replace { tenant, token, old, new, .. } => {
@@ -226,11 +276,20 @@ impl<'t> Batch<'t> {
                 Ok(Outcome::Replaced(replaced))
             }
             Change::Remove { tenant, token, .. } => {
-                let record = self.tables.record(*tenant, token)?;
-                if let Some(record) = &record {
-                    self.tables.remove(*tenant, token, record)?;
-                }
-                Ok(Outcome::Removed(record.is_some()))
+                let existed = match self.tables.record(*tenant, token) {
+                    Ok(None) => false,
+                    Ok(Some(record)) => {
+                        self.tables.remove(*tenant, token, &record)?;
+                        true
+                    }
+                    Err(StoreError::Damaged(error)) => {
+                        tracing::warn!(%error, "removing a damaged record; its index rows cannot be found");
+                        self.tables.remove_damaged(*tenant, token)?;
+                        true
+                    }
+                    Err(error) => return Err(error),
+                };
+                Ok(Outcome::Removed(existed))
             }
             Change::Sweep { ended_before_s, most, .. } => {
                 self.sweep(*ended_before_s, *most).map(Outcome::Swept)
@@ -248,18 +307,29 @@ impl<'t> Batch<'t> {
         }
     }
 
-    fn insert(&mut self, tenant: TenantId, new: &NewRecord, now_s: u64) -> Result<Inserted, StoreError> {
-        let token = match self.tables.put_new(tenant, &new.token, &new.record)? {
+    fn insert(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        new: &Encoded,
+        now_s: u64,
+    ) -> Result<Inserted, StoreError> {
+        let seen = match self.tables.put_new(tenant, token, new)? {
             None => return Ok(Inserted::Created),
             Some(Clash::Token) => return Ok(Inserted::TokenTaken),
             Some(Clash::Card(token)) => token,
         };
-        match self.tables.record(tenant, &token)? {
-            Some(record) if !record.header.expired(now_s) => return Ok(Inserted::Seen(token, record)),
-            Some(ended) => self.tables.remove(tenant, &token, &ended)?,
-            None => {}
+        // Nothing of the new record is in the tables at this point.
+        let card = new.record.fingerprint_key();
+        match self.tables.record(tenant, &seen) {
+            Ok(Some(record)) if !record.is_of(&card) => return Ok(Inserted::Damaged(RecordError::OtherCard)),
+            Ok(Some(record)) if !record.header.expired(now_s) => return Ok(Inserted::Seen(seen, record)),
+            Ok(Some(ended)) => self.tables.remove(tenant, &seen, &ended)?,
+            Ok(None) => {}
+            Err(StoreError::Damaged(error)) => return Ok(Inserted::Damaged(error)),
+            Err(error) => return Err(error),
         }
-        self.tables.put(tenant, &new.token, &new.record)?;
+        self.tables.put(tenant, token, new)?;
         Ok(Inserted::Created)
     }
 
@@ -286,10 +356,16 @@ impl<'t> Batch<'t> {
             .map(|row| Ok(row?.0.value().to_vec()))
             .collect::<Result<_, StoreError>>()?;
         for key in &ended {
+            // Whatever becomes of its record: a row that stayed would be met again by every sweep.
+            self.tables.expiries.remove(key.as_slice())?;
             let Some((_, tenant, token)) = parse_expiry_key(key) else { continue };
-            match self.tables.record(tenant, &token)? {
-                Some(record) => self.tables.remove(tenant, &token, &record)?,
-                None => drop(self.tables.expiries.remove(key.as_slice())?),
+            match self.tables.record(tenant, &token) {
+                Ok(Some(record)) => self.tables.remove(tenant, &token, &record)?,
+                Ok(None) => {}
+                Err(StoreError::Damaged(error)) => {
+                    tracing::error!(%error, "a record that has ended is damaged and stays in the store");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(ended.len())

@@ -123,18 +123,22 @@ pub(super) fn open_request(part: Part, tenant: &str, token: &Token, record: Reco
     })
 }
 
-/// Opens the private part of `record`; the empty one if it has none.
+/// Opens the private part of `record`; the empty one if it has none. Either way the header is authenticated: without
+/// a private part it is the card that is opened, and wiped unread.
 pub(super) async fn open_private(
     hsm: &Hsm,
     tenant: &str,
     token: &Token,
     record: &Record,
 ) -> Result<Private, VaultError> {
-    let Some(request) = open_request(Part::Private, tenant, token, record.clone()) else {
-        return Ok(Private::default());
-    };
+    let part = if record.private.is_some() { Part::Private } else { Part::Card };
+    let request = open_request(part, tenant, token, record.clone()).ok_or(VaultError::RecordForged)?;
     let opened = hsm.open_sealed(vec![request]).await?.into_iter().next().flatten();
-    opened.and_then(|text| serde_json::from_slice(&text).ok()).ok_or(VaultError::RecordForged)
+    let text = opened.ok_or(VaultError::RecordForged)?;
+    match part {
+        Part::Card => Ok(Private::default()),
+        Part::Private => serde_json::from_slice(&text).map_err(|_| VaultError::RecordForged),
+    }
 }
 
 fn aad(part: Part, tenant: &str, token: &Token, header: &[u8]) -> Vec<u8> {

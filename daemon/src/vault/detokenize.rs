@@ -2,7 +2,7 @@
 
 use super::{
     Token, Vault, VaultError,
-    card_sealing::{Part, open_request, parse_card_text},
+    card_sealing::{Part, open_private, open_request, parse_card_text},
     now_s,
     tokenize::masked,
 };
@@ -50,12 +50,14 @@ impl Vault {
         results.collect()
     }
 
-    /// What may be shown of the card of `token`; the PAN is not opened.
+    /// What may be shown of the card of `token`.
     ///
     /// # Errors
     /// [`VaultError`].
-    pub fn masked(&self, tenant: &str, token: Token) -> Result<Masked, VaultError> {
-        masked(&self.live_record(tenant, token)?.header)
+    pub async fn masked(&self, tenant: &str, token: Token) -> Result<Masked, VaultError> {
+        let record = self.live_record(tenant, token)?;
+        open_private(&self.hsm, tenant, &token, &record).await?;
+        masked(&record.header)
     }
 
     /// The record of `token`, if it exists and has not ended.

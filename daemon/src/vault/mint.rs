@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Format, LuhnRule, Token, VaultError, now_ms, template::MIN_RANDOM_DIGITS, token::OPAQUE_BYTES};
+use super::{Format, LuhnRule, Token, VaultError, now_ms, token::OPAQUE_BYTES};
 use crate::{
     card::{MAX_PAN_DIGITS, Pan, luhn_valid},
     hsm::Hsm,
@@ -25,7 +25,7 @@ pub(super) async fn mint(hsm: &Hsm, format: Format, pan: &Pan) -> Result<Token, 
             Ok(Token::Opaque(random))
         }
         Format::Numeric { keep_first, keep_last, luhn } => loop {
-            let mut candidate = candidate(pan.digits(), keep_first, keep_last);
+            let mut candidate = candidate(pan.digits(), keep_first, keep_last, luhn);
             fill(hsm, candidate.random_digits()).await?;
             if candidate.fits(luhn) && candidate.text() != pan.digits() {
                 return Token::numeric(candidate.text());
@@ -41,9 +41,9 @@ struct Candidate {
     random: std::ops::Range<usize>,
 }
 
-/// Keeps what the template says of `pan`, but less of a short one: [`MIN_RANDOM_DIGITS`] must remain to be drawn.
-fn candidate(pan: &[u8], keep_first: usize, keep_last: usize) -> Candidate {
-    let may_keep = pan.len().saturating_sub(MIN_RANDOM_DIGITS);
+/// Keeps what the template says of `pan`, but less of a short one: enough digits must remain to be drawn.
+fn candidate(pan: &[u8], keep_first: usize, keep_last: usize, luhn: LuhnRule) -> Candidate {
+    let may_keep = pan.len().saturating_sub(luhn.min_random_digits());
     let keep_last = keep_last.min(may_keep);
     let keep_first = keep_first.min(may_keep - keep_last);
     let mut digits = Zeroizing::new([0; MAX_PAN_DIGITS]);
@@ -107,14 +107,19 @@ mod tests {
 
     #[test]
     fn a_candidate_keeps_what_the_template_says() {
-        assert_eq!(candidate(b"4111111111111111", 6, 4).random, 6..12);
-        assert_eq!(candidate(b"4111111111111111", 0, 0).random, 0..16);
+        assert_eq!(candidate(b"4111111111111111", 6, 4, LuhnRule::Invalid).random, 6..12);
+        assert_eq!(candidate(b"4111111111111111", 0, 0, LuhnRule::Invalid).random, 0..16);
     }
 
     #[test]
     fn six_digits_of_a_short_pan_are_always_drawn() {
-        assert_eq!(candidate(b"378282246310005", 6, 4).random, 5..11);
-        assert_eq!(candidate(b"123456789012", 6, 4).random, 2..8);
-        assert_eq!(candidate(b"123456789012", 0, 10).random, 0..6);
+        assert_eq!(candidate(b"378282246310005", 6, 4, LuhnRule::Invalid).random, 5..11);
+        assert_eq!(candidate(b"123456789012", 6, 4, LuhnRule::Invalid).random, 2..8);
+        assert_eq!(candidate(b"123456789012", 0, 10, LuhnRule::Invalid).random, 0..6);
+        assert_eq!(
+            candidate(b"123456789012", 6, 3, LuhnRule::Valid).random,
+            2..9,
+            "one of seven is the check digit"
+        );
     }
 }

@@ -13,6 +13,7 @@ mod records;
 mod template;
 mod token;
 mod tokenize;
+mod vetting;
 
 use std::time::Duration;
 

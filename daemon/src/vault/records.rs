@@ -7,7 +7,8 @@ use super::{
     Token, Vault, VaultError,
     card_sealing::{Part, Sealing, card_text, open_private, open_request, parse_card_text},
     now_s,
-    tokenize::{masked, vet_expires_in, vet_metadata},
+    tokenize::masked,
+    vetting::{vet_expires_in, vet_metadata},
 };
 use crate::{
     card::Masked,

@@ -6,8 +6,8 @@ use super::VaultError;
 
 /// The most digits of a PAN a `numeric` token may keep (contract, section 4; PCI DSS 3.4.1).
 const MAX_KEPT_DIGITS: usize = 10;
-/// A `numeric` token has at least so many random digits, whatever the PAN's length: a million tokens.
-pub(super) const MIN_RANDOM_DIGITS: usize = 6;
+/// A `numeric` token has at least so many random digits, whatever the PAN's length: about a million tokens.
+const MIN_RANDOM_DIGITS: usize = 6;
 const MAX_NAME_BYTES: usize = 32;
 
 /// How tokens of one kind look and live.
@@ -52,6 +52,25 @@ pub enum LuhnRule {
     Any,
 }
 
+impl LuhnRule {
+    /// Where the check digit must fit, one digit is not free.
+    const fn fixed_digits(self) -> usize {
+        match self {
+            Self::Valid => 1,
+            Self::Invalid | Self::Any => 0,
+        }
+    }
+
+    /// How many random digits a token has at least.
+    pub(super) const fn min_random_digits(self) -> usize {
+        MIN_RANDOM_DIGITS + self.fixed_digits()
+    }
+
+    const fn max_kept_digits(self) -> usize {
+        MAX_KEPT_DIGITS - self.fixed_digits()
+    }
+}
+
 /// Whether the same PAN gets the same token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
@@ -69,10 +88,15 @@ pub enum TemplateError {
     Name,
     /// Too much of the PAN is kept.
     #[error(
-        "keep_first and keep_last are {0} together and may be {MAX_KEPT_DIGITS} at most: more would leave fewer than \
-         a million tokens for a 16-digit PAN"
+        "keep_first and keep_last are {kept} together and may be {most} at most with this `luhn`: more would leave \
+         too few tokens for a 16-digit PAN"
     )]
-    KeepsTooMuch(usize),
+    KeepsTooMuch {
+        /// How many digits are kept.
+        kept: usize,
+        /// How many may be.
+        most: usize,
+    },
     /// The default template is not there.
     #[error("the default template {0:?} is not configured")]
     NoDefault(String),
@@ -89,10 +113,11 @@ impl Template {
             return Err(TemplateError::Name);
         }
         match self.format {
-            Format::Numeric { keep_first, keep_last, .. } if keep_first + keep_last > MAX_KEPT_DIGITS => {
-                Err(TemplateError::KeepsTooMuch(keep_first + keep_last))
+            Format::Numeric { keep_first, keep_last, luhn } => {
+                let (kept, most) = (keep_first + keep_last, luhn.max_kept_digits());
+                if kept > most { Err(TemplateError::KeepsTooMuch { kept, most }) } else { Ok(()) }
             }
-            _ => Ok(()),
+            Format::Uuid | Format::Opaque => Ok(()),
         }
     }
 }
@@ -137,11 +162,8 @@ impl Templates {
 mod tests {
     use super::*;
 
-    fn numeric(keep_first: usize, keep_last: usize) -> Template {
-        Template {
-            format: Format::Numeric { keep_first, keep_last, luhn: LuhnRule::Invalid },
-            ..Template::DEFAULT
-        }
+    fn numeric(keep_first: usize, keep_last: usize, luhn: LuhnRule) -> Template {
+        Template { format: Format::Numeric { keep_first, keep_last, luhn }, ..Template::DEFAULT }
     }
 
     fn errors(name: &str, template: Template, default: &str) -> Vec<(Option<String>, TemplateError)> {
@@ -149,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn ten_kept_digits_are_the_most() {
-        assert_eq!(errors("n", numeric(6, 4), "n"), []);
-        assert_eq!(
-            errors("n", numeric(6, 5), "n"),
-            [(Some("n".to_owned()), TemplateError::KeepsTooMuch(11))]
-        );
+    fn ten_kept_digits_are_the_most_and_nine_where_the_check_digit_must_fit() {
+        let too_much = |kept, most| [(Some("n".to_owned()), TemplateError::KeepsTooMuch { kept, most })];
+        assert_eq!(errors("n", numeric(6, 4, LuhnRule::Invalid), "n"), []);
+        assert_eq!(errors("n", numeric(6, 5, LuhnRule::Any), "n"), too_much(11, 10));
+        assert_eq!(errors("n", numeric(6, 3, LuhnRule::Valid), "n"), []);
+        assert_eq!(errors("n", numeric(6, 4, LuhnRule::Valid), "n"), too_much(10, 9));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Tokenize: a card in, a token out.
 
 use futures_util::future::join_all;
-use vault_api::{Metadata, MetadataValue, Sensitive};
+use vault_api::{Metadata, Sensitive};
 use zeroize::Zeroizing;
 
 use super::{
-    MAX_EXPIRES_IN_S, Reuse, Template, Token, Vault, VaultError,
+    Reuse, Template, Token, Vault, VaultError,
     card_sealing::{Private, Sealing, card_text},
     mint::mint,
     now_ms, now_s,
+    vetting::{vet_expires_in, vet_holder, vet_metadata},
 };
 use crate::{
     card::{CardExpiry, Masked, Pan, PanError},
@@ -21,10 +22,6 @@ const MAX_MINT_ATTEMPTS: usize = 32;
 /// Cards that are fingerprinted, sealed and committed together. The parts of a larger batch overlap: while one is
 /// committed, the next is sealed.
 const PART_CARDS: usize = 250;
-const MAX_HOLDER_CHARS: usize = 200;
-const MAX_METADATA_NAMES: usize = 32;
-const MAX_METADATA_NAME_BYTES: usize = 64;
-const MAX_METADATA_TEXT_BYTES: usize = 512;
 
 /// A card that is to get a token.
 pub struct NewCard {
@@ -134,7 +131,7 @@ impl Vault {
             return Err(PanError::CheckDigit.into());
         }
         if let Some(holder) = &card.holder {
-            vet_holder(holder.expose())?;
+            vet_holder(holder.expose(), &card.pan)?;
         }
         vet_metadata(&card.metadata, &card.pan)?;
         if let Some(seconds) = card.expires_in_s {
@@ -162,14 +159,15 @@ impl Vault {
         let mut found = self.store.find(tenant, &keys)?.into_iter();
         let now_s = now_s();
         pending.retain(|item| {
-            let seen = if reusing(item) { found.next().flatten() } else { None };
-            match seen.filter(|(_, record)| !record.header.expired(now_s)) {
-                Some((key, record)) => {
-                    settle(results, item.place, tokenized(Token::from_key(&key), record.header, false));
-                    false
-                }
-                None => true,
-            }
+            let seen = if reusing(item) { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
+            let seen = seen.map(|seen| seen.filter(|(_, record)| !record.header.expired(now_s)));
+            let answer = match seen {
+                Ok(None) => return true,
+                Ok(Some((key, record))) => tokenized(Token::from_key(&key), item, record.header, false),
+                Err(error) => Err(error.into()),
+            };
+            settle(results, item.place, answer);
+            false
         });
         Ok(())
     }
@@ -188,7 +186,7 @@ impl Vault {
         for item in pending.iter() {
             let token = mint(&self.hsm, item.template.format, &item.card.pan).await?;
             let header = self.header(item, now_ms);
-            fresh.push(tokenized(Some(token), header.clone(), true));
+            fresh.push(tokenized(Some(token), item, header.clone(), true));
             let card = card_text(&item.card.pan, item.card.expiry.as_ref());
             let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, item.private_text())?;
             sealings.push((token, sealing));
@@ -211,7 +209,11 @@ impl Vault {
                 false
             }
             Some((Inserted::Seen(key, record), _)) => {
-                settle(results, item.place, tokenized(Token::from_key(&key), record.header, false));
+                settle(results, item.place, tokenized(Token::from_key(&key), item, record.header, false));
+                false
+            }
+            Some((Inserted::Damaged(error), _)) => {
+                settle(results, item.place, Err(StoreError::from(error).into()));
                 false
             }
             Some((Inserted::TokenTaken, _)) | None => true,
@@ -267,11 +269,17 @@ fn settle(
     }
 }
 
-fn tokenized(token: Option<Token>, header: Header, created: bool) -> Result<Tokenized, VaultError> {
+/// What is shown of the PAN comes from the request: a record that is not opened is not authenticated.
+fn tokenized(
+    token: Option<Token>,
+    item: &Pending<'_>,
+    header: Header,
+    created: bool,
+) -> Result<Tokenized, VaultError> {
     Ok(Tokenized {
         token: token.ok_or(VaultError::RecordForged)?,
         created,
-        masked: masked(&header)?,
+        masked: item.card.pan.masked(),
         template: header.template,
         created_at_ms: header.created_at_ms,
         expires_at_s: header.expires_at_s,
@@ -283,52 +291,4 @@ pub(super) fn masked(header: &Header) -> Result<Masked, VaultError> {
     Masked::new(header.bin, header.last4.into(), header.pan_digits.into())
         .ok_or(crate::store::RecordError::Field("mask"))
         .map_err(|error| VaultError::Store(StoreError::Damaged(error)))
-}
-
-/// A lifetime of 1 second to a hundred years.
-pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {
-    if (1..=MAX_EXPIRES_IN_S).contains(&seconds) {
-        Ok(())
-    } else {
-        Err(VaultError::Request(format!("expires_in must be 1 to {MAX_EXPIRES_IN_S} seconds")))
-    }
-}
-
-fn vet_holder(holder: &str) -> Result<(), VaultError> {
-    let chars = holder.chars().count();
-    if chars == 0 || chars > MAX_HOLDER_CHARS || holder.chars().any(char::is_control) {
-        return Err(VaultError::Request(format!(
-            "holder must be 1 to {MAX_HOLDER_CHARS} characters without control characters"
-        )));
-    }
-    Ok(())
-}
-
-/// Small, and without the PAN: whoever may read metadata need not be one who may read PANs.
-pub(super) fn vet_metadata(metadata: &Metadata, pan: &Pan) -> Result<(), VaultError> {
-    let refuse = |why: String| Err(VaultError::Request(why));
-    if metadata.0.len() > MAX_METADATA_NAMES {
-        return refuse(format!("metadata may have {MAX_METADATA_NAMES} names at most"));
-    }
-    for (name, value) in &metadata.0 {
-        let text = match value {
-            MetadataValue::Text(text) => Zeroizing::new(text.clone()),
-            MetadataValue::Number(number) => Zeroizing::new(number.to_string()),
-            MetadataValue::Bool(_) => Zeroizing::default(),
-        };
-        if name.is_empty() || name.len() > MAX_METADATA_NAME_BYTES {
-            return refuse(format!("a name in metadata must have 1 to {MAX_METADATA_NAME_BYTES} bytes"));
-        }
-        if text.len() > MAX_METADATA_TEXT_BYTES {
-            return refuse(format!("a value in metadata may have {MAX_METADATA_TEXT_BYTES} bytes at most"));
-        }
-        if digits_of(name).contains(pan.as_str()) || digits_of(&text).contains(pan.as_str()) {
-            return refuse("metadata holds the card number: leave it out".to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn digits_of(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect())
 }

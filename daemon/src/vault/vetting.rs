@@ -1,0 +1,116 @@
+//! What may come with a card.
+
+use vault_api::{Metadata, MetadataValue};
+use zeroize::Zeroizing;
+
+use super::{MAX_EXPIRES_IN_S, VaultError};
+use crate::card::{Pan, is_cvv_name};
+
+const MAX_HOLDER_CHARS: usize = 200;
+const MAX_METADATA_NAMES: usize = 32;
+const MAX_METADATA_NAME_BYTES: usize = 64;
+const MAX_METADATA_TEXT_BYTES: usize = 512;
+
+/// A lifetime of 1 second to a hundred years.
+pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {
+    if (1..=MAX_EXPIRES_IN_S).contains(&seconds) {
+        Ok(())
+    } else {
+        Err(VaultError::Request(format!("expires_in must be 1 to {MAX_EXPIRES_IN_S} seconds")))
+    }
+}
+
+/// A name, and not the PAN: whoever may read holders need not be one who may read PANs.
+pub(super) fn vet_holder(holder: &str, pan: &Pan) -> Result<(), VaultError> {
+    let chars = holder.chars().count();
+    if chars == 0 || chars > MAX_HOLDER_CHARS || holder.chars().any(char::is_control) {
+        return Err(VaultError::Request(format!(
+            "holder must be 1 to {MAX_HOLDER_CHARS} characters without control characters"
+        )));
+    }
+    if holds(holder, pan) {
+        return Err(VaultError::Request("holder holds the card number: give the name".to_owned()));
+    }
+    Ok(())
+}
+
+/// Small, without the PAN and without a card verification value, which is never stored (PCI DSS 3.3.1).
+///
+/// The bounds keep the JSON of holder and metadata below the 64 KiB that a record has room for: control characters,
+/// which take six bytes each there, are refused.
+pub(super) fn vet_metadata(metadata: &Metadata, pan: &Pan) -> Result<(), VaultError> {
+    let refuse = |why: String| Err(VaultError::Request(why));
+    if metadata.0.len() > MAX_METADATA_NAMES {
+        return refuse(format!("metadata may have {MAX_METADATA_NAMES} names at most"));
+    }
+    for (name, value) in &metadata.0 {
+        let text = match value {
+            MetadataValue::Text(text) => Zeroizing::new(text.clone()),
+            MetadataValue::Number(number) => Zeroizing::new(number.to_string()),
+            MetadataValue::Bool(_) => Zeroizing::default(),
+        };
+        if name.is_empty() || name.len() > MAX_METADATA_NAME_BYTES {
+            return refuse(format!("a name in metadata must have 1 to {MAX_METADATA_NAME_BYTES} bytes"));
+        }
+        if text.len() > MAX_METADATA_TEXT_BYTES {
+            return refuse(format!("a value in metadata may have {MAX_METADATA_TEXT_BYTES} bytes at most"));
+        }
+        if name.chars().any(char::is_control)
+            || text.chars().any(|c| c.is_control() && c != '\n' && c != '\t')
+        {
+            return refuse("metadata must not hold control characters".to_owned());
+        }
+        if is_cvv_name(name) {
+            return refuse("a card verification value is never stored: leave it out of metadata".to_owned());
+        }
+        if holds(name, pan) || holds(&text, pan) {
+            return refuse("metadata holds the card number: leave it out".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn holds(text: &str, pan: &Pan) -> bool {
+    let digits: Zeroizing<String> = Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect());
+    digits.contains(pan.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hsm::TAG_BYTES, vault::card_sealing::Private};
+
+    fn pan() -> Pan {
+        Pan::parse("4111111111111111").ok().unwrap()
+    }
+
+    #[test]
+    fn neither_card_number_nor_verification_value_is_kept() {
+        let refused = |name: &str, text: &str| {
+            let value = MetadataValue::Text(text.to_owned());
+            vet_metadata(&Metadata([(name.to_owned(), value)].into()), &pan()).is_err()
+        };
+        for name in ["cvv", "CVV2", "c_v_c", "Security Code", "card-verification-value", "cav2"] {
+            assert!(refused(name, "123"), "{name}");
+        }
+        assert!(refused("note", "card 4111-1111 1111.1111"));
+        assert!(refused("note", "\u{1}"));
+        assert!(!refused("note", "two\nlines, 4111"));
+        assert!(vet_holder("4111 1111 1111 1111", &pan()).is_err());
+        assert!(vet_holder("Ada Lovelace", &pan()).is_ok());
+    }
+
+    #[test]
+    fn what_passes_has_room_in_a_record() {
+        // The most that can be said, in characters that JSON writes with two bytes.
+        let holder = "\u{1d11e}".repeat(MAX_HOLDER_CHARS);
+        let entry = |n: usize| {
+            let name = format!("{n:02}{}", "\"".repeat(MAX_METADATA_NAME_BYTES - 2));
+            (name, MetadataValue::Text("\\".repeat(MAX_METADATA_TEXT_BYTES)))
+        };
+        let metadata = Metadata((0..MAX_METADATA_NAMES).map(entry).collect());
+        assert!(vet_metadata(&metadata, &pan()).is_ok() && vet_holder(&holder, &pan()).is_ok());
+        let text = Private { holder: Some(holder.as_str().into()), metadata }.text().unwrap();
+        assert!(u16::try_from(text.len() + TAG_BYTES).is_ok(), "{} bytes", text.len());
+    }
+}

@@ -1,0 +1,145 @@
+//! What stands under the vault breaks: the HSM, the disk, the reader of an answer.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+use vault_tests::{SOFTHSM, Vault};
+
+const CARD: &str = r#"{"pan":"4111111111111111"}"#;
+
+/// A configuration whose module fails with the PKCS#11 error that stands in the file `fault`.
+fn chaotic(config: &str) -> String {
+    let chaos = vault_tests::vaultd().with_file_name("libchaos_hsm.so");
+    assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
+    let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
+    let fault = fault.replace("vaultd.sock", "fault");
+    config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
+        "environment = {",
+        &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
+    )
+}
+
+#[test]
+fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let detokenize = json!({ "token": token }).to_string();
+    assert_eq!(vault.request("POST", "/v1/detokenize", &detokenize).status, 200);
+
+    // CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN, CKR_GENERAL_ERROR
+    for fault in ["0x30", "0xB3", "0x101", "5"] {
+        std::fs::write(vault.path("fault"), fault).unwrap();
+        for (path, body) in
+            [("/v1/tokenize", r#"{"pan":"5555555555554444"}"#), ("/v1/detokenize", detokenize.as_str())]
+        {
+            let answer = vault.request("POST", path, body);
+            assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"), "{fault} {path}");
+        }
+        let ready = vault.request("GET", "/readyz", "");
+        assert_eq!(ready.status, 503);
+        assert_eq!(ready.json()["checks"]["hsm"]["ok"], false);
+        assert_eq!(ready.json()["checks"]["store"]["ok"], true);
+        assert_eq!(vault.request("GET", "/healthz", "").status, 200, "it is alive");
+
+        std::fs::remove_file(vault.path("fault")).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        let answer = vault.request("POST", "/v1/detokenize", &detokenize);
+        assert_eq!(
+            (answer.status, answer.json()["pan"].as_str()),
+            (200, Some("4111111111111111")),
+            "{fault}"
+        );
+        assert_eq!(vault.request("GET", "/readyz", "").status, 200);
+    }
+}
+
+#[test]
+fn a_token_that_comes_back_with_another_key_is_not_used() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
+
+    // Another key with the same label: the old one is deleted, `init` for another store makes it anew.
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    let deleted = Command::new("pkcs11-tool")
+        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
+        .args(["--module", SOFTHSM, "--login", "--pin", &pin, "--token-label", "vaultd-dev"])
+        .args(["--delete-object", "--type", "secrkey", "--label", "vaultd-record-v1"])
+        .output()
+        .unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    let other = fs::read_to_string(vault.path("vaultd.toml")).unwrap();
+    let other = other.replace("/store\"", "/other-store\"").replace("/audit\"", "/other-audit\"");
+    fs::write(vault.path("other.toml"), other).unwrap();
+    let made = vault_tests::run(&["init", "--config", vault.path("other.toml").to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+
+    fs::write(vault.path("fault"), "0x30").unwrap();
+    assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 503);
+    fs::remove_file(vault.path("fault")).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"));
+    assert_eq!(vault.request("GET", "/readyz", "").status, 503);
+    assert!(vault.log().contains("came back without key record-v1, or with another"), "{}", vault.log());
+}
+
+#[test]
+fn a_module_that_hangs_does_not_keep_the_daemon_from_ending() {
+    let mut vault =
+        Vault::start_with(|config| chaotic(&config).replace("[hsm]", "[hsm]\ncall_timeout_seconds = 1"));
+    assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
+    // Nobody ever writes into it, so whoever opens it waits.
+    assert!(Command::new("mkfifo").arg(vault.path("fault")).status().unwrap().success());
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"));
+    assert!(vault.stop().success());
+    assert!(vault.log().contains("an HSM call does not come back"));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_is_503_until_it_does() {
+    let vault = Vault::start();
+    let known = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let may_grow_to = |bytes: &str| {
+        let limited = Command::new("prlimit")
+            .args(["--pid", &vault.pid().to_string(), &format!("--fsize={bytes}:unlimited")])
+            .status();
+        assert!(limited.unwrap().success());
+    };
+    may_grow_to("4096");
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
+    let ready = vault.request("GET", "/readyz", "");
+    assert_eq!((ready.status, &ready.json()["checks"]["store"]["ok"]), (503, &json!(false)));
+
+    may_grow_to("unlimited");
+    thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(vault.request("GET", "/readyz", "").status, 200, "nobody had to send anything for it");
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
+    assert_eq!(answer.status, 201, "nothing was kept of the one that failed: {answer:?}");
+    let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": known }).to_string());
+    assert_eq!(answer.json()["pan"], "4111111111111111");
+}
+
+#[test]
+fn whoever_does_not_read_loses_the_connection() {
+    let vault = Vault::start_with(|config| config + "\n[limits]\nanswer_timeout_seconds = 1\n");
+    let mut greedy = UnixStream::connect(vault.socket()).unwrap();
+    greedy.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Until neither side has room for more.
+    while greedy.write_all(&b"GET /v1/openapi.json HTTP/1.1\r\nhost: v\r\n\r\n".repeat(64)).is_ok() {}
+    thread::sleep(Duration::from_secs(2));
+    let mut rest = Vec::new();
+    greedy.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // What was in the socket's buffer, and then the end: more answers are not made.
+    let ended = greedy.read_to_end(&mut rest);
+    assert!(ended.is_ok() || ended.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
+}

@@ -1,7 +1,7 @@
 //! Tokenize, detokenize and records.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{ItemError, Metadata, Sensitive};
 
@@ -28,7 +28,8 @@ pub struct TokenizeRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub expires_in: Option<u64>,
-    /// What the caller wants to remember with a new token.
+    /// What the caller wants to remember with a new token. For a PAN seen before, this, `holder`, `expiry_date` and
+    /// `expires_in` change nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
 }
@@ -237,10 +238,17 @@ pub struct TokenRecord {
 #[serde(deny_unknown_fields)]
 pub struct TokenPatch {
     /// Replaces the metadata as a whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub metadata: Option<Metadata>,
     /// New lifetime in seconds, counted from now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub expires_in: Option<u64>,
+}
+
+/// A value that may be left out but not be null: in a change, null could be taken for "remove it".
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use vaultd::{
     command::{self, CommandError, DevOptions},
-    sandbox::exit_without_handlers,
+    sandbox::{exit_without_handlers, make_files_private},
 };
 
 /// A vault for payment-card numbers.
@@ -55,6 +55,7 @@ enum Command {
 }
 
 fn main() {
+    make_files_private();
     // A wrong command line ends here, with status 2.
     let arguments = Arguments::parse();
     let status = match run(arguments.command) {
@@ -85,7 +86,6 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "this is the command line")]
 fn complain(error: &CommandError) {
-    eprintln!("vaultd: {error}");
+    let _ = writeln!(io::stderr(), "vaultd: {error}");
 }

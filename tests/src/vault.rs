@@ -112,6 +112,12 @@ impl Vault {
         self.spawn(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()]);
     }
 
+    /// Starts the vault again with its log going to `log`.
+    pub fn restart_with_log(&mut self, log: File) {
+        assert!(self.child.is_none(), "it is still running");
+        self.spawn_with_log(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()], log);
+    }
+
     /// Runs a command on the vault's configuration.
     pub fn run(&self, command: &str) -> Output {
         run(&[command, "--config", self.path("vaultd.toml").to_str().unwrap()])
@@ -142,6 +148,10 @@ impl Vault {
 
     fn spawn(&mut self, arguments: &[&str]) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        self.spawn_with_log(arguments, log);
+    }
+
+    fn spawn_with_log(&mut self, arguments: &[&str], log: File) {
         let mut child =
             Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());

@@ -108,6 +108,43 @@ fn a_key_the_store_does_not_know_or_has_lost() {
         .unwrap();
     assert!(deleted.status.success(), "{deleted:?}");
     assert_says(&serve(&vault), &["fingerprint-v1", "not in the token"]);
+    // A key made anew would hide that the old one is lost.
+    assert_says(&refusal(&vault.run("init"), 1), &["fingerprint-v1", "bring back that token"]);
+    assert_says(&serve(&vault), &["fingerprint-v1", "not in the token"]);
+}
+
+#[test]
+fn a_wrong_key_prefix_makes_no_keys() {
+    let vault = stopped();
+    vault.change_config(|config| config.replace("[hsm]", "[hsm]\nkey_prefix = \"other\""));
+    assert_says(&refusal(&vault.run("init"), 1), &["record-v1", "hsm.key_prefix"]);
+    vault.change_config(|config| config.replace("key_prefix = \"other\"", ""));
+    assert!(vault.run("check").status.success());
+}
+
+#[test]
+fn a_development_vault_that_was_copied_is_not_the_old_one() {
+    let vault = stopped();
+    let copy = vault.path("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(vault.path("vaultd.toml"), copy.join("vaultd.toml")).unwrap();
+    assert_says(&refusal(&run(&["dev", "--dir", copy.to_str().unwrap()]), 1), &["another directory"]);
+}
+
+#[test]
+fn a_log_that_nobody_takes_ends_nothing() {
+    let mut vault = stopped();
+    vault.restart_with_log(fs::File::options().write(true).open("/dev/full").unwrap());
+    let answer = vault.request_as("not.a.jwt", "POST", "/v1/tokenize", "{}");
+    assert_eq!((answer.status, answer.code().as_str()), (401, "invalid_jwt"));
+    assert!(vault.stop().success());
+}
+
+#[test]
+fn a_key_file_that_others_may_change() {
+    let vault = stopped();
+    fs::set_permissions(vault.path("issuer.pub.pem"), Permissions::from_mode(0o666)).unwrap();
+    assert_says(&serve(&vault), &["issuer.pub.pem", "mode 0666", "chmod 0644"]);
 }
 
 #[test]
@@ -203,14 +240,15 @@ fn the_keys_are_sensitive_never_extractable_and_local() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for label in ["vaultd-record-v1", "vaultd-fingerprint-v1", "vaultd-jwt-v1"] {
-        assert!(text.contains(label), "{text}");
+    let purposes = ["record", "fingerprint", "holder", "envelope", "jwt"];
+    for purpose in purposes {
+        assert!(text.contains(&format!("vaultd-{purpose}-v1")), "{text}");
     }
     let access: Vec<_> = text.lines().filter(|line| line.contains("Access:")).collect();
     let secret = access.iter().filter(|line| line.contains("sensitive"));
     assert_eq!(
         secret.filter(|line| line.contains("always sensitive, never extractable, local")).count(),
-        3,
+        purposes.len(),
         "{text}"
     );
     assert!(

@@ -82,7 +82,8 @@ impl Issuer {
     }
 }
 
-fn is_tenant_name(name: &str) -> bool {
+/// Whether `name` may be a tenant's: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`.
+pub fn is_tenant_name(name: &str) -> bool {
     (1..=MAX_TENANT_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }

@@ -17,7 +17,7 @@ const MIN_RSA_BITS: usize = 2_048;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// It cannot be read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be used: {0}")]
     Unreadable(String),
     /// It is neither PEM nor a JWK set.
     #[error("is neither PEM (`-----BEGIN PUBLIC KEY-----`) nor a JWK set (`{{\"keys\": […]}}`)")]

@@ -14,6 +14,6 @@ mod replay;
 pub use authenticator::{Authenticator, Settings};
 pub use caller::{Caller, Peer, ScopeSet};
 pub use error::AuthError;
-pub use issuer::{Issuer, Issuers};
+pub use issuer::{Issuer, Issuers, is_tenant_name};
 pub use jwt::{Claims, MAX_JWT_BYTES};
 pub use keyset::{KeySet, KeySetError, VerifyingKey, thumbprint};

@@ -10,7 +10,7 @@ use crate::{
     audit::AuditDir,
     config::Config,
     hsm::{self, CheckValue, Hsm, KeyInfo, KeyName, Purpose, SetupError},
-    sandbox,
+    sandbox::{self, PermissionError},
     store::{Store, StoredKey},
 };
 
@@ -53,16 +53,23 @@ fn read_pin(path: &Path) -> Result<SecretString, CommandError> {
 
 /// Opens the store of `config`, which must be there and nobody else's.
 pub(super) fn open_store(config: &Config) -> Result<Store, CommandError> {
-    sandbox::check_private_dir(&config.store.dir).map_err(|error| CommandError::new("store.dir", error))?;
+    let checked = sandbox::check_private_dir(&config.store.dir);
+    checked.map_err(|error| CommandError::new("store.dir", with_advice(&error)))?;
     Ok(Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue)?)
 }
 
 /// The audit log's directory, which must be there and nobody else's.
 pub(super) fn open_audit(config: &Config) -> Result<AuditDir, CommandError> {
-    sandbox::check_private_dir(&config.audit_dir).map_err(|error| CommandError::new("audit.dir", error))?;
+    let checked = sandbox::check_private_dir(&config.audit_dir);
+    checked.map_err(|error| CommandError::new("audit.dir", with_advice(&error)))?;
     let audit = AuditDir::new(&config.audit_dir);
     audit.probe().map_err(|error| CommandError::new("audit.dir", error))?;
     Ok(audit)
+}
+
+/// The error of a directory that `vaultd init` would have made.
+pub(super) fn with_advice(error: &PermissionError) -> String {
+    if error.is_missing() { format!("{error}: run `vaultd init` once") } else { error.to_string() }
 }
 
 /// Everything that does not fit between the keys in the token and those the store remembers.
@@ -89,12 +96,15 @@ pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, Co
     for (name, _) in &recorded {
         if !hsm.keys().iter().any(|key| key.name.to_string() == *name) {
             objections.push(format!(
-                "key {name} is recorded in the store but not in the token: use the token this store belongs to"
+                "key {name} is recorded in the store but not in the token: bring back the token this store was made \
+                 with, or correct hsm.token_label, hsm.token_serial or hsm.key_prefix"
             ));
         }
     }
     for purpose in Purpose::ALL {
-        if !hsm.keys().iter().any(|key| key.name.purpose == purpose) {
+        let is_of = |name: &str| name.rsplit_once("-v").is_some_and(|(known, _)| known == purpose.as_str());
+        let was_there = recorded.iter().any(|(name, _)| is_of(name));
+        if !was_there && !hsm.keys().iter().any(|key| key.name.purpose == purpose) {
             objections.push(format!("there is no {purpose} key: run `vaultd init`"));
         }
     }

@@ -1,18 +1,18 @@
 //! `vaultd check`: everything that is wrong, at once. Starts nothing and changes nothing.
 
-use std::{fmt::Display, path::Path};
+use std::{fmt::Display, os::unix::fs::FileTypeExt, path::Path};
 
 use zeroize::Zeroizing;
 
 use super::{
     CommandError,
-    boot::{hsm_settings, key_objections, module_environment},
+    boot::{hsm_settings, key_objections, module_environment, with_advice},
     issuers::{load_one, objection},
 };
 use crate::{
     config::Config,
-    hsm::{self, Hsm, HsmError, OpenRequest, Purpose, SealRequest},
-    sandbox::{check_private_dir, check_private_file, harden},
+    hsm::{self, Hsm, HsmError, OpenRequest, Operation, Purpose, SealRequest},
+    sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
     store::{OpenError, Store},
 };
 
@@ -24,7 +24,8 @@ pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError>
     let config = Config::load(path)?;
     harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
     let mut report = Report { say, wrong: 0 };
-    report.good(format!("config {}", config.path.display()));
+    let config_file = check_unalterable_file(&config.path);
+    report.result(format!("config {}", config.path.display()), config_file);
     files(&config, &mut report);
     let hsm = token(&config, &mut report);
     store(&config, hsm.as_ref(), &mut report);
@@ -75,7 +76,7 @@ impl Report<'_> {
 fn files(config: &Config, report: &mut Report<'_>) {
     let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit_dir)];
     for (key, path) in private {
-        let checked = check_private_dir(path).map_err(|error| format!("{key}: {error}"));
+        let checked = check_private_dir(path).map_err(|error| format!("{key}: {}", with_advice(&error)));
         report.result(format!("{key} {}", path.display()), checked);
     }
     let pin = check_private_file(&config.hsm.pin_file).map_err(|error| format!("hsm.pin_file: {error}"));
@@ -84,10 +85,17 @@ fn files(config: &Config, report: &mut Report<'_>) {
         let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
         report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
     }
+    if config.issuers.is_empty() {
+        report.note("no issuer is configured: only JWTs of the vault itself are accepted");
+    }
     for socket in [&config.server.socket, &config.server.admin_socket] {
         let dir = socket.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !dir.is_dir() {
             report.wrong(format!("the socket {} has no directory to be in: make it", socket.path.display()));
+        }
+        let found = std::fs::symlink_metadata(&socket.path);
+        if found.is_ok_and(|found| !found.file_type().is_socket()) {
+            report.wrong(format!("{} exists and is not a socket: move it away", socket.path.display()));
         }
     }
 }
@@ -110,6 +118,10 @@ fn token(config: &Config, report: &mut Report<'_>) -> Option<Hsm> {
         report.wrong(format!("the token lacks {}, needed for {}", need.name, need.purpose));
     }
     // The PIN is tried once, and only where the rest is as it must be.
+    if check_private_file(&config.hsm.pin_file).is_err() {
+        report.note("the keys are not looked at without the PIN");
+        return None;
+    }
     let opened = hsm_settings(config).and_then(|settings| Ok(Hsm::open(&settings)?));
     let hsm = match opened {
         Ok(hsm) => hsm,
@@ -154,38 +166,32 @@ fn store(config: &Config, hsm: Option<&Hsm>, report: &mut Report<'_>) {
 /// One real operation with the newest key of `purpose`.
 fn try_key(hsm: &Hsm, purpose: Purpose) -> Result<(), HsmError> {
     const TEXT: &[u8] = b"vaultd check";
-    let version = hsm.active_version(purpose)?;
+    let key = hsm.active_key(purpose)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| HsmError::Unavailable(error.to_string()))?;
     runtime.block_on(async {
-        match purpose {
-            Purpose::Record => {
-                let request = SealRequest {
-                    key_version: version,
-                    aad: TEXT.to_vec(),
-                    plaintext: Zeroizing::new(TEXT.to_vec()),
-                };
+        match purpose.operation() {
+            Operation::Seal => {
+                let request =
+                    SealRequest { key, aad: TEXT.to_vec(), plaintext: Zeroizing::new(TEXT.to_vec()) };
                 let sealed = hsm.seal(vec![request]).await?;
-                let requests = sealed.into_iter().map(|sealed| OpenRequest {
-                    key_version: version,
-                    aad: TEXT.to_vec(),
-                    sealed,
-                });
+                let requests =
+                    sealed.into_iter().map(|sealed| OpenRequest { key, aad: TEXT.to_vec(), sealed });
                 let opened = hsm.open_sealed(requests.collect()).await?;
                 match opened.first() {
                     Some(Some(text)) if text.as_slice() == TEXT => Ok(()),
                     _ => Err(HsmError::Unavailable("what was sealed does not open".to_owned())),
                 }
             }
-            Purpose::Fingerprint => {
+            Operation::Mac => {
                 let message = || Zeroizing::new(TEXT.to_vec());
-                let macs = hsm.fingerprint(version, vec![message(), message()]).await?;
+                let macs = hsm.mac(key, vec![message(), message()]).await?;
                 match macs.as_slice() {
                     [first, second] if first == second => Ok(()),
-                    _ => Err(HsmError::Unavailable("the same message has two fingerprints".to_owned())),
+                    _ => Err(HsmError::Unavailable("the same message has two MACs".to_owned())),
                 }
             }
-            Purpose::Jwt => hsm.sign(version, TEXT.to_vec()).await.map(drop),
+            Operation::Sign => hsm.sign(key.version, TEXT.to_vec()).await.map(drop),
         }
     })
 }

@@ -25,6 +25,8 @@ const ISSUER: &str = "dev-issuer";
 const AUDIENCE: &str = "vaultd";
 const TENANT: &str = "dev";
 const TOKEN_LABEL: &str = "vaultd-dev";
+/// `sun_path` of unix(7), without the zero at its end.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// A week: the contract asks for a day at least.
 const JWT_LIFETIME_S: u64 = 7 * 86_400;
 /// Where distributions put SoftHSM2's module.
@@ -52,12 +54,13 @@ pub struct DevOptions {
 /// [`CommandError`].
 pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     // A directory that is there may be open to others: what must be private in it is made so.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&options.dir);
-    made.map_err(|error| CommandError::new("--dir", error))?;
-    let dir = fs::canonicalize(&options.dir).map_err(|error| CommandError::new("--dir", error))?;
-    let files = Files { dir };
+    let failed = |error| CommandError::new("--dir", format!("{}: {error}", options.dir.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(failed)?;
+    let files = Files { dir: fs::canonicalize(&options.dir).map_err(failed)? };
+    files.check_path()?;
     files.make_config(options.module.as_deref())?;
     let config = Config::load(&files.at("vaultd.toml"))?;
+    files.check_config(&config, options.module.as_deref())?;
     logging::start(&config.log_filter);
     module_environment(&config)?;
     files.make_token(&config)?;
@@ -78,12 +81,57 @@ impl Files {
         self.dir.join(name)
     }
 
+    /// A path that fits into a socket's address and into SoftHSM2's configuration, which has no quoting.
+    fn check_path(&self) -> Result<(), CommandError> {
+        let socket = self.at("vaultd.sock");
+        if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+            let why = format!(
+                "{} is too long for a Unix socket ({MAX_SOCKET_PATH_BYTES} bytes): take a shorter directory",
+                socket.display()
+            );
+            return Err(CommandError::new("--dir", why));
+        }
+        match self.dir.to_str() {
+            Some(text) if !text.contains(['=', '#', '\'']) && !text.chars().any(char::is_control) => Ok(()),
+            _ => Err(CommandError::new(
+                "--dir",
+                format!(
+                    "{} must be UTF-8 without `=`, `#`, quotes and control characters: SoftHSM2 cannot be told of it",
+                    self.dir.display()
+                ),
+            )),
+        }
+    }
+
+    /// A configuration that was made for this directory, and for the module that is asked for.
+    fn check_config(&self, config: &Config, module: Option<&Path>) -> Result<(), CommandError> {
+        let path = self.at("vaultd.toml");
+        if config.server.socket.path != self.at("vaultd.sock") || !config.store.dir.starts_with(&self.dir) {
+            return Err(CommandError::Failed(format!(
+                "{} is the configuration of another directory, and so its store and keys would be used: a development \
+                 vault cannot be copied or moved; start anew in an empty directory",
+                path.display()
+            )));
+        }
+        match module {
+            Some(module) if module != config.hsm.module => Err(CommandError::Failed(format!(
+                "--module is not what {} names: leave it out, or start anew in an empty directory",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn make_config(&self, module: Option<&Path>) -> Result<(), CommandError> {
         if self.at("vaultd.toml").exists() {
             return Ok(());
         }
         let module = match module {
-            Some(module) => module.to_owned(),
+            Some(module) if module.exists() => module.to_owned(),
+            Some(module) => {
+                let why = format!("{} does not exist: install the module or correct the path", module.display());
+                return Err(CommandError::new("--module", why));
+            }
             None => SOFTHSM_MODULES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
                 CommandError::Failed(
                     "SoftHSM2 is not installed: `apt-get install softhsm2`, or name another module with --module"
@@ -99,6 +147,13 @@ impl Files {
     fn make_token(&self, config: &Config) -> Result<(), CommandError> {
         let tokens = self.at("softhsm/tokens");
         make_private_dir(&tokens)?;
+        if !self.at("softhsm/softhsm2.conf").exists() {
+            let conf = format!(
+                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+                tokens.display()
+            );
+            self.write("softhsm/softhsm2.conf", conf.as_bytes())?;
+        }
         if self.at("hsm.pin").exists() {
             return Ok(());
         }
@@ -111,11 +166,6 @@ impl Files {
                 self.dir.display()
             )));
         }
-        let conf = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            tokens.display()
-        );
-        self.write("softhsm/softhsm2.conf", conf.as_bytes())?;
         let pin = random_pin()?;
         let so_pin = SecretString::from(random_pin()?);
         hsm::initialize_token(&config.hsm.module, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
@@ -140,10 +190,15 @@ impl Files {
     /// A fresh JWT with every scope.
     fn make_jwt(&self) -> Result<(), CommandError> {
         let failed = |error: &dyn std::fmt::Display| CommandError::new("cannot make token.jwt", error);
-        let public = fs::read_to_string(self.at("issuer.pub.pem")).map_err(|error| failed(&error))?;
-        let keys = KeySet::parse(&public).map_err(|error| failed(&error))?;
-        let private = fs::read(self.at("issuer.key.pem")).map_err(|error| failed(&error))?;
-        let key = EncodingKey::from_rsa_pem(&private).map_err(|error| failed(&error))?;
+        let damaged = |name: &str, error: &dyn std::fmt::Display| {
+            let why = format!("{error}; remove issuer.key.pem and issuer.pub.pem to have both made anew");
+            CommandError::new(&self.at(name).display().to_string(), why)
+        };
+        let keys =
+            KeySet::load(&self.at("issuer.pub.pem")).map_err(|error| damaged("issuer.pub.pem", &error))?;
+        let private =
+            fs::read(self.at("issuer.key.pem")).map_err(|error| damaged("issuer.key.pem", &error))?;
+        let key = EncodingKey::from_rsa_pem(&private).map_err(|error| damaged("issuer.key.pem", &error))?;
         let mut header = Header::new(Algorithm::RS256);
         header.kid = keys.kids().next().map(str::to_owned);
         let scopes: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();

@@ -60,6 +60,20 @@ fn record_keys(
     let vault = store.vault_id();
     let made_now = if store.keys()?.is_empty() { "created" } else { "kept" };
     say(&format!("{made_now} store {}", store.path().display()));
+    let lost: Vec<_> = store
+        .keys()?
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !token.names().iter().any(|found| found.to_string() == *name))
+        .collect();
+    if !lost.is_empty() {
+        // Nothing is made: a new key beside the lost one would only hide what happened.
+        return Err(CommandError::Failed(format!(
+            "the token lacks what this store was made with ({}): bring back that token, or correct hsm.token_label, \
+             hsm.token_serial or hsm.key_prefix",
+            lost.join(", ")
+        )));
+    }
     for purpose in Purpose::ALL {
         let found = token.ensure(purpose)?;
         let did = if found.created { "created" } else { "kept" };

@@ -7,6 +7,7 @@ use crate::{
     auth::{Issuer, Issuers, KeySet, KeySetError, ScopeSet},
     config::{self, Config},
     hsm::KeyInfo,
+    sandbox::check_unalterable_file,
 };
 
 /// Reads the key files of every issuer, and adds the vault's own keys.
@@ -28,6 +29,8 @@ pub(super) fn load(config: &Config, own_keys: &[KeyInfo]) -> Result<Issuers, Com
 }
 
 pub(super) fn load_one(issuer: &config::Issuer) -> Result<Issuer, KeySetError> {
+    // Whoever can change this file can mint any JWT.
+    check_unalterable_file(&issuer.keys).map_err(|error| KeySetError::Unreadable(error.to_string()))?;
     Ok(Issuer {
         keys: KeySet::load(&issuer.keys)?,
         max_lifetime_s: issuer.max_lifetime_s,

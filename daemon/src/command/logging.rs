@@ -11,6 +11,8 @@ pub(super) fn start(level: &str) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
+        // A log that nobody takes must not end the requests it is about: the default is to panic.
+        .log_internal_errors(false)
         .with_target(false);
     // The journal has its own clock (systemd.exec(5), `$JOURNAL_STREAM`).
     if std::env::var_os("JOURNAL_STREAM").is_some() {

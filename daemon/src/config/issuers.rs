@@ -48,6 +48,15 @@ impl Validator {
                     "is the name of another issuer, or of the vault itself (auth.self_issuer)",
                 );
             }
+            if name.is_empty() {
+                self.error(&key("name"), "must not be empty");
+            }
+            for tenant in raw.tenants.iter().flatten() {
+                if !auth::is_tenant_name(tenant) {
+                    let why = format!("{tenant:?} is no tenant: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`");
+                    self.error(&key("tenants"), why);
+                }
+            }
             issuers.push(Issuer { name, keys, max_lifetime_s, scopes, tenants: raw.tenants });
         }
         issuers

@@ -1,8 +1,8 @@
 //! Check values: how a substituted key is found (PCI DSS 3.7.7).
 //!
 //! Not the usual zero-block check value: for a GCM key that is part of its hash subkey. Instead
-//! - a record key seals a known text once; whoever can open it again holds the same key;
-//! - a fingerprint key has the HMAC of a known text, cut to 16 bytes;
+//! - a sealing key seals a known text once; whoever can open it again holds the same key;
+//! - a MAC key has the HMAC of a known text, cut to 16 bytes;
 //! - a signing key has the SHA-256 of its public half, and signs a fresh challenge that the public half verifies.
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    KeyName, NONCE_BYTES, OpenRequest, Purpose, RsaPublic, SealRequest, Sealed, SetupError, error::Fault,
+    KeyName, NONCE_BYTES, OpenRequest, Operation, RsaPublic, SealRequest, Sealed, SetupError, error::Fault,
     operations::Operator,
 };
 
@@ -25,18 +25,18 @@ pub struct CheckValue(pub Vec<u8>);
 impl CheckValue {
     /// Makes the check value of a key that was just created or adopted; `context` binds it to one vault.
     pub(super) fn make(operator: &Operator<'_>, name: KeyName, context: &[u8]) -> Result<Self, SetupError> {
-        match name.purpose {
-            Purpose::Record => {
+        match name.purpose.operation() {
+            Operation::Seal => {
                 let request = SealRequest {
-                    key_version: name.version,
+                    key: name,
                     aad: bound(name, context),
                     plaintext: Zeroizing::new(KNOWN_TEXT.to_vec()),
                 };
                 let sealed = operator.seal(&[request])?.into_iter().next();
                 Ok(Self(sealed.map(|s| [s.nonce.as_slice(), &s.ciphertext].concat()).unwrap_or_default()))
             }
-            Purpose::Fingerprint => Ok(Self(fingerprint(operator, name, context)?)),
-            Purpose::Jwt => Ok(Self(public_digest(&signing_key(operator, name)?))),
+            Operation::Mac => Ok(Self(mac(operator, name, context)?)),
+            Operation::Sign => Ok(Self(public_digest(&signing_key(operator, name)?))),
         }
     }
 
@@ -47,13 +47,13 @@ impl CheckValue {
         name: KeyName,
         context: &[u8],
     ) -> Result<bool, SetupError> {
-        match name.purpose {
-            Purpose::Record => {
+        match name.purpose.operation() {
+            Operation::Seal => {
                 let Some((nonce, ciphertext)) = self.0.split_first_chunk::<NONCE_BYTES>() else {
                     return Ok(false);
                 };
                 let request = OpenRequest {
-                    key_version: name.version,
+                    key: name,
                     aad: bound(name, context),
                     sealed: Sealed { nonce: *nonce, ciphertext: ciphertext.to_vec() },
                 };
@@ -66,15 +66,15 @@ impl CheckValue {
                     Err(fault @ Fault::NoKey(_)) => Err(fault.into()),
                 }
             }
-            Purpose::Fingerprint => Ok(fingerprint(operator, name, context)? == self.0),
-            Purpose::Jwt => Ok(public_digest(&signing_key(operator, name)?) == self.0),
+            Operation::Mac => Ok(mac(operator, name, context)? == self.0),
+            Operation::Sign => Ok(public_digest(&signing_key(operator, name)?) == self.0),
         }
     }
 }
 
-fn fingerprint(operator: &Operator<'_>, name: KeyName, context: &[u8]) -> Result<Vec<u8>, SetupError> {
+fn mac(operator: &Operator<'_>, name: KeyName, context: &[u8]) -> Result<Vec<u8>, SetupError> {
     let message = Zeroizing::new([KNOWN_TEXT, &bound(name, context)].concat());
-    let macs = operator.fingerprint(name.version, &[message])?;
+    let macs = operator.mac(name, &[message])?;
     Ok(macs.iter().flat_map(|mac| mac.iter().copied().take(CUT_BYTES)).collect())
 }
 

@@ -22,20 +22,46 @@ pub enum Purpose {
     Record,
     /// HMAC-SHA-256 over PANs.
     Fingerprint,
+    /// HMAC-SHA-256 over card holders' names.
+    Holder,
+    /// AES-256-GCM over the card data of envelopes.
+    Envelope,
     /// RSA signatures over JWTs.
     Jwt,
 }
 
+/// What a key of some purpose does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// AES-256-GCM.
+    Seal,
+    /// HMAC-SHA-256.
+    Mac,
+    /// RSA with SHA-256.
+    Sign,
+}
+
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 3] = [Self::Record, Self::Fingerprint, Self::Jwt];
+    pub const ALL: [Self; 5] = [Self::Record, Self::Fingerprint, Self::Holder, Self::Envelope, Self::Jwt];
 
     /// The purpose as it stands in labels, in the store and in paths of the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Record => "record",
             Self::Fingerprint => "fingerprint",
+            Self::Holder => "holder",
+            Self::Envelope => "envelope",
             Self::Jwt => "jwt",
+        }
+    }
+
+    /// What its keys do.
+    pub const fn operation(self) -> Operation {
+        match self {
+            Self::Record | Self::Envelope => Operation::Seal,
+            Self::Fingerprint | Self::Holder => Operation::Mac,
+            Self::Jwt => Operation::Sign,
         }
     }
 }
@@ -100,7 +126,7 @@ pub(super) struct Key {
     pub(super) name: KeyName,
     pub(super) handle: ObjectHandle,
     pub(super) public: Option<RsaPublic>,
-    /// Something a record key sealed when the connection was made: if it opens, key and session are sound.
+    /// Something a sealing key sealed when the connection was made: if it opens, key and session are sound.
     reference: Option<OpenRequest>,
 }
 
@@ -124,9 +150,9 @@ impl KeyRing {
                 if ring.key(name).is_some() {
                     faults.push("there is another with the same label".to_owned());
                 }
-                let public = match name.purpose {
-                    Purpose::Jwt => Some(public_half(session, name, prefix)?),
-                    Purpose::Record | Purpose::Fingerprint => None,
+                let public = match name.purpose.operation() {
+                    Operation::Sign => Some(public_half(session, name, prefix)?),
+                    Operation::Seal | Operation::Mac => None,
                 };
                 if !faults.is_empty() {
                     objections.push(format!("key {}: {}", name.label(prefix), faults.join(", ")));
@@ -166,34 +192,31 @@ impl KeyRing {
         }
     }
 
-    /// Seals a known text with each record key, for [`KeyRing::reference`].
+    /// Seals a known text with each sealing key, for [`KeyRing::reference`].
     pub(super) fn seal_references(&mut self, session: &Session) -> Result<(), SetupError> {
         const TEXT: &[u8] = b"vaultd reference";
-        let versions: Vec<_> =
-            self.keys.iter().map(|key| key.name).filter(|name| name.purpose == Purpose::Record).collect();
-        for name in versions {
-            let request = SealRequest {
-                key_version: name.version,
-                aad: TEXT.to_vec(),
-                plaintext: Zeroizing::new(TEXT.to_vec()),
-            };
+        let sealing = |name: &KeyName| name.purpose.operation() == Operation::Seal;
+        let names: Vec<_> = self.keys.iter().map(|key| key.name).filter(sealing).collect();
+        for name in names {
+            let request =
+                SealRequest { key: name, aad: TEXT.to_vec(), plaintext: Zeroizing::new(TEXT.to_vec()) };
             let sealed = Operator { session, keys: self }.seal(&[request])?.into_iter().next();
             if let Some((key, sealed)) = self.keys.iter_mut().find(|key| key.name == name).zip(sealed) {
-                key.reference = Some(OpenRequest { key_version: name.version, aad: TEXT.to_vec(), sealed });
+                key.reference = Some(OpenRequest { key: name, aad: TEXT.to_vec(), sealed });
             }
         }
         Ok(())
     }
 
-    /// Something the record key `name` can certainly open.
+    /// Something the sealing key `name` can certainly open.
     pub(super) fn reference(&self, name: KeyName) -> Option<&OpenRequest> {
         self.key(name)?.reference.as_ref()
     }
 
     /// The reference of the newest record key.
-    pub(super) fn newest_reference(&self) -> Option<(KeyName, &OpenRequest)> {
-        let newest = self.keys.iter().rfind(|key| key.reference.is_some())?;
-        Some((newest.name, newest.reference.as_ref()?))
+    pub(super) fn newest_reference(&self) -> Option<&OpenRequest> {
+        let newest = self.keys.iter().rfind(|key| key.name.purpose == Purpose::Record)?;
+        newest.reference.as_ref()
     }
 
     pub(super) fn key(&self, name: KeyName) -> Option<&Key> {

@@ -20,8 +20,8 @@ mod vetting;
 
 pub use check_value::CheckValue;
 pub use error::{HsmError, SetupError};
-pub use keys::{KeyInfo, KeyName, Purpose, RsaPublic};
-pub use operations::{FINGERPRINT_BYTES, NONCE_BYTES, OpenRequest, Opened, SealRequest, Sealed, TAG_BYTES};
+pub use keys::{KeyInfo, KeyName, Operation, Purpose, RsaPublic};
+pub use operations::{MAC_BYTES, NONCE_BYTES, OpenRequest, Opened, SealRequest, Sealed, TAG_BYTES};
 pub use pool::{Hsm, Settings};
 pub use provision::{Provisioned, Provisioner, initialize_token};
 pub use token::{MechanismNeed, TokenFacts, TokenSelector, set_module_environment, token_facts};

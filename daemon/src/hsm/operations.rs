@@ -13,13 +13,13 @@ use super::{KeyName, Purpose, error::Fault, keys::KeyRing};
 pub const NONCE_BYTES: usize = 12;
 /// Bytes of a GCM tag, at the end of the ciphertext.
 pub const TAG_BYTES: usize = 16;
-/// Bytes of a fingerprint: a whole HMAC-SHA-256.
-pub const FINGERPRINT_BYTES: usize = 32;
+/// Bytes of an HMAC-SHA-256.
+pub const MAC_BYTES: usize = 32;
 
 /// What is to be sealed.
 pub struct SealRequest {
-    /// Version of the record key.
-    pub key_version: u32,
+    /// The sealing key.
+    pub key: KeyName,
     /// Data that is bound to the ciphertext but not hidden; must not be empty.
     pub aad: Vec<u8>,
     /// What is hidden.
@@ -38,8 +38,8 @@ pub struct Sealed {
 /// What is to be opened.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
-    /// Version of the record key.
-    pub key_version: u32,
+    /// The sealing key.
+    pub key: KeyName,
     /// The data it was bound to.
     pub aad: Vec<u8>,
     /// What was sealed.
@@ -66,7 +66,7 @@ impl Operator<'_> {
             .iter()
             .zip(nonces)
             .map(|(request, nonce)| {
-                let key = self.keys.handle(record_key(request.key_version))?;
+                let key = self.keys.handle(request.key)?;
                 let mut iv = *nonce;
                 let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
                 let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
@@ -81,8 +81,7 @@ impl Operator<'_> {
     }
 
     fn open_one(&self, request: &OpenRequest) -> Result<Opened, Fault> {
-        let name = record_key(request.key_version);
-        match self.decrypt(name, request) {
+        match self.decrypt(request) {
             Ok(plaintext) => Ok(Some(plaintext)),
             // No key: the version was edited, or its key destroyed. Either way nobody can open it.
             Err(
@@ -96,15 +95,15 @@ impl Operator<'_> {
             ) => Ok(None),
             // Some modules say "general error" for a tag that does not fit. If the same key on the same session
             // opens what it certainly sealed, then it is this record that is wrong and not the token.
-            Err(fault) => match self.keys.reference(name).map(|reference| self.decrypt(name, reference)) {
+            Err(fault) => match self.keys.reference(request.key).map(|reference| self.decrypt(reference)) {
                 Some(Ok(_)) => Ok(None),
                 _ => Err(fault),
             },
         }
     }
 
-    fn decrypt(&self, name: KeyName, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let key = self.keys.handle(name)?;
+    fn decrypt(&self, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let key = self.keys.handle(request.key)?;
         let mut iv = request.sealed.nonce;
         let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
         Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
@@ -115,18 +114,18 @@ impl Operator<'_> {
         const PROBE_BYTES: usize = 16;
         self.random(&mut [0; PROBE_BYTES])?;
         match self.keys.newest_reference() {
-            Some((name, reference)) => self.decrypt(name, reference).map(drop),
+            Some(reference) => self.decrypt(reference).map(drop),
             None => Err(Fault::NoKey("record key".to_owned())),
         }
     }
 
     /// HMAC-SHA-256 (FIPS 198-1) of each message.
-    pub(super) fn fingerprint(
+    pub(super) fn mac(
         &self,
-        key_version: u32,
+        key: KeyName,
         messages: &[Zeroizing<Vec<u8>>],
-    ) -> Result<Vec<[u8; FINGERPRINT_BYTES]>, Fault> {
-        let key = self.keys.handle(KeyName { purpose: Purpose::Fingerprint, version: key_version })?;
+    ) -> Result<Vec<[u8; MAC_BYTES]>, Fault> {
+        let key = self.keys.handle(key)?;
         messages
             .iter()
             .map(|message| {
@@ -147,10 +146,6 @@ impl Operator<'_> {
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
         Ok(self.session.generate_random_slice(out)?)
     }
-}
-
-fn record_key(version: u32) -> KeyName {
-    KeyName { purpose: Purpose::Record, version }
 }
 
 fn gcm<'a>(iv: &'a mut [u8; NONCE_BYTES], aad: &'a [u8]) -> Result<GcmParams<'a>, Pkcs11Error> {

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    FINGERPRINT_BYTES, HsmError, KeyInfo, KeyName, OpenRequest, Opened, Purpose, SealRequest, Sealed,
-    SetupError, TokenFacts, TokenSelector,
+    HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, Purpose, SealRequest, Sealed, SetupError,
+    TokenFacts, TokenSelector,
     check_value::CheckValue,
     connection::{Access, Connection, Link},
     error::Fault,
@@ -117,16 +117,16 @@ impl Hsm {
         &self.inner.keys
     }
 
-    /// The version new work uses: the highest there is.
+    /// The key new work uses: that of the highest version there is.
     ///
     /// # Errors
     /// [`HsmError::NoKey`] if the token holds none for `purpose`.
-    pub fn active_version(&self, purpose: Purpose) -> Result<u32, HsmError> {
+    pub fn active_key(&self, purpose: Purpose) -> Result<KeyName, HsmError> {
         self.inner
             .keys
             .iter()
             .filter(|key| key.name.purpose == purpose)
-            .map(|key| key.name.version)
+            .map(|key| key.name)
             .max()
             .ok_or_else(|| HsmError::NoKey(format!("{purpose} key")))
     }
@@ -182,16 +182,16 @@ impl Hsm {
         self.in_chunks(requests, |operator, chunk| operator.open(chunk)).await
     }
 
-    /// HMAC-SHA-256 of each message under the fingerprint key of `key_version`. Order is kept.
+    /// HMAC-SHA-256 of each message under `key`. Order is kept.
     ///
     /// # Errors
     /// [`HsmError`] if the token cannot be used or holds no such key.
-    pub async fn fingerprint(
+    pub async fn mac(
         &self,
-        key_version: u32,
+        key: KeyName,
         messages: Vec<Zeroizing<Vec<u8>>>,
-    ) -> Result<Vec<[u8; FINGERPRINT_BYTES]>, HsmError> {
-        self.in_chunks(messages, move |operator, chunk| operator.fingerprint(key_version, chunk)).await
+    ) -> Result<Vec<[u8; MAC_BYTES]>, HsmError> {
+        self.in_chunks(messages, move |operator, chunk| operator.mac(key, chunk)).await
     }
 
     /// An RS256 signature over `message` by the signing key of `key_version`.

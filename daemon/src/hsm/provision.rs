@@ -11,8 +11,8 @@ use cryptoki::{
 use secrecy::SecretString;
 
 use super::{
-    KeyName, Purpose, Settings, SetupError, check_value::CheckValue, keys::KeyRing, operations::Operator,
-    token, vetting::SECRET_KEY_BYTES,
+    KeyName, Operation, Purpose, Settings, SetupError, check_value::CheckValue, keys::KeyRing,
+    operations::Operator, token, vetting::SECRET_KEY_BYTES,
 };
 
 /// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).
@@ -155,16 +155,16 @@ impl Provisioner {
                 Attribute::Verify(!encrypts),
             ]
         };
-        match name.purpose {
-            Purpose::Record => {
+        match name.purpose.operation() {
+            Operation::Seal => {
                 let template = [&common[..], &secret, &usage(true)].concat();
                 self.session.generate_key(&Mechanism::AesKeyGen, &template)?;
             }
-            Purpose::Fingerprint => {
+            Operation::Mac => {
                 let template = [&common[..], &secret, &usage(false)].concat();
                 self.session.generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
             }
-            Purpose::Jwt => {
+            Operation::Sign => {
                 let public = [
                     Attribute::Private(false),
                     Attribute::ModulusBits(RSA_BITS.into()),

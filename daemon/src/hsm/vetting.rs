@@ -5,9 +5,9 @@ use cryptoki::{
     session::Session,
 };
 
-use super::{KeyName, Purpose, RsaPublic, SetupError};
+use super::{KeyName, Operation, RsaPublic, SetupError};
 
-/// Bytes of a record key and of a fingerprint key.
+/// Bytes of a key that seals or makes MACs.
 pub(super) const SECRET_KEY_BYTES: u64 = 32;
 /// The shortest RSA modulus that is accepted (RFC 7518, 3.3).
 const MIN_RSA_MODULUS_BYTES: usize = 256;
@@ -19,9 +19,10 @@ pub(super) fn vet(
     name: KeyName,
     class: ObjectClass,
 ) -> Result<Vec<String>, SetupError> {
-    let (encrypts, signs) = match name.purpose {
-        Purpose::Record => (true, false),
-        Purpose::Fingerprint | Purpose::Jwt => (false, true),
+    let operation = name.purpose.operation();
+    let (encrypts, signs) = match operation {
+        Operation::Seal => (true, false),
+        Operation::Mac | Operation::Sign => (false, true),
     };
     let wanted = [
         (AttributeType::Sensitive, true),
@@ -38,7 +39,7 @@ pub(super) fn vet(
     let secret_key_only = [(AttributeType::Encrypt, encrypts), (AttributeType::Wrap, false)];
 
     let mut faults = Vec::new();
-    if class != name.purpose.class() {
+    if class != operation.class() {
         faults.push("wrong object class".to_owned());
     }
     let only = if class == ObjectClass::SECRET_KEY { secret_key_only.as_slice() } else { &[] };
@@ -51,7 +52,7 @@ pub(super) fn vet(
     }
     for attribute in session.get_attributes(handle, &[AttributeType::KeyType, AttributeType::ValueLen])? {
         match attribute {
-            Attribute::KeyType(key_type) if key_type != name.purpose.key_type() => {
+            Attribute::KeyType(key_type) if key_type != operation.key_type() => {
                 faults.push("wrong key type".to_owned());
             }
             Attribute::ValueLen(len) if *len != SECRET_KEY_BYTES => {
@@ -120,19 +121,19 @@ fn without_leading_zeros(bytes: Vec<u8>) -> Vec<u8> {
     bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
-impl Purpose {
+impl Operation {
     fn class(self) -> ObjectClass {
         match self {
-            Self::Record | Self::Fingerprint => ObjectClass::SECRET_KEY,
-            Self::Jwt => ObjectClass::PRIVATE_KEY,
+            Self::Seal | Self::Mac => ObjectClass::SECRET_KEY,
+            Self::Sign => ObjectClass::PRIVATE_KEY,
         }
     }
 
     fn key_type(self) -> KeyType {
         match self {
-            Self::Record => KeyType::AES,
-            Self::Fingerprint => KeyType::GENERIC_SECRET,
-            Self::Jwt => KeyType::RSA,
+            Self::Seal => KeyType::AES,
+            Self::Mac => KeyType::GENERIC_SECRET,
+            Self::Sign => KeyType::RSA,
         }
     }
 }

@@ -70,6 +70,10 @@ fn append(bytes: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
 fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
     let declared =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let detail = "send the body as it is, without content-encoding";
+        return Err(Failure::new(Code::UnsupportedMediaType, detail));
+    }
     let essence = declared.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         Ok(())
@@ -85,6 +89,9 @@ fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
 /// Code and detail: `malformed_json` for text that is not JSON, `invalid_request` for JSON that is no `T`.
 pub fn parse_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, (Code, String)> {
     // Serde would read a struct from an array, too.
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err((Code::MalformedJson, "the body is empty: send a JSON object".to_owned()));
+    }
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(text) {
@@ -137,8 +144,13 @@ fn expectation(message: &str) -> &str {
     let tail = message
         .rfind("expected ")
         .and_then(|start| message.get(start..))
-        .unwrap_or("expected something else");
-    tail.split(" at line ").next().unwrap_or_default()
+        // An untagged type of ours says what it wants without the word.
+        .or_else(|| message.starts_with("a string, a number or a boolean").then_some(message))
+        .unwrap_or("see the API's description");
+    match tail.split(" at line ").next().unwrap_or_default() {
+        "expected u64" | "expected usize" => "expected a whole number",
+        expected => expected,
+    }
 }
 
 #[cfg(test)]

@@ -7,5 +7,7 @@ mod permissions;
 mod process;
 
 pub use activation::{InheritedSockets, inherited_sockets};
-pub use permissions::{PermissionError, check_private_dir, check_private_file, make_private_dir};
-pub use process::{exit_without_handlers, harden, ignore_hangups, raise_open_files};
+pub use permissions::{
+    PermissionError, check_private_dir, check_private_file, check_unalterable_file, make_private_dir,
+};
+pub use process::{exit_without_handlers, harden, ignore_hangups, make_files_private, raise_open_files};

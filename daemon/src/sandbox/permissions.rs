@@ -36,7 +36,9 @@ pub enum PermissionError {
         wanted: u32,
     },
     /// It belongs to another user.
-    #[error("{path} belongs to user id {owner}, vaultd runs as {me}: chown it")]
+    #[error(
+        "{path} belongs to user id {owner}, vaultd runs as {me}: run it as that user, or give the file to this one"
+    )]
     Owner {
         /// Which.
         path: PathBuf,
@@ -45,6 +47,25 @@ pub enum PermissionError {
         /// Who asks.
         me: u32,
     },
+}
+
+impl PermissionError {
+    /// Whether there is nothing at the path.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// A file whose content decides who may do what: nobody else may change it.
+///
+/// # Errors
+/// [`PermissionError`].
+pub fn check_unalterable_file(path: &Path) -> Result<(), PermissionError> {
+    let metadata = look_at(path)?;
+    if !metadata.is_file() {
+        return Err(PermissionError::Kind(path.to_owned(), "regular file"));
+    }
+    check(path, &metadata, metadata.mode() & 0o755, OTHERS & 0o022)
 }
 
 /// A directory that is the daemon's alone.

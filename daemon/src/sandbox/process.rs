@@ -7,13 +7,17 @@ use nix::sys::{
     stat::{Mode, umask},
 };
 
-/// Makes new files private, forbids core dumps and other processes' looks into memory, and gives up every way to gain
+/// Lets nobody but the owner into files that are made from now on.
+pub fn make_files_private() {
+    umask(Mode::from_bits_truncate(0o077));
+}
+
+/// Forbids core dumps and other processes' looks into memory, and gives up every way to gain
 /// privileges (`PR_SET_NO_NEW_PRIVS`). To be called first, while there is one thread.
 ///
 /// # Errors
 /// The system call that failed.
 pub fn harden() -> nix::Result<()> {
-    umask(Mode::from_bits_truncate(0o077));
     // Where systemd has done it already (LimitCORE=0), its filter may forbid to do it again.
     if getrlimit(Resource::RLIMIT_CORE)? != (0, 0) {
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;

@@ -1,4 +1,4 @@
-//! How many times a record key may still seal.
+//! How many times a sealing key may still seal.
 //!
 //! With random 96-bit nonces a GCM key must stay far below 2^32 encryptions (SP 800-38D, 8.3). The count is durable
 //! without a write per encryption: blocks are reserved on disk ahead of use, and a restart skips what is left of one.
@@ -13,9 +13,9 @@ pub const MAX_SEALS_PER_KEY: u64 = 1 << 31;
 /// How many encryptions are reserved at a time: small beside the limit, large beside a commit.
 pub(super) const BLOCK: u64 = 1 << 16;
 
-/// The counts of every record key.
+/// The counts of every sealing key, by its name in the store.
 pub(super) struct SealBudget {
-    keys: Mutex<HashMap<u32, Count>>,
+    keys: Mutex<HashMap<String, Count>>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,14 +37,14 @@ pub(super) enum Spent {
 
 impl SealBudget {
     /// Starts from what is reserved on disk: whatever of it was not used is lost.
-    pub(super) fn new(reserved: impl IntoIterator<Item = (u32, u64)>) -> Self {
+    pub(super) fn new(reserved: impl IntoIterator<Item = (String, u64)>) -> Self {
         let keys = reserved.into_iter().map(|(key, n)| (key, Count { used: n, reserved: n })).collect();
         Self { keys: Mutex::new(keys) }
     }
 
-    pub(super) fn spend(&self, key_version: u32, seals: u64) -> Spent {
+    pub(super) fn spend(&self, key: &str, seals: u64) -> Spent {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = keys.entry(key_version).or_insert(Count { used: 0, reserved: 0 });
+        let count = entry(&mut keys, key);
         let after = count.used.saturating_add(seals);
         if after > MAX_SEALS_PER_KEY {
             Spent::Exhausted
@@ -56,11 +56,15 @@ impl SealBudget {
         }
     }
 
-    pub(super) fn reserved(&self, key_version: u32, durable: u64) {
+    pub(super) fn reserved(&self, key: &str, durable: u64) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = keys.entry(key_version).or_insert(Count { used: 0, reserved: 0 });
+        let count = entry(&mut keys, key);
         count.reserved = count.reserved.max(durable);
     }
+}
+
+fn entry<'k>(keys: &'k mut HashMap<String, Count>, key: &str) -> &'k mut Count {
+    keys.entry(key.to_owned()).or_insert(Count { used: 0, reserved: 0 })
 }
 
 #[cfg(test)]
@@ -70,23 +74,23 @@ mod tests {
     #[test]
     fn a_block_is_reserved_before_it_is_used() {
         let budget = SealBudget::new([]);
-        assert_eq!(budget.spend(1, 3), Spent::Reserve(BLOCK));
-        budget.reserved(1, BLOCK);
-        assert_eq!(budget.spend(1, BLOCK), Spent::Granted);
-        assert_eq!(budget.spend(1, 1), Spent::Reserve(2 * BLOCK));
-        assert_eq!(budget.spend(2, 1), Spent::Reserve(BLOCK), "each key counts for itself");
+        assert_eq!(budget.spend("a", 3), Spent::Reserve(BLOCK));
+        budget.reserved("a", BLOCK);
+        assert_eq!(budget.spend("a", BLOCK), Spent::Granted);
+        assert_eq!(budget.spend("a", 1), Spent::Reserve(2 * BLOCK));
+        assert_eq!(budget.spend("b", 1), Spent::Reserve(BLOCK), "each key counts for itself");
     }
 
     #[test]
     fn a_restart_skips_what_was_reserved() {
-        let budget = SealBudget::new([(1, BLOCK)]);
-        assert_eq!(budget.spend(1, 1), Spent::Reserve(2 * BLOCK));
+        let budget = SealBudget::new([("a".to_owned(), BLOCK)]);
+        assert_eq!(budget.spend("a", 1), Spent::Reserve(2 * BLOCK));
     }
 
     #[test]
     fn the_limit_holds() {
-        let budget = SealBudget::new([(1, MAX_SEALS_PER_KEY)]);
-        assert_eq!(budget.spend(1, 1), Spent::Exhausted);
-        assert_eq!(budget.spend(1, u64::MAX), Spent::Exhausted);
+        let budget = SealBudget::new([("a".to_owned(), MAX_SEALS_PER_KEY)]);
+        assert_eq!(budget.spend("a", 1), Spent::Exhausted);
+        assert_eq!(budget.spend("a", u64::MAX), Spent::Exhausted);
     }
 }

@@ -26,8 +26,6 @@ use super::{
 const FILE_NAME: &str = "vault.redb";
 /// No tenant has this number: looking under it finds nothing, and takes as long as finding nothing elsewhere.
 const NO_TENANT: TenantId = 0;
-/// Prefix of record keys in the key table.
-const RECORD_KEY_PREFIX: &str = "record-v";
 
 /// What a look-up of a card gave: its token and record if it has one.
 pub type Found = Result<Option<(TokenKey, Record)>, StoreError>;
@@ -59,7 +57,7 @@ impl Store {
         queue: usize,
     ) -> Result<Self, OpenError> {
         let path = dir.join(FILE_NAME);
-        if !path.exists() {
+        if is_missing(&path)? {
             let database = Handle::create(&path, cache_bytes)?;
             lay_out(&database, vault_id).map_err(|error| failed(&path, &error))?;
         }
@@ -74,17 +72,13 @@ impl Store {
     /// [`OpenError`].
     pub fn open(dir: &Path, cache_bytes: usize, queue: usize) -> Result<Self, OpenError> {
         let path = dir.join(FILE_NAME);
-        if !path.exists() {
+        if is_missing(&path)? {
             return Err(OpenError::Missing(path));
         }
         let handle = Arc::new(Handle::open(&path, cache_bytes)?);
         let (vault_id, tenants) = read_meta(&handle)?;
         let keys = handle.with(read_keys).map_err(|error| failed(&path, &error))?;
-        let reserved = keys.iter().filter_map(|(name, key)| {
-            let version = name.strip_prefix(RECORD_KEY_PREFIX)?.parse().ok()?;
-            Some((version, key.reserved_seals))
-        });
-        let seals = SealBudget::new(reserved);
+        let seals = SealBudget::new(keys.into_iter().map(|(name, key)| (name, key.reserved_seals)));
 
         let tenants = Arc::new(RwLock::new(tenants));
         let (queue, changes) = crossbeam_channel::bounded(queue);
@@ -234,20 +228,20 @@ impl Store {
         self.change(|answer| Change::Sweep { ended_before_s, most, answer }).await
     }
 
-    /// Counts `seals` encryptions under the record key `key_version` before they are made.
+    /// Counts `seals` encryptions under the recorded key `key` before they are made.
     ///
     /// # Errors
     /// [`StoreError::SealsSpent`] if the key has done its share, or another [`StoreError`].
-    pub async fn spend_seals(&self, key_version: u32, seals: usize) -> Result<(), StoreError> {
+    pub async fn spend_seals(&self, key: &str, seals: usize) -> Result<(), StoreError> {
         let seals = u64::try_from(seals).unwrap_or(u64::MAX);
         loop {
-            match self.inner.seals.spend(key_version, seals) {
+            match self.inner.seals.spend(key, seals) {
                 Spent::Granted => return Ok(()),
-                Spent::Exhausted => return Err(StoreError::SealsSpent(key_version)),
+                Spent::Exhausted => return Err(StoreError::SealsSpent(key.to_owned())),
                 Spent::Reserve(reserved) => {
-                    let key_name = format!("{RECORD_KEY_PREFIX}{key_version}");
+                    let key_name = key.to_owned();
                     self.change(|answer| Change::ReserveSeals { key_name, reserved, answer }).await?;
-                    self.inner.seals.reserved(key_version, reserved);
+                    self.inner.seals.reserved(key, reserved);
                 }
             }
         }
@@ -296,4 +290,9 @@ impl Store {
         writer::submit(&self.inner.queue, change(answer))?;
         receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
+}
+
+/// A file that cannot be looked at is not a missing one: making it anew would hide what is wrong.
+fn is_missing(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map(|exists| !exists).map_err(|error| failed(path, &error))
 }

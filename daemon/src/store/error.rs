@@ -48,9 +48,9 @@ pub enum StoreError {
     /// A record does not decode.
     #[error("a record in the store is damaged: {0}")]
     Damaged(#[from] RecordError),
-    /// A record key has sealed as much as it may (SP 800-38D, 8.3).
-    #[error("the record key v{0} has reached its limit of encryptions: rotate it")]
-    SealsSpent(u32),
+    /// A key has sealed as much as it may (SP 800-38D, 8.3).
+    #[error("the key {0} has reached its limit of encryptions: rotate it")]
+    SealsSpent(String),
 }
 
 /// Every kind of redb error, for `?`.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{Token, VaultError};
 use crate::{
     card::{CardExpiry, Pan},
-    hsm::{Hsm, OpenRequest, SealRequest, Sealed},
+    hsm::{Hsm, KeyName, OpenRequest, Purpose, SealRequest, Sealed},
     store::{Header, Record, RecordError, SealedPart, StoreError},
 };
 
@@ -87,12 +87,12 @@ impl Sealing {
     ) -> Result<(Self, Vec<SealRequest>), VaultError> {
         let has_private = private.is_some();
         let bytes = header.encode(has_private).map_err(StoreError::from)?;
-        let key_version = header.key_version;
+        let key = record_key(&header);
         let mut requests =
-            vec![SealRequest { key_version, aad: aad(Part::Card, tenant, token, &bytes), plaintext: card }];
+            vec![SealRequest { key, aad: aad(Part::Card, tenant, token, &bytes), plaintext: card }];
         if let Some(plaintext) = private {
             let aad = aad(Part::Private, tenant, token, &bytes);
-            requests.push(SealRequest { key_version, aad, plaintext });
+            requests.push(SealRequest { key, aad, plaintext });
         }
         Ok((Self { header, has_private }, requests))
     }
@@ -117,7 +117,7 @@ pub(super) fn open_request(part: Part, tenant: &str, token: &Token, record: Reco
         Part::Private => record.private?,
     };
     Some(OpenRequest {
-        key_version: record.header.key_version,
+        key: record_key(&record.header),
         aad: aad(part, tenant, token, &header),
         sealed: Sealed { nonce: sealed.nonce, ciphertext: sealed.ciphertext },
     })
@@ -139,6 +139,10 @@ pub(super) async fn open_private(
         Part::Card => Ok(Private::default()),
         Part::Private => serde_json::from_slice(&text).map_err(|_| VaultError::RecordForged),
     }
+}
+
+fn record_key(header: &Header) -> KeyName {
+    KeyName { purpose: Purpose::Record, version: header.key_version }
 }
 
 fn aad(part: Part, tenant: &str, token: &Token, header: &[u8]) -> Vec<u8> {

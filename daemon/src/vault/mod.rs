@@ -26,7 +26,7 @@ pub use token::Token;
 pub use tokenize::{NewCard, Tokenized};
 
 use crate::{
-    hsm::{Hsm, HsmError, Purpose},
+    hsm::{Hsm, HsmError, KeyName, Purpose, SealRequest, Sealed},
     store::{Store, StoreError},
 };
 
@@ -39,19 +39,33 @@ pub struct Vault {
     hsm: Hsm,
     store: Store,
     templates: std::sync::Arc<Templates>,
-    record_key: u32,
-    fingerprint_key: u32,
+    keys: ActiveKeys,
+}
+
+/// The keys that new work is done with.
+#[derive(Clone, Copy)]
+struct ActiveKeys {
+    record: KeyName,
+    fingerprint: KeyName,
 }
 
 impl Vault {
     /// A vault over an HSM and a store that belong together.
     ///
     /// # Errors
-    /// [`HsmError::NoKey`] if the token lacks a record or fingerprint key.
+    /// [`HsmError::NoKey`] if the token lacks a key.
     pub fn new(hsm: Hsm, store: Store, templates: Templates) -> Result<Self, HsmError> {
-        let record_key = hsm.active_version(Purpose::Record)?;
-        let fingerprint_key = hsm.active_version(Purpose::Fingerprint)?;
-        Ok(Self { hsm, store, templates: std::sync::Arc::new(templates), record_key, fingerprint_key })
+        let keys = ActiveKeys {
+            record: hsm.active_key(Purpose::Record)?,
+            fingerprint: hsm.active_key(Purpose::Fingerprint)?,
+        };
+        Ok(Self { hsm, store, templates: std::sync::Arc::new(templates), keys })
+    }
+
+    /// Seals with the record key, counted.
+    async fn seal(&self, requests: Vec<SealRequest>) -> Result<Vec<Sealed>, VaultError> {
+        self.store.spend_seals(&self.keys.record.to_string(), requests.len()).await?;
+        Ok(self.hsm.seal(requests).await?)
     }
 
     /// Whether the HSM answers now.

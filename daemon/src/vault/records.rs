@@ -115,7 +115,7 @@ impl Vault {
         let (pan, expiry) = opened.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
 
         let mut header = old.header.clone();
-        header.key_version = self.record_key;
+        header.key_version = self.keys.record.version;
         if let Some(seconds) = change.expires_in_s {
             header.expires_at_s = Some(now_s() + seconds);
         }
@@ -125,8 +125,7 @@ impl Vault {
         }
         let card = card_text(&pan, expiry.as_ref());
         let (sealing, requests) = Sealing::requests(header, tenant, &token, card, private.text())?;
-        self.store.spend_seals(self.record_key, requests.len()).await?;
-        sealing.record(&mut self.hsm.seal(requests).await?.into_iter())
+        sealing.record(&mut self.seal(requests).await?.into_iter())
     }
 
     async fn view(&self, tenant: &str, token: Token, record: &Record) -> Result<RecordView, VaultError> {

@@ -112,7 +112,7 @@ impl Vault {
             match self.vet(&card) {
                 Ok((name, template)) => {
                     let key = FingerprintKey {
-                        version: self.fingerprint_key,
+                        version: self.keys.fingerprint.version,
                         fingerprint: [0; FINGERPRINT_CUT_BYTES],
                         template: name.to_owned(),
                     };
@@ -148,7 +148,7 @@ impl Vault {
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
         let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
-        let fingerprints = self.hsm.fingerprint(self.fingerprint_key, messages).await?;
+        let fingerprints = self.hsm.mac(self.keys.fingerprint, messages).await?;
         for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
             if let Some(cut) = fingerprint.first_chunk() {
                 item.key.fingerprint = *cut;
@@ -192,8 +192,7 @@ impl Vault {
             sealings.push((token, sealing));
             requests.append(&mut parts);
         }
-        self.store.spend_seals(self.record_key, requests.len()).await?;
-        let mut sealed = self.hsm.seal(requests).await?.into_iter();
+        let mut sealed = self.seal(requests).await?.into_iter();
         let records = sealings
             .into_iter()
             .map(|(token, sealing)| {
@@ -226,7 +225,7 @@ impl Vault {
         let lifetime_s =
             item.card.expires_in_s.or(item.template.expires_in.map(|lifetime| lifetime.as_secs()));
         Header {
-            key_version: self.record_key,
+            key_version: self.keys.record.version,
             fingerprint_version: item.key.version,
             fingerprint: item.key.fingerprint,
             reusable: item.template.reuse == Reuse::Tenant,

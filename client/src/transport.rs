@@ -30,8 +30,9 @@ use crate::{
 
 /// The longest socket path: `sun_path` of Linux, less its NUL (unix(7)).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
-/// How long an idle connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept: shorter than the 30 s after which vaultd closes one, so that no request
+/// is written into a connection that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most bytes of an answer that the HTTP library buffers at a time; headers must fit.
 const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
-use vault_api::{BatchAnswer, BatchItem, ItemError, Problem, Sensitive};
+use vault_api::{Problem, Sensitive};
 
 use crate::{Error, wiping::WipingBuffer};
 
@@ -67,54 +67,6 @@ impl Answer {
             Error::Protocol(format!("status {status} with unexpected JSON at line {line}, column {column}"))
         })
     }
-
-    /// The body as the results of a batch of `count` items, in their order.
-    pub(crate) fn batch<T>(&self, count: usize) -> Result<Vec<Result<T, ItemError>>, Error>
-    where
-        T: DeserializeOwned,
-    {
-        let answer: BatchAnswer<T> = self.json()?;
-        same_count(answer.results.len(), count)?;
-        Ok(answer.results.into_iter().map(BatchItem::into_result).collect())
-    }
-
-    /// As [`Answer::batch`], for card data.
-    ///
-    /// `BatchItem` and `DetokenizeAnswer` are untagged: serde would read each PAN into a buffer that is not wiped
-    /// before it knows the variant. This one goes from the wire straight into [`Sensitive`].
-    pub(crate) fn card_batch(&self, count: usize) -> Result<Vec<Result<Detokenized, ItemError>>, Error> {
-        #[derive(Deserialize)]
-        struct Cards {
-            results: Vec<Card>,
-        }
-
-        #[derive(Deserialize)]
-        struct Card {
-            pan: Option<Sensitive>,
-            expiry_date: Option<Sensitive>,
-            error: Option<ItemError>,
-        }
-
-        let Cards { results } = self.json()?;
-        same_count(results.len(), count)?;
-        results
-            .into_iter()
-            .map(|card| match (card.pan, card.error) {
-                (Some(pan), None) => Ok(Ok(Detokenized { pan, expiry_date: card.expiry_date })),
-                (None, Some(error)) => Ok(Err(error)),
-                _ => Err(Error::Protocol("a result is neither a card nor an error".into())),
-            })
-            .collect()
-    }
-}
-
-/// A batch with a missing or an extra result would give one caller another's card.
-fn same_count(results: usize, items: usize) -> Result<(), Error> {
-    if results == items {
-        Ok(())
-    } else {
-        Err(Error::Protocol(format!("{results} results for {items} items")))
-    }
 }
 
 #[cfg(test)]
@@ -162,25 +114,5 @@ mod tests {
             let error = answer(200, false, &body).json::<Detokenized>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("4111"), "{error:?}");
         }
-    }
-
-    #[test]
-    fn each_result_of_a_card_batch_is_a_card_or_an_error() {
-        let error = ItemError::new(Code::UnknownToken, "no such token");
-        let body =
-            json!({"results": [{"pan": "4111111111111111", "expiry_date": "12/30"}, {"error": error}]});
-        let results = answer(200, false, &body).card_batch(2).unwrap();
-        assert_eq!(results[0].as_ref().unwrap().expiry_date.as_ref().unwrap().expose(), "12/30");
-        assert_eq!(results[1].as_ref().unwrap_err(), &error);
-    }
-
-    #[test]
-    fn a_batch_answer_of_the_wrong_shape_is_refused() {
-        for results in [json!([{}]), json!([{"pan": "1", "error": ItemError::new(Code::InvalidPan, "")}])] {
-            assert!(answer(200, false, &json!({"results": results})).card_batch(1).is_err(), "{results}");
-        }
-        let one = json!({"results": [{"pan": "4111111111111111"}]});
-        assert!(matches!(answer(200, false, &one).card_batch(2), Err(Error::Protocol(_))));
-        assert!(matches!(answer(200, false, &one).batch::<Detokenized>(2), Err(Error::Protocol(_))));
     }
 }

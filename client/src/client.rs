@@ -5,12 +5,12 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use vault_api::{
-    DetokenizeBatchRequest, DetokenizeRequest, Health, ItemError, JwkSet, Readiness, Reveal, TokenPatch,
-    TokenRecord, TokenizeAnswer, TokenizeRequest,
+    DetokenizeBatchRequest, DetokenizeRequest, Health, JwkSet, Readiness, Reveal, TokenPatch, TokenRecord,
+    TokenizeAnswer, TokenizeRequest,
 };
 
 use crate::{
-    ClientBuilder, Detokenized, Error,
+    ClientBuilder, Detokenized, Error, ItemError, batch,
     call::{Call, Caller},
     path,
     retry::Effect,
@@ -87,7 +87,7 @@ impl VaultClient {
         let call = Call::new(Method::POST, "/v1/tokenize/batch")
             .json(&Body { items })?
             .effect(self.tokenize_effect());
-        self.0.caller.make(&call).await?.batch(items.len())
+        batch::results(&self.0.caller.make(&call).await?, items.len())
     }
 
     /// Swaps a token back for its PAN. Needs the scope `detokenize`.
@@ -129,7 +129,7 @@ impl VaultClient {
         let request =
             DetokenizeBatchRequest { tokens: tokens.iter().map(|token| token.as_ref().to_owned()).collect() };
         let call = Call::new(Method::POST, "/v1/detokenize/batch").json(&request)?;
-        self.0.caller.make(&call).await?.card_batch(request.tokens.len())
+        batch::cards(&self.0.caller.make(&call).await?, request.tokens.len())
     }
 
     /// The record of a token, without the PAN. Needs the scope `tokens:read`.

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod batch;
 mod bearer;
 mod builder;
 mod call;
@@ -31,12 +32,13 @@ mod wiping;
 
 pub use vault_api as api;
 pub use vault_api::{
-    Brand, Check, Code, Health, ItemError, Jwk, JwkSet, MAX_BATCH_ITEMS, Metadata, MetadataValue, Problem,
-    Readiness, Scope, Sensitive, TokenPatch, TokenRecord, TokenizeAnswer, TokenizeRequest,
+    Brand, Check, Code, Health, Jwk, JwkSet, MAX_BATCH_ITEMS, Metadata, MetadataValue, Problem, Readiness,
+    Scope, Sensitive, TokenPatch, TokenRecord, TokenizeAnswer, TokenizeRequest,
 };
 
 pub use crate::{
     answer::{Detokenized, MAX_ANSWER_BYTES},
+    batch::ItemError,
     bearer::MAX_TOKEN_BYTES,
     builder::{ClientBuilder, DEFAULT_SOCKET},
     client::VaultClient,

@@ -122,7 +122,7 @@ async fn a_settlement_swaps_thousands_and_one_bad_item_fails_alone() {
     let mut requests: Vec<_> = pans.iter().map(|pan| request_of(pan)).collect();
     requests.insert(500, request_of("4111111111111112"));
     let answers = client.tokenize_batch(&requests).await.unwrap();
-    assert_eq!(answers[500].as_ref().unwrap_err().code, Code::InvalidPan);
+    assert_eq!(answers[500].as_ref().unwrap_err().code(), Some(Code::InvalidPan));
     let mut tokens: Vec<_> = answers.into_iter().flatten().map(|answer| answer.token).collect();
     assert_eq!(tokens.len(), 999);
     tokens.push("00000000-0000-7000-8000-000000000000".to_owned());
@@ -130,7 +130,7 @@ async fn a_settlement_swaps_thousands_and_one_bad_item_fails_alone() {
     for (pan, card) in pans.iter().zip(&cards) {
         assert_eq!(card.as_ref().unwrap().pan.expose(), pan);
     }
-    assert_eq!(cards[999].as_ref().unwrap_err().code, Code::UnknownToken);
+    assert_eq!(cards[999].as_ref().unwrap_err().code(), Some(Code::UnknownToken));
 }
 
 #[tokio::test]

@@ -1,0 +1,8 @@
+//! The client's own logic against a stub: what is sent, what is sent again, and what the caller learns.
+// The helpers of tests may unwrap as the tests do; clippy.toml reaches only functions marked `#[test]`.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod behaviour;
+mod endpoints;
+mod stub;

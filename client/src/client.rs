@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use vault_api::{
-    DetokenizeBatchRequest, DetokenizeRequest, Health, JwkSet, Readiness, Reveal, TokenPatch, TokenRecord,
-    TokenizeAnswer, TokenizeRequest,
+    CompareAnswer, DetokenizeBatchRequest, DetokenizeRequest, Health, JwkSet, LoginAnswer, LoginRequest,
+    OpenEnvelopeAnswer, Readiness, Reveal, SealEnvelopeAnswer, SealEnvelopeRequest, SearchAnswer,
+    SearchRequest, Sensitive, TokenPatch, TokenRecord, TokenizeAnswer, TokenizeRequest,
 };
 
 use crate::{
@@ -26,13 +27,14 @@ use crate::{
 /// # What is sent again
 /// After a wait, at most [`RetryPolicy::max_attempts`](crate::RetryPolicy) times and never past the timeout:
 ///
-/// | what happened | `tokenize`, `tokenize_batch` | all others |
-/// |---|---|---|
-/// | no connection | again | again |
-/// | the connection broke | only with [`ClientBuilder::retry_tokenize`] | again |
-/// | `rate_limited`, `overloaded`, `hsm_unavailable` | again | again |
-/// | `store_unavailable`, `audit_unavailable` | only with [`ClientBuilder::retry_tokenize`] | again |
-/// | anything else | error | error |
+/// | what happened | `tokenize`, `tokenize_batch` | `open_envelope` | all others |
+/// |---|---|---|---|
+/// | no connection | again | again | again |
+/// | the connection broke | only with [`ClientBuilder::retry_tokenize`] | error | again |
+/// | `rate_limited`, `overloaded` | again | again | again |
+/// | `hsm_unavailable` | again | error | again |
+/// | `store_unavailable`, `audit_unavailable` | only with [`ClientBuilder::retry_tokenize`] | error | again |
+/// | anything else | error | error | error |
 #[derive(Clone)]
 pub struct VaultClient(pub(crate) Arc<Inner>);
 
@@ -162,6 +164,70 @@ impl VaultClient {
             .expect(&[StatusCode::NO_CONTENT]);
         self.0.caller.make(&call).await?;
         Ok(())
+    }
+
+    /// One page of the records of a holder or a PAN. Needs the scope `tokens:search`. The rest comes with the `cursor` of
+    /// the answer and the same search.
+    ///
+    /// # Errors
+    /// `invalid_request`, `invalid_pan` and what the [type](Self#errors) says.
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, Error> {
+        let call = Call::new(Method::POST, "/v1/tokens/search").json(request)?;
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Whether a token stands for a PAN. Needs the scope `tokens:compare`, and shows no card data.
+    ///
+    /// # Errors
+    /// `unknown_token`, `token_expired`, `invalid_pan` and what the [type](Self#errors) says.
+    pub async fn compare(&self, token: &str, pan: &Sensitive) -> Result<bool, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            token: &'a str,
+            pan: &'a Sensitive,
+        }
+
+        let call = Call::new(Method::POST, "/v1/tokens/compare").json(&Body { token, pan })?;
+        let CompareAnswer { equal } = self.0.caller.make(&call).await?.json()?;
+        Ok(equal)
+    }
+
+    /// Seals card data into a signed JWT. Needs the scope `envelopes:seal`. The vault stores nothing.
+    ///
+    /// # Errors
+    /// `invalid_pan`, `invalid_request` and what the [type](Self#errors) says.
+    pub async fn seal_envelope(&self, request: &SealEnvelopeRequest) -> Result<SealEnvelopeAnswer, Error> {
+        let call = Call::new(Method::POST, "/v1/envelopes").json(request)?;
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// Opens an envelope: verifies the JWT and gives back the card data in it. Needs the scope `envelopes:open`.
+    ///
+    /// It is not sent again once the vault may have got it: a single-use envelope would be spent, and the answer a
+    /// misleading `envelope_replayed`. For an envelope that may be opened again, call it again.
+    ///
+    /// # Errors
+    /// `envelope_invalid`, `envelope_expired`, `envelope_replayed` and what the [type](Self#errors) says. After
+    /// [`Error::Broken`] or [`Error::Timeout`] a single-use envelope may be spent.
+    pub async fn open_envelope(&self, jwt: &str) -> Result<OpenEnvelopeAnswer, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            jwt: &'a str,
+        }
+
+        let call = Call::new(Method::POST, "/v1/envelopes/open").json(&Body { jwt })?.effect(Effect::Spends);
+        self.0.caller.make(&call).await?.json()
+    }
+
+    /// A JWT by the kernel's word: the vault knows the caller by its user and its systemd unit. Needs no token.
+    ///
+    /// A client that is to use the JWT itself need not call this: see [`ClientBuilder::login`].
+    ///
+    /// # Errors
+    /// `insufficient_scope`, `invalid_request` and what the [type](Self#errors) says.
+    pub async fn login(&self, request: &LoginRequest) -> Result<LoginAnswer, Error> {
+        let call = Call::new(Method::POST, "/v1/login").public().json(request)?;
+        self.0.caller.make(&call).await?.json()
     }
 
     /// The vault's public keys (RFC 7517). Needs no token.

@@ -32,8 +32,10 @@ mod wiping;
 
 pub use vault_api as api;
 pub use vault_api::{
-    Brand, Check, Code, Health, Jwk, JwkSet, MAX_BATCH_ITEMS, Metadata, MetadataValue, Problem, Readiness,
-    Scope, Sensitive, TokenPatch, TokenRecord, TokenizeAnswer, TokenizeRequest,
+    Brand, CardData, Check, Code, EnvelopeClaims, Health, Jwk, JwkSet, LoginAnswer, LoginRequest,
+    MAX_BATCH_ITEMS, MAX_SEARCH_LIMIT, Metadata, MetadataValue, OpenEnvelopeAnswer, Problem, Readiness,
+    Scope, SealEnvelopeAnswer, SealEnvelopeRequest, SearchAnswer, SearchRequest, Sensitive, TokenPatch,
+    TokenRecord, TokenizeAnswer, TokenizeRequest,
 };
 
 pub use crate::{

@@ -50,6 +50,8 @@ pub(crate) enum Effect {
     Removes,
     /// Twice may make two things.
     Creates,
+    /// The first time uses up what the second would need.
+    Spends,
 }
 
 /// What to do about a failed attempt.
@@ -66,7 +68,7 @@ pub(crate) enum Verdict {
 /// The one place that decides whether a request is sent again. `answer_lost`: an earlier attempt of the same call
 /// ended without an answer.
 pub(crate) fn verdict(effect: Effect, error: &Error, answer_lost: bool) -> Verdict {
-    let twice_is_harmless = effect != Effect::Creates;
+    let twice_is_harmless = matches!(effect, Effect::Idempotent | Effect::Removes);
     let again = match error {
         // The vault has not got the request.
         Error::Connect { .. } => true,
@@ -74,7 +76,9 @@ pub(crate) fn verdict(effect: Effect, error: &Error, answer_lost: bool) -> Verdi
         Error::Broken => twice_is_harmless,
         Error::Api(problem) => match problem.code {
             // The vault turned the request away before it did anything.
-            Code::RateLimited | Code::Overloaded | Code::HsmUnavailable => true,
+            Code::RateLimited | Code::Overloaded => true,
+            // The vault made nothing, but it may have noted what was spent.
+            Code::HsmUnavailable => effect != Effect::Spends,
             // The vault may have stopped half-way.
             Code::StoreUnavailable | Code::AuditUnavailable => twice_is_harmless,
             Code::UnknownToken if effect == Effect::Removes && answer_lost => return Verdict::AlreadyDone,
@@ -110,27 +114,27 @@ mod tests {
 
     #[test]
     fn the_table_of_what_is_sent_again() {
-        use Effect::{Creates, Idempotent, Removes};
+        use Effect::{Creates, Idempotent, Removes, Spends};
         use Verdict::{GiveUp, SendAgain};
 
         let table = [
-            (connect(), [SendAgain, SendAgain, SendAgain]),
-            (Error::Broken, [SendAgain, SendAgain, GiveUp]),
-            (api(Code::RateLimited), [SendAgain, SendAgain, SendAgain]),
-            (api(Code::Overloaded), [SendAgain, SendAgain, SendAgain]),
-            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain]),
-            (api(Code::StoreUnavailable), [SendAgain, SendAgain, GiveUp]),
-            (api(Code::AuditUnavailable), [SendAgain, SendAgain, GiveUp]),
-            (api(Code::InvalidPan), [GiveUp; 3]),
-            (api(Code::ExpiredJwt), [GiveUp; 3]),
-            (api(Code::UnknownToken), [GiveUp; 3]),
-            (api(Code::RequestTimeout), [GiveUp; 3]),
-            (Error::Timeout { after: Duration::ZERO, socket: "/v.sock".into() }, [GiveUp; 3]),
-            (Error::Protocol(String::new()), [GiveUp; 3]),
-            (Error::Token(crate::TokenError::Missing), [GiveUp; 3]),
+            (connect(), [SendAgain; 4]),
+            (Error::Broken, [SendAgain, SendAgain, GiveUp, GiveUp]),
+            (api(Code::RateLimited), [SendAgain; 4]),
+            (api(Code::Overloaded), [SendAgain; 4]),
+            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain, GiveUp]),
+            (api(Code::StoreUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp]),
+            (api(Code::AuditUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp]),
+            (api(Code::InvalidPan), [GiveUp; 4]),
+            (api(Code::ExpiredJwt), [GiveUp; 4]),
+            (api(Code::UnknownToken), [GiveUp; 4]),
+            (api(Code::RequestTimeout), [GiveUp; 4]),
+            (Error::Timeout { after: Duration::ZERO, socket: "/v.sock".into() }, [GiveUp; 4]),
+            (Error::Protocol(String::new()), [GiveUp; 4]),
+            (Error::Token(crate::TokenError::Missing), [GiveUp; 4]),
         ];
         for (error, expected) in table {
-            for (effect, expected) in [Idempotent, Removes, Creates].into_iter().zip(expected) {
+            for (effect, expected) in [Idempotent, Removes, Creates, Spends].into_iter().zip(expected) {
                 assert_eq!(verdict(effect, &error, false), expected, "{effect:?} after {error:?}");
             }
         }

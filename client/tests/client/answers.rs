@@ -1,6 +1,7 @@
 //! Answers of a vault, for the stub to give.
 
 use serde_json::{Value, json};
+use vault_client::{CardData, SealEnvelopeRequest};
 
 use crate::stub::Reply;
 
@@ -23,6 +24,32 @@ pub(crate) fn record() -> Value {
     record["fingerprint"] = json!("f");
     record["metadata"] = json!({"order": "A-1"});
     record
+}
+
+pub(crate) fn envelope() -> SealEnvelopeRequest {
+    let meta_data =
+        CardData { card_number: PAN.into(), expiry_date: "12/30".into(), cvv: Some("123".into()) };
+    SealEnvelopeRequest { meta_data, audience: None, expires_in: None, single_use: Some(true) }
+}
+
+pub(crate) fn sealed() -> Value {
+    json!({"jwt": "e.e.e", "jti": "j-1", "expires_at": "2026-01-02T03:34:05Z"})
+}
+
+pub(crate) fn opened() -> Value {
+    let claims = json!({
+        "iss": "payment-service", "aud": "payment-gateway", "iat": 100, "exp": 1_900, "jti": "j-1",
+        "tenant": "dev", "single_use": true,
+    });
+    json!({"meta_data": {"card_number": PAN, "expiry_date": "12/30"}, "claims": claims})
+}
+
+/// The answer to a login: the JWT `token` for `expires_in` seconds.
+pub(crate) fn logged_in(token: &str, expires_in: u64) -> Value {
+    json!({
+        "access_token": token, "token_type": "Bearer", "expires_in": expires_in,
+        "scope": "tokenize", "tenant": "dev",
+    })
 }
 
 pub(crate) fn card() -> Reply {

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use vault_client::{Code, Error, MAX_ANSWER_BYTES, TokenError, TokenizeRequest, VaultClient};
 
 use crate::{
-    answers::{PAN, card, tokenized},
+    answers::{PAN, card, envelope, opened, sealed, tokenized},
     stub::{Reply, Stub, answer_raw, impatient},
 };
 
@@ -46,6 +46,23 @@ async fn a_tokenize_is_not_sent_again_when_the_vault_may_have_done_it() {
         vault.tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
         assert_eq!(stub.seen().len(), 2, "{trouble:?}");
     }
+}
+
+#[tokio::test]
+async fn an_envelope_is_not_opened_twice_for_one_call() {
+    let unavailable = [Code::HsmUnavailable, Code::StoreUnavailable, Code::AuditUnavailable];
+    let unavailable = unavailable.map(|code| Reply::Problem(code, Some(0)));
+    for trouble in [Reply::Break, Reply::BreakInBody].into_iter().chain(unavailable) {
+        let stub = Stub::replying([trouble.clone(), Reply::Json(200, opened())]);
+        stub.client().open_envelope("e.e.e").await.map(drop).unwrap_err();
+        assert_eq!(stub.seen().len(), 1, "{trouble:?}");
+
+        let stub = Stub::replying([trouble.clone(), Reply::Json(200, sealed())]);
+        stub.client().seal_envelope(&envelope()).await.unwrap();
+        assert_eq!(stub.seen().len(), 2, "nothing is stored, so a seal is sent again: {trouble:?}");
+    }
+    let stub = Stub::replying([Reply::Problem(Code::Overloaded, Some(0)), Reply::Json(200, opened())]);
+    stub.client().open_envelope("e.e.e").await.unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The bearer token: given once, or kept in a file that something else renews.
+//! The bearer token: given once, kept in a file that something else renews, or got by logging in.
 
 use std::{
     fs::{File, Metadata},
@@ -12,9 +12,10 @@ use std::{
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use vault_api::LoginRequest;
 use zeroize::Zeroizing;
 
-use crate::{TokenError, wiping::WipingBuffer};
+use crate::{Error, TokenError, call::Call, login::Session, wiping::WipingBuffer};
 
 /// The largest bearer token, in bytes; a JWT has about one thousand.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -27,6 +28,8 @@ pub(crate) enum Bearer {
     Fixed(HeaderValue),
     /// A file.
     File(TokenFile),
+    /// A login, with this call.
+    Login(Session, Call),
 }
 
 impl Bearer {
@@ -40,21 +43,9 @@ impl Bearer {
         Self::File(TokenFile { path, read: Mutex::new(None) })
     }
 
-    /// The `Authorization` header.
-    pub(crate) fn current(&self) -> Result<HeaderValue, TokenError> {
-        match self {
-            Self::None => Err(TokenError::Missing),
-            Self::Fixed(header) => Ok(header.clone()),
-            Self::File(file) => file.current(),
-        }
-    }
-
-    /// A header other than `refused`, which the vault answered with 401; `None` if there is no other.
-    pub(crate) fn renewed(&self, refused: &HeaderValue) -> Result<Option<HeaderValue>, TokenError> {
-        match self {
-            Self::None | Self::Fixed(_) => Ok(None),
-            Self::File(file) => Ok(Some(file.reread()?).filter(|header| header != refused)),
-        }
+    /// The token that a login with `request` gives; the first is made when the first token is needed.
+    pub(crate) fn login(request: &LoginRequest) -> Result<Self, Error> {
+        Ok(Self::Login(Session::default(), Call::login(request)?))
     }
 }
 
@@ -68,7 +59,8 @@ pub(crate) struct TokenFile {
 }
 
 impl TokenFile {
-    fn current(&self) -> Result<HeaderValue, TokenError> {
+    /// The token that the file holds.
+    pub(crate) fn current(&self) -> Result<HeaderValue, TokenError> {
         let stamp =
             std::fs::metadata(&self.path).map(|file| Stamp::of(&file)).map_err(|e| self.unreadable(e))?;
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -76,6 +68,11 @@ impl TokenFile {
             Some((read, header)) if read == stamp => Ok(header),
             _ => self.reread(),
         }
+    }
+
+    /// A token other than `refused`; `None` if the file holds no other.
+    pub(crate) fn renewed(&self, refused: &HeaderValue) -> Result<Option<HeaderValue>, TokenError> {
+        Ok(Some(self.reread()?).filter(|header| header != refused))
     }
 
     fn reread(&self) -> Result<HeaderValue, TokenError> {
@@ -131,7 +128,7 @@ fn read_up_to(file: File, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// `Bearer <token>` in memory that is wiped, marked so that nothing prints it.
-fn header(token: &str) -> Result<HeaderValue, TokenError> {
+pub(crate) fn header(token: &str) -> Result<HeaderValue, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge);
     }
@@ -153,21 +150,26 @@ fn header(token: &str) -> Result<HeaderValue, TokenError> {
 mod tests {
     use super::*;
 
-    fn in_file(content: &str) -> (tempfile::TempDir, PathBuf, Bearer) {
+    fn in_file(content: &str) -> (tempfile::TempDir, PathBuf, TokenFile) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token.jwt");
         std::fs::write(&path, content).unwrap();
-        let bearer = Bearer::file(path.clone());
-        (dir, path, bearer)
+        let file = token_file(path.clone());
+        (dir, path, file)
+    }
+
+    fn token_file(path: PathBuf) -> TokenFile {
+        let Bearer::File(file) = Bearer::file(path) else { panic!("it is a file") };
+        file
     }
 
     #[test]
     fn a_fixed_token_is_sent_as_it_is_and_is_not_printed() {
-        let bearer = Bearer::fixed(&SecretString::from("aaa.bbb.ccc")).unwrap();
-        let header = bearer.current().unwrap();
+        let Ok(Bearer::Fixed(header)) = Bearer::fixed(&SecretString::from("aaa.bbb.ccc")) else {
+            panic!("it is fixed")
+        };
         assert_eq!(header, "Bearer aaa.bbb.ccc");
         assert!(!format!("{header:?}").contains("aaa"), "{header:?}");
-        assert!(bearer.renewed(&header).unwrap().is_none());
     }
 
     #[test]
@@ -181,29 +183,28 @@ mod tests {
 
     #[test]
     fn a_token_file_is_read_again_when_it_changes() {
-        let (_dir, path, bearer) = in_file("one\n");
-        assert_eq!(bearer.current().unwrap(), "Bearer one");
+        let (_dir, path, file) = in_file("one\n");
+        assert_eq!(file.current().unwrap(), "Bearer one");
         std::fs::write(&path, "second").unwrap();
-        assert_eq!(bearer.current().unwrap(), "Bearer second");
+        assert_eq!(file.current().unwrap(), "Bearer second");
     }
 
     #[test]
     fn a_renewed_token_is_one_that_differs() {
-        let (_dir, path, bearer) = in_file("one");
-        let refused = bearer.current().unwrap();
-        assert!(bearer.renewed(&refused).unwrap().is_none());
+        let (_dir, path, file) = in_file("one");
+        let refused = file.current().unwrap();
+        assert!(file.renewed(&refused).unwrap().is_none());
         std::fs::write(&path, "two").unwrap();
-        assert_eq!(bearer.renewed(&refused).unwrap().unwrap(), "Bearer two");
+        assert_eq!(file.renewed(&refused).unwrap().unwrap(), "Bearer two");
     }
 
     #[test]
     fn a_missing_an_empty_and_an_oversized_file_say_so() {
-        let (dir, path, bearer) = in_file(" \n");
-        assert!(matches!(bearer.current(), Err(TokenError::Empty { .. })));
+        let (dir, path, file) = in_file(" \n");
+        assert!(matches!(file.current(), Err(TokenError::Empty { .. })));
         std::fs::write(&path, "a".repeat(2 * MAX_TOKEN_BYTES)).unwrap();
-        assert!(matches!(bearer.current(), Err(TokenError::TooLarge)));
-        let absent = Bearer::file(dir.path().join("absent"));
+        assert!(matches!(file.current(), Err(TokenError::TooLarge)));
+        let absent = token_file(dir.path().join("absent"));
         assert!(matches!(absent.current(), Err(TokenError::Unreadable { .. })));
-        assert!(matches!(Bearer::None.current(), Err(TokenError::Missing)));
     }
 }

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
+use vault_api::LoginRequest;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -34,6 +35,7 @@ enum TokenSource {
     None,
     Fixed(SecretString),
     File(PathBuf),
+    Login(LoginRequest),
 }
 
 impl ClientBuilder {
@@ -51,7 +53,8 @@ impl ClientBuilder {
     }
 
     /// A builder with the socket from `VAULT_SOCKET` (or [`DEFAULT_SOCKET`]) and the token from `VAULT_TOKEN`, or from
-    /// the file named by `VAULT_TOKEN_FILE`. `VAULT_TOKEN` wins if both are set; an empty variable counts as none.
+    /// the file named by `VAULT_TOKEN_FILE`; with neither, the client [logs in](Self::login) with all the scopes it may
+    /// have. `VAULT_TOKEN` wins if both are set; an empty variable counts as none.
     ///
     /// # Errors
     /// [`Error::Token`] if `VAULT_TOKEN` is not UTF-8.
@@ -68,7 +71,7 @@ impl ClientBuilder {
         }
         Ok(match variable("VAULT_TOKEN_FILE") {
             Some(path) => builder.token_file(path),
-            None => builder,
+            None => builder.login(LoginRequest::default()),
         })
     }
 
@@ -84,6 +87,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.token = TokenSource::File(path.into());
+        self
+    }
+
+    /// Has the client log in by itself, with `request`: before the first call that needs a JWT, before the JWT ends (at 80 %
+    /// of its lifetime), and once more for a call whose JWT was refused. Replaces a token and a token file.
+    #[must_use]
+    pub fn login(mut self, request: LoginRequest) -> Self {
+        self.token = TokenSource::Login(request);
         self
     }
 
@@ -118,7 +129,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. Neither connects nor reads the token file yet.
+    /// The client. Neither connects nor logs in nor reads the token file yet.
     ///
     /// # Errors
     /// [`Error::Config`] if the socket's path cannot be one; [`Error::Token`] if the token cannot be one.
@@ -127,6 +138,7 @@ impl ClientBuilder {
             TokenSource::None => Bearer::None,
             TokenSource::Fixed(token) => Bearer::fixed(&token)?,
             TokenSource::File(path) => Bearer::file(path),
+            TokenSource::Login(request) => Bearer::login(&request)?,
         };
         let transport = Transport::new(self.socket, self.max_idle)?;
         let caller = Caller { transport, bearer, timeout: self.timeout, retry: self.retry };
@@ -161,11 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_environment_means_the_installed_vault_and_no_token() {
+    fn an_empty_environment_means_the_installed_vault_and_a_login() {
         for variables in [&[][..], &[("VAULT_SOCKET", ""), ("VAULT_TOKEN", ""), ("VAULT_TOKEN_FILE", "")]] {
             let builder = from_variables(variables);
             assert_eq!(builder.socket.as_os_str(), DEFAULT_SOCKET);
-            assert!(matches!(builder.token, TokenSource::None));
+            assert!(matches!(builder.token, TokenSource::Login(request) if request.client.is_none()));
         }
     }
 

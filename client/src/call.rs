@@ -8,11 +8,13 @@ use std::{
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header::HeaderValue};
 use serde::Serialize;
+use vault_api::{Code, LoginRequest};
 
 use crate::{
-    Error,
+    Error, TokenError,
     answer::Answer,
     bearer::Bearer,
+    login::Grant,
     retry::{Effect, RetryPolicy, Verdict, verdict},
     transport::Transport,
     wiping::WipingBuffer,
@@ -40,6 +42,11 @@ impl Call {
             effect: Effect::Idempotent,
             expected: &[StatusCode::OK],
         }
+    }
+
+    /// A login.
+    pub(crate) fn login(request: &LoginRequest) -> Result<Self, Error> {
+        Self::new(Method::POST, "/v1/login").public().json(request)
     }
 
     /// With `value` as its JSON body, in memory that is wiped after the last attempt.
@@ -93,11 +100,13 @@ impl Caller {
         let mut answer_lost = false;
         let mut attempt = 1;
         loop {
-            let Failed { error, retry_after } = match self.attempt(call).await {
+            let Failed { error, retry_after, sent } = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            match verdict(call.effect, &error, answer_lost) {
+            // A login that failed has no effect that the request could have had.
+            let effect = if sent { call.effect } else { Effect::Idempotent };
+            match verdict(effect, &error, answer_lost) {
                 Verdict::SendAgain if attempt < self.retry.max_attempts => {}
                 Verdict::SendAgain | Verdict::GiveUp => return Err(error),
                 Verdict::AlreadyDone => return Ok(Answer::already_done()),
@@ -107,40 +116,85 @@ impl Caller {
                 // The vault's reason says more than a timeout would.
                 return Err(error);
             }
-            answer_lost |= matches!(error, Error::Broken);
+            answer_lost |= sent && matches!(error, Error::Broken);
             attempt += 1;
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// One attempt, or two if a token from a file was refused and the file holds another one now.
+    /// One attempt, or two if the token was refused and there is another one now: after a 401 the vault has done
+    /// nothing, so this is safe whatever the call does.
     async fn attempt(&self, call: &Call) -> Result<Answer, Failed> {
-        let token = if call.needs_token { Some(self.bearer.current().map_err(Error::from)?) } else { None };
-        let outcome = self.exchange(call, token.as_ref()).await;
-        match (outcome, token) {
-            (Err(failed), Some(refused)) if failed.is_unauthorized() => match self.bearer.renewed(&refused) {
-                Ok(Some(renewed)) => self.exchange(call, Some(&renewed)).await,
-                // No other token: the vault's answer says more than a file that has just gone away.
-                Ok(None) | Err(_) => Err(failed),
-            },
-            (outcome, _) => outcome,
+        if !call.needs_token {
+            return self.exchange(call, None).await;
         }
+        let token = self.token().await?;
+        let failed = match self.exchange(call, Some(&token)).await {
+            Err(failed) if failed.is_unauthorized() => failed,
+            outcome => return outcome,
+        };
+        match self.renewed_token(&token, failed.error.code()).await {
+            Ok(Some(renewed)) => self.exchange(call, Some(&renewed)).await,
+            // No other token: the vault's answer says more than a file that has just gone away.
+            Ok(None) => Err(failed),
+            Err(login_failed) => Err(login_failed),
+        }
+    }
+
+    async fn token(&self) -> Result<HeaderValue, Failed> {
+        match &self.bearer {
+            Bearer::None => Err(TokenError::Missing.into()),
+            Bearer::Fixed(header) => Ok(header.clone()),
+            Bearer::File(file) => Ok(file.current()?),
+            Bearer::Login(session, call) => session.current(self.log_in(call)).await,
+        }
+    }
+
+    /// Another token than `refused`, which the vault answered with `code`; `None` if there is no other.
+    async fn renewed_token(
+        &self,
+        refused: &HeaderValue,
+        code: Option<Code>,
+    ) -> Result<Option<HeaderValue>, Failed> {
+        match &self.bearer {
+            Bearer::None | Bearer::Fixed(_) => Ok(None),
+            Bearer::File(file) => Ok(file.renewed(refused).unwrap_or(None)),
+            Bearer::Login(session, call) => {
+                let login = self.log_in(call);
+                let renewed = match code {
+                    Some(Code::ReplayedJwt) => session.unshared(login).await,
+                    _ => session.renewed(refused, login).await,
+                };
+                renewed.map(Some)
+            }
+        }
+    }
+
+    async fn log_in(&self, call: &Call) -> Result<Grant, Failed> {
+        let asked_at = tokio::time::Instant::now();
+        let at_login = |failed: Failed| Failed { error: failed.error.at_login(), sent: false, ..failed };
+        let answer = self.exchange(call, None).await.map_err(at_login)?;
+        let grant = answer.json().and_then(|answer| Grant::new(&answer, asked_at));
+        grant.map_err(|error| at_login(error.into()))
     }
 
     async fn exchange(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answer, Failed> {
         let answer = self.transport.exchange(&call.method, &call.path, token, call.body.as_ref()).await?;
         match answer.check(call.expected) {
             Ok(()) => Ok(answer),
-            Err(error) => Err(Failed { error, retry_after: answer.retry_after }),
+            Err(error) => Err(Failed { error, retry_after: answer.retry_after, sent: true }),
         }
     }
 }
 
 /// An attempt that failed.
-struct Failed {
+#[derive(Debug)]
+pub(crate) struct Failed {
     error: Error,
     /// How long the vault asks to be left alone.
     retry_after: Option<Duration>,
+    /// Whether it was the request itself that failed, and not the login before it.
+    sent: bool,
 }
 
 impl Failed {
@@ -151,6 +205,12 @@ impl Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, retry_after: None }
+        Self { error, retry_after: None, sent: true }
+    }
+}
+
+impl From<TokenError> for Failed {
+    fn from(error: TokenError) -> Self {
+        Self::from(Error::from(error))
     }
 }

@@ -51,7 +51,7 @@ impl VaultClient {
     }
 
     /// A client with the defaults of [`ClientBuilder`], the socket from `VAULT_SOCKET` and the token from
-    /// `VAULT_TOKEN` or `VAULT_TOKEN_FILE`; see [`ClientBuilder::from_env`].
+    /// `VAULT_TOKEN` or `VAULT_TOKEN_FILE`; with neither it logs in. See [`ClientBuilder::from_env`].
     ///
     /// # Errors
     /// [`Error::Config`] or [`Error::Token`] if one of them cannot be used.
@@ -226,8 +226,7 @@ impl VaultClient {
     /// # Errors
     /// `insufficient_scope`, `invalid_request` and what the [type](Self#errors) says.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginAnswer, Error> {
-        let call = Call::new(Method::POST, "/v1/login").public().json(request)?;
-        self.0.caller.make(&call).await?.json()
+        self.0.caller.make(&Call::login(request)?).await?.json()
     }
 
     /// The vault's public keys (RFC 7517). Needs no token.

@@ -51,17 +51,30 @@ pub enum Error {
     #[error(transparent)]
     Token(#[from] TokenError),
 
+    /// The login before the request failed; the request was not sent. A missing connection is [`Error::Connect`].
+    #[error("cannot log in: {0}; see [[auth.peers]] in the vault's configuration, or set VAULT_TOKEN_FILE")]
+    Login(Box<Error>),
+
     /// The client was given something it cannot work with.
     #[error("the client is not configured correctly: {0}")]
     Config(String),
 }
 
 impl Error {
-    /// The vault's stable code, if the vault answered with an error.
+    /// The vault's stable code, if the vault answered with an error, be it to the login.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Api(problem) => Some(problem.code),
+            Self::Login(error) => error.code(),
             _ => None,
+        }
+    }
+
+    /// The error of a login that failed with this one.
+    pub(crate) fn at_login(self) -> Self {
+        match self {
+            Self::Connect { .. } => self,
+            error => Self::Login(Box::new(error)),
         }
     }
 }
@@ -71,7 +84,7 @@ impl Error {
 #[non_exhaustive]
 pub enum TokenError {
     /// The client was built without a token, and the endpoint needs one.
-    #[error("this call needs a bearer token: set VAULT_TOKEN_FILE or VAULT_TOKEN, or give the builder one")]
+    #[error("this call needs a bearer token: give the builder one, or have it log in")]
     Missing,
 
     /// The token file cannot be read.

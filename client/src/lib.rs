@@ -25,6 +25,7 @@ mod builder;
 mod call;
 mod client;
 mod error;
+mod login;
 mod path;
 mod retry;
 mod transport;

@@ -68,6 +68,7 @@ pub(crate) enum Verdict {
 /// The one place that decides whether a request is sent again. `answer_lost`: an earlier attempt of the same call
 /// ended without an answer.
 pub(crate) fn verdict(effect: Effect, error: &Error, answer_lost: bool) -> Verdict {
+    let error = if let Error::Login(error) = error { error } else { error };
     let twice_is_harmless = matches!(effect, Effect::Idempotent | Effect::Removes);
     let again = match error {
         // The vault has not got the request.

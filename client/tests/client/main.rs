@@ -5,4 +5,5 @@
 mod answers;
 mod behaviour;
 mod endpoints;
+mod login;
 mod stub;

@@ -24,6 +24,7 @@ test: ## run every test that CI runs
 	@scripts/needs test
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p vault-client --all-features
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
 
@@ -31,8 +32,8 @@ lint: ## formatting, clippy, documentation links, dependency rules
 	@scripts/needs build
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps --quiet
 	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
 

@@ -5,6 +5,8 @@
 //! are [`Sensitive`]: they cannot be printed. What stays outside its reach are the kernel's socket buffers and the
 //! read buffer of the HTTP library, which is overwritten by the next answer.
 //!
+//! With the feature `blocking` there is the same client without async, in the module `blocking`.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), vault_client::Error> {
 //! use vault_client::{TokenizeRequest, VaultClient};
@@ -21,6 +23,8 @@
 mod answer;
 mod batch;
 mod bearer;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod builder;
 mod call;
 mod client;

@@ -4,6 +4,8 @@
 
 mod answers;
 mod behaviour;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod endpoints;
 mod login;
 mod stub;

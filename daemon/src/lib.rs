@@ -12,6 +12,7 @@ pub mod command;
 pub mod config;
 pub mod hsm;
 pub mod http;
+pub mod jose;
 pub mod sandbox;
 pub mod store;
 pub mod vault;

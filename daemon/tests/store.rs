@@ -44,6 +44,7 @@ fn record(card: u8, mark: u8, expires_at_s: Option<u64>) -> Record {
             created_at_ms: 1,
             expires_at_s,
             template: "default".to_owned(),
+            holder: None,
         },
         private: None,
         card: SealedPart { nonce: [mark; 12], ciphertext: vec![mark; 40] },

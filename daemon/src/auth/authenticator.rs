@@ -1,6 +1,6 @@
 //! From a bearer token to a caller.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use vault_api::Scope;
 
 use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
+use crate::store::Store;
 
 /// What holds for JWTs of every issuer.
 #[derive(Clone, Debug)]
@@ -24,10 +25,14 @@ pub struct Settings {
     pub replay_entries: usize,
 }
 
+/// Looks for key files that have changed: the issuers as they are now, or `None` if nothing has.
+pub type Watch = Box<dyn FnMut() -> Option<Issuers> + Send>;
+
 /// Verifies JWTs and remembers those that verified.
 pub struct Authenticator {
     settings: Settings,
-    known: ArcSwap<Known>,
+    known: Arc<ArcSwap<Known>>,
+    watch: Arc<Mutex<Watch>>,
     replay: ReplayMemory,
 }
 
@@ -38,30 +43,49 @@ struct Known {
 }
 
 impl Authenticator {
-    /// An authenticator that trusts `issuers`.
-    pub fn new(settings: Settings, issuers: Issuers) -> Self {
-        let known = ArcSwap::from_pointee(Known::new(&settings, issuers));
-        let replay = ReplayMemory::new(settings.replay_entries);
-        Self { settings, known, replay }
+    /// An authenticator that trusts `issuers`, remembers in `store` what may be used once, and asks `watch` for
+    /// changed key files.
+    pub fn new(settings: Settings, issuers: Issuers, watch: Watch, store: Store) -> Self {
+        let known = Arc::new(ArcSwap::from_pointee(Known::new(&settings, issuers)));
+        let replay = ReplayMemory::new(store, settings.replay_entries);
+        Self { settings, known, watch: Arc::new(Mutex::new(watch)), replay }
     }
 
-    /// Trusts `issuers` from now on, and nobody else. Requests on their way are not disturbed.
-    pub fn trust(&self, issuers: Issuers) {
+    /// Trusts `issuers` from now on, and nobody else; `watch` looks after their files. Requests on their way are not
+    /// disturbed.
+    pub fn trust(&self, issuers: Issuers, watch: Watch) {
+        let mut current = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = watch;
         self.known.store(Arc::new(Known::new(&self.settings, issuers)));
+    }
+
+    /// Takes over key files that have changed; says whether there were any, now or while it waited for another look.
+    pub async fn refresh(&self) -> bool {
+        let before = self.known.load_full();
+        let (watch, known, settings) =
+            (Arc::clone(&self.watch), Arc::clone(&self.known), self.settings.clone());
+        // Reads files, and only one look is taken at a time.
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(issuers) = watch() {
+                known.store(Arc::new(Known::new(&settings, issuers)));
+            }
+        });
+        looked.await.is_ok() && !Arc::ptr_eq(&before, &self.known.load())
     }
 
     /// Who calls, if the value of the `Authorization` header allows one of `scopes` to `peer` at `now_s`.
     ///
     /// # Errors
     /// [`AuthError`]; for a missing scope it names the first of `scopes`.
-    pub fn authorize(
+    pub async fn authorize(
         &self,
         authorization: Option<&[u8]>,
         peer: Peer,
         scopes: &[Scope],
         now_s: u64,
     ) -> Result<Caller, AuthError> {
-        let grant = self.verified(bearer(authorization)?, now_s)?;
+        let grant = self.verified(bearer(authorization)?, now_s).await?;
         if grant.bound_uid.is_some_and(|uid| uid != peer.uid) {
             return Err(AuthError::Sender);
         }
@@ -72,12 +96,20 @@ impl Authenticator {
                 "this scope takes a fresh JWT for each request: the JWT needs a `jti`",
             ))?;
             let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
-            self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s)?;
+            self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s).await?;
         }
         Ok(Caller { grant, peer })
     }
 
-    fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
+    /// A `kid` that is not known is looked for once more where key files have changed.
+    async fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
+        match self.verify(jwt, now_s) {
+            Err(AuthError::UnknownKey) if self.refresh().await => self.verify(jwt, now_s),
+            result => result,
+        }
+    }
+
+    fn verify(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
         let known = self.known.load();
         let digest = Sha256::digest(jwt).into();
         if let Some(grant) = known.verified.get(&digest) {

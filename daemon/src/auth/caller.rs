@@ -1,6 +1,6 @@
 //! What is known about a caller once it is authorized.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use vault_api::Scope;
 
@@ -39,6 +39,15 @@ impl ScopeSet {
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    /// The scopes, space-separated (RFC 8693, 4.2).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = Scope::ALL.iter().filter(|scope| self.contains(**scope)).map(|scope| scope.as_str());
+        f.write_str(names.next().unwrap_or_default())?;
+        names.try_for_each(|name| write!(f, " {name}"))
     }
 }
 

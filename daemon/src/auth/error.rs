@@ -2,6 +2,8 @@
 
 use vault_api::Scope;
 
+use crate::{jose::JwsError, store::StoreError};
+
 /// Why a request is not authorized. No message repeats any part of the JWT.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -11,6 +13,9 @@ pub enum AuthError {
     /// A rule is broken; the text says which.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The JWT's `kid` is not among its issuer's keys.
+    #[error("the JWT's `kid` names no key of its issuer")]
+    UnknownKey,
     /// The JWT's time is over.
     #[error("the JWT's `exp` is past: get a new one")]
     Expired,
@@ -26,7 +31,16 @@ pub enum AuthError {
     /// The JWT is bound to another peer.
     #[error("the JWT is bound to another user id than the caller's")]
     Sender,
+    /// Whether the JWT was used before cannot be found out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The replay memory is full of JWTs that have not expired yet.
     #[error("too many single-use JWTs are in use")]
     ReplayMemoryFull,
+}
+
+impl From<JwsError> for AuthError {
+    fn from(error: JwsError) -> Self {
+        Self::Invalid(error.0)
+    }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AuthError, KeySet, ScopeSet,
+    AuthError, ScopeSet,
     caller::Grant,
     jwt::{Claims, Expected, Jwt},
 };
+
+use crate::jose::KeySet;
 
 const MAX_TENANT_BYTES: usize = 64;
 
@@ -44,10 +46,7 @@ impl Issuers {
             .by_name
             .get(&jwt.claims.iss)
             .ok_or(AuthError::Invalid("the JWT's issuer is not configured here"))?;
-        let key = issuer
-            .keys
-            .key(&jwt.kid)
-            .ok_or(AuthError::Invalid("the JWT's `kid` names no key of its issuer"))?;
+        let key = issuer.keys.key(jwt.kid()).ok_or(AuthError::UnknownKey)?;
         jwt.verify(key)?;
         let max_lifetime_s = issuer.max_lifetime_s;
         jwt.claims.check(&Expected { audience, max_lifetime_s, leeway_s, now_s })?;

@@ -8,12 +8,12 @@ mod caller;
 mod error;
 mod issuer;
 mod jwt;
-mod keyset;
+mod login;
 mod replay;
 
-pub use authenticator::{Authenticator, Settings};
+pub use authenticator::{Authenticator, Settings, Watch};
 pub use caller::{Caller, Peer, ScopeSet};
 pub use error::AuthError;
 pub use issuer::{Issuer, Issuers, is_tenant_name};
-pub use jwt::{Claims, MAX_JWT_BYTES};
-pub use keyset::{KeySet, KeySetError, VerifyingKey, thumbprint};
+pub use jwt::Claims;
+pub use login::{LoggedIn, Login, LoginError, LoginWish, PeerRule};

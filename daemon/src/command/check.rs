@@ -8,6 +8,7 @@ use super::{
     CommandError,
     boot::{hsm_settings, key_objections, module_environment, with_advice},
     issuers::{load_one, objection},
+    peers,
 };
 use crate::{
     config::Config,
@@ -85,8 +86,11 @@ fn files(config: &Config, report: &mut Report<'_>) {
         let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
         report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
     }
-    if config.issuers.is_empty() {
-        report.note("no issuer is configured: only JWTs of the vault itself are accepted");
+    if let Err(error) = peers::resolve(config) {
+        report.wrong(error);
+    }
+    if config.issuers.is_empty() && config.peers.is_empty() {
+        report.note("neither issuers nor peers are configured: nobody can call this vault");
     }
     for socket in [&config.server.socket, &config.server.admin_socket] {
         let dir = socket.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

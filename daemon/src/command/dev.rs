@@ -15,11 +15,12 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use nix::unistd::geteuid;
 use secrecy::SecretString;
 use vault_api::Scope;
 
 use super::{CommandError, boot::module_environment, init::provision, logging, serve};
-use crate::{auth::KeySet, config::Config, hsm, sandbox::make_private_dir, vault::now_s};
+use crate::{config::Config, hsm, jose::KeySet, sandbox::make_private_dir, vault::now_s};
 
 const ISSUER: &str = "dev-issuer";
 const AUDIENCE: &str = "vaultd";
@@ -269,6 +270,14 @@ name = "{ISSUER}"
 keys = {keys}
 max_lifetime_seconds = {JWT_LIFETIME_S}
 
+# Whoever runs this may log in: POST /v1/login asks for no secret.
+[[auth.peers]]
+name = "developer"
+uid = {uid}
+tenant = "{TENANT}"
+scopes = [{scopes}]
+max_lifetime_seconds = 3600
+
 [tokens]
 default_template = "default"
 
@@ -294,6 +303,8 @@ reuse = "never"
         store = at("store"),
         audit = at("audit"),
         keys = at("issuer.pub.pem"),
+        uid = geteuid(),
+        scopes = Scope::ALL.iter().map(|scope| format!("\"{scope}\"")).collect::<Vec<_>>().join(", "),
     )
 }
 

@@ -1,31 +1,79 @@
 //! Whom to trust: the configured issuers and the vault itself.
 
-use std::path::Path;
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use super::CommandError;
 use crate::{
-    auth::{Issuer, Issuers, KeySet, KeySetError, ScopeSet},
+    auth::{Issuer, Issuers, ScopeSet, Watch},
     config::{self, Config},
-    hsm::KeyInfo,
+    hsm::Hsm,
+    jose::{KeySet, KeySetError, Signer},
     sandbox::check_unalterable_file,
 };
 
-/// Reads the key files of every issuer, and adds the vault's own keys.
-pub(super) fn load(config: &Config, own_keys: &[KeyInfo]) -> Result<Issuers, CommandError> {
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+/// Reads the key files of every issuer, and adds the vault's own keys. The [`Watch`] says when a file has changed.
+pub(super) fn load(config: &Config, hsm: &Hsm) -> Result<(Issuers, Watch), CommandError> {
     let mut issuers = Issuers::default();
+    let mut watched = Vec::new();
     for issuer in &config.issuers {
+        // Before it is read: a change in between is then seen by the next look.
+        let stamp = stamp(&issuer.keys).ok();
         let trusted = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error))?;
         issuers.by_name.insert(issuer.name.clone(), trusted);
+        watched.push((issuer.clone(), stamp));
     }
-    let mut keys = KeySet::default();
-    for public in own_keys.iter().filter_map(|key| key.public.as_ref()) {
-        let added = keys.add(None, &public.modulus, &public.exponent);
-        added.map_err(|error| CommandError::new("the vault's own signing key", error))?;
-    }
+    let keys = Signer::own_keys(hsm);
+    let keys = keys.map_err(|error| CommandError::new("the vault's own signing key", error))?;
     let max_lifetime_s = config.self_issuer.max_lifetime_s;
     let own = Issuer { keys, max_lifetime_s, scopes: ScopeSet::all(), tenants: None };
     issuers.by_name.insert(config.self_issuer.name.clone(), own);
-    Ok(issuers)
+    let watch = watch(issuers.clone(), watched);
+    Ok((issuers, watch))
+}
+
+/// Reads each file once for each time it changes. One that cannot be used leaves the last good keys in force.
+fn watch(mut issuers: Issuers, mut watched: Vec<(config::Issuer, Option<Stamp>)>) -> Watch {
+    Box::new(move || {
+        let mut changed = false;
+        for (issuer, seen) in &mut watched {
+            let now = stamp(&issuer.keys).ok();
+            if now == *seen {
+                continue;
+            }
+            *seen = now;
+            match load_one(issuer) {
+                Ok(fresh) => {
+                    tracing::info!(issuer = issuer.name, "the issuer's keys have changed");
+                    issuers.by_name.insert(issuer.name.clone(), fresh);
+                    changed = true;
+                }
+                Err(error) => {
+                    let error = objection(&issuer.name, &issuer.keys, &error);
+                    tracing::error!(%error, "the issuer's last good keys stay in force");
+                }
+            }
+        }
+        changed.then(|| issuers.clone())
+    })
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let found = fs::metadata(path)?;
+    Ok(Stamp {
+        device: found.dev(),
+        inode: found.ino(),
+        bytes: found.size(),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
 }
 
 pub(super) fn load_one(issuer: &config::Issuer) -> Result<Issuer, KeySetError> {

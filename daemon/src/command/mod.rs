@@ -7,6 +7,7 @@ mod error;
 mod init;
 mod issuers;
 mod logging;
+mod peers;
 mod serve;
 
 pub use check::check;

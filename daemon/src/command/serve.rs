@@ -1,6 +1,6 @@
 //! `vaultd serve`: the production entry point. Reads as the order in which the vault comes up and goes down.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,14 +8,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     CommandError,
     boot::{hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys},
-    issuers, logging,
+    issuers, logging, peers,
 };
 use crate::{
     audit::AuditDir,
-    auth::Authenticator,
+    auth::{Authenticator, Login},
     config::{Config, Limits},
     hsm::Hsm,
     http::{App, BoundSocket, Door, Server, jwk_set},
+    jose::Signer,
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
     vault::Vault,
@@ -138,15 +139,25 @@ async fn until_stopped(
         return Err(CommandError::Failed("the store or the audit log is not open".to_owned()));
     };
     let hsm = &engines.hsm;
-    let vault = Vault::new(hsm.clone(), store.clone(), config.templates.clone())?;
-    let trusted = issuers::load(config, hsm.keys())?;
-    let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted));
+    let own_keys = Signer::own_keys(hsm);
+    let own_keys = own_keys.map_err(|error| CommandError::new("the vault's own signing key", error))?;
+    let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
+    let vault = Vault::new(hsm.clone(), store.clone(), templates, envelopes, own_keys)?;
+    let (trusted, watch) = issuers::load(config, hsm)?;
+    let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
+    let login = Arc::new(Login::new(
+        Signer::new(hsm.clone())?,
+        config.self_issuer.name.clone(),
+        config.auth.audience.clone(),
+        peers::resolve(config)?,
+    ));
     let mut boot_id = [0; 4];
     hsm.random(&mut boot_id).await?;
     let key_set = serde_json::to_vec(&jwk_set(hsm.keys())).unwrap_or_default().into();
     let app = App::new(
         vault.clone(),
         Arc::clone(&auth),
+        Arc::clone(&login),
         audit.clone(),
         limits.clone(),
         key_set,
@@ -155,20 +166,29 @@ async fn until_stopped(
 
     let mut signals = Signals::new()?;
     let doors = vec![
-        Door { socket: sockets.api, router: app.api_router() },
-        Door { socket: sockets.admin, router: app.admin_router() },
+        Door {
+            socket: sockets.api,
+            router: app.api_router(),
+            asks_for_process: {
+                let login = Arc::clone(&login);
+                Box::new(move || login.asks_for_units())
+            },
+        },
+        Door { socket: sockets.admin, router: app.admin_router(), asks_for_process: Box::new(|| false) },
     ];
     let server = Server::serve(doors, limits)
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
+    let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
-        reload(config, hsm, &auth);
+        reload(config, hsm, &auth, &login);
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     sweeper.abort();
+    watcher.abort();
     server.stop().await;
     Ok(())
 }
@@ -183,15 +203,20 @@ fn announce(config: &Config) {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
-/// Reads the issuers anew. If anything is wrong, the last good ones stay.
-fn reload(config: &Config, hsm: &Hsm, auth: &Authenticator) {
+/// Reads issuers and peers anew. If anything is wrong, the last good ones stay.
+fn reload(config: &Config, hsm: &Hsm, auth: &Authenticator, login: &Login) {
     let loaded = Config::load(&config.path).map_err(CommandError::from);
-    match loaded.and_then(|fresh| issuers::load(&fresh, hsm.keys())) {
-        Ok(issuers) => {
-            tracing::info!(issuers = issuers.by_name.len(), "reloaded the issuers");
-            auth.trust(issuers);
+    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, hsm)?, peers::resolve(&fresh)?))) {
+        Ok(((issuers, watch), rules)) => {
+            tracing::info!(
+                issuers = issuers.by_name.len(),
+                peers = rules.len(),
+                "reloaded issuers and peers"
+            );
+            auth.trust(issuers, watch);
+            login.set_rules(rules);
         }
-        Err(error) => tracing::error!(%error, "not reloaded: the issuers stay as they were"),
+        Err(error) => tracing::error!(%error, "not reloaded: issuers and peers stay as they were"),
     }
 }
 
@@ -205,6 +230,15 @@ async fn sweep(vault: Vault, config: Config) {
             Ok(tokens) => tracing::info!(tokens, "removed tokens that have ended"),
             Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
         }
+    }
+}
+
+/// Takes over changed key files of issuers without being told: a key that is removed must stop working.
+async fn watch_issuers(auth: Arc<Authenticator>) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        auth.refresh().await;
     }
 }
 

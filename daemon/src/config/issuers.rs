@@ -16,7 +16,7 @@ impl Validator {
         }
     }
 
-    fn scopes(&mut self, key: &str, names: &[String]) -> ScopeSet {
+    pub(super) fn scopes(&mut self, key: &str, names: &[String]) -> ScopeSet {
         let mut scopes = Vec::new();
         for name in names {
             if let Ok(scope) = name.parse::<Scope>() {

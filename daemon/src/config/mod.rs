@@ -6,6 +6,7 @@
 
 mod issuers;
 mod parse;
+mod peers;
 mod raw;
 mod templates;
 mod validate;
@@ -22,7 +23,7 @@ pub use raw::schema;
 use crate::{
     auth::{self, ScopeSet},
     hsm::TokenSelector,
-    vault::Templates,
+    vault::{EnvelopeRules, Templates},
 };
 
 /// A configuration that is valid in itself.
@@ -46,6 +47,10 @@ pub struct Config {
     pub self_issuer: SelfIssuer,
     /// Issuers whose JWTs are accepted.
     pub issuers: Vec<Issuer>,
+    /// Local services that may log in.
+    pub peers: Vec<Peer>,
+    /// How envelopes are made.
+    pub envelopes: EnvelopeRules,
     /// Templates of tokens.
     pub templates: Templates,
     /// What is logged, in the syntax of `tracing`'s filters.
@@ -159,6 +164,17 @@ pub struct Issuer {
     pub scopes: ScopeSet,
     /// The tenants it may speak for; any if `None`.
     pub tenants: Option<Vec<String>>,
+}
+
+/// `[[auth.peers]]`: the rule, and the names that the system's user database is still to be asked for.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The rule, without the ids of named users and groups.
+    pub rule: auth::PeerRule,
+    /// Name of its user.
+    pub user: Option<String>,
+    /// Name of its group.
+    pub group: Option<String>,
 }
 
 /// Everything that is wrong with a configuration file.

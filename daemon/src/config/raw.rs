@@ -17,6 +17,7 @@ pub(super) struct Raw {
     pub(super) audit: Audit,
     pub(super) auth: Auth,
     pub(super) tokens: Tokens,
+    pub(super) envelopes: Envelopes,
     pub(super) log: Log,
 }
 
@@ -133,6 +134,51 @@ pub(super) struct Auth {
     pub(super) replay_entries: Option<u64>,
     /// Issuers whose JWTs are accepted.
     pub(super) issuers: Vec<Issuer>,
+    /// Local services that may log in. The first that fits counts.
+    pub(super) peers: Vec<Peer>,
+}
+
+/// A local service that may log in by the kernel's word: every condition that is given must hold, and one of `uid`,
+/// `user` and `unit` must be given.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Peer {
+    /// Its name: the `sub` of its JWTs. Required.
+    pub(super) name: Option<String>,
+    /// Its user id.
+    pub(super) uid: Option<u32>,
+    /// Its user's name, instead of `uid`.
+    pub(super) user: Option<String>,
+    /// Its group id.
+    pub(super) gid: Option<u32>,
+    /// Its group's name, instead of `gid`.
+    pub(super) group: Option<String>,
+    /// Its systemd unit, as in `checkout.service`. Needs Linux 6.5.
+    pub(super) unit: Option<String>,
+    /// The tenant it acts for where it names no client. This or `clients` is required.
+    pub(super) tenant: Option<String>,
+    /// The tenants of the clients it may name, by their coordinates.
+    pub(super) clients: BTreeMap<String, String>,
+    /// The scopes it may have. Required.
+    pub(super) scopes: Option<Vec<String>>,
+    /// The longest lifetime of its JWTs. Default 900.
+    pub(super) max_lifetime_seconds: Option<u64>,
+}
+
+/// Payment envelopes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Envelopes {
+    /// The `iss` of envelopes. Default "payment-service".
+    pub(super) issuer: Option<String>,
+    /// The `aud` of envelopes whose caller names none. Default "payment-gateway".
+    pub(super) audience: Option<String>,
+    /// Lifetime of envelopes whose caller names none. Default 1800.
+    pub(super) expires_in: Option<u64>,
+    /// The longest lifetime. Default 86400.
+    pub(super) max_expires_in: Option<u64>,
+    /// Openings of single-use envelopes that are remembered until they expire. Default 1000000.
+    pub(super) replay_entries: Option<u64>,
 }
 
 /// An issuer of JWTs.

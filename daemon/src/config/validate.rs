@@ -13,7 +13,7 @@ use super::{
     parse::Document,
     raw::{self, Raw},
 };
-use crate::hsm::TokenSelector;
+use crate::{hsm::TokenSelector, vault::EnvelopeRules};
 
 /// The longest path of a Unix socket on Linux (unix(7): `sun_path` less its final zero).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -40,6 +40,8 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     };
     let auth = v.auth(&raw.auth);
     let issuers = v.issuers(raw.auth.issuers, &self_issuer.name);
+    let peers = v.peers(raw.auth.peers, self_issuer.max_lifetime_s);
+    let envelopes = v.envelopes(raw.envelopes);
     let templates = v.templates(raw.tokens);
     let log_filter = v.log(raw.log);
 
@@ -57,6 +59,8 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 auth,
                 self_issuer,
                 issuers,
+                peers,
+                envelopes,
                 templates,
                 log_filter,
             })
@@ -242,6 +246,22 @@ impl Validator {
             sweep_interval,
             expired_grace: Duration::from_secs(grace),
         })
+    }
+
+    fn envelopes(&mut self, raw: raw::Envelopes) -> EnvelopeRules {
+        let issuer = raw.issuer.unwrap_or_else(|| "payment-service".to_owned());
+        let audience = raw.audience.unwrap_or_else(|| "payment-gateway".to_owned());
+        for (key, text) in [("envelopes.issuer", &issuer), ("envelopes.audience", &audience)] {
+            if text.is_empty() {
+                self.error(key, "must not be empty");
+            }
+        }
+        let max_expires_in_s = self.seconds("envelopes.max_expires_in", raw.max_expires_in, 86_400);
+        let default = max_expires_in_s.min(1_800);
+        let expires_in_s = self.number("envelopes.expires_in", raw.expires_in, default, 1..=max_expires_in_s);
+        let replay_entries =
+            self.count("envelopes.replay_entries", raw.replay_entries, 1_000_000, 1..=100_000_000);
+        EnvelopeRules { issuer, audience, expires_in_s, max_expires_in_s, replay_entries }
     }
 
     fn log(&mut self, raw: raw::Log) -> String {

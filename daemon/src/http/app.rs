@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{batch::FailedItems, body, problem::Failure, router::route_name};
 use crate::{
     audit::AuditDir,
-    auth::{AuthError, Authenticator, Caller, Peer},
+    auth::{AuthError, Authenticator, Caller, Login, Peer},
     config::Limits,
     vault::{Vault, now_s},
 };
@@ -38,6 +38,7 @@ pub struct App {
 struct Inner {
     vault: Vault,
     auth: Arc<Authenticator>,
+    login: Arc<Login>,
     audit: AuditDir,
     limits: Limits,
     jwk_set: Bytes,
@@ -51,6 +52,7 @@ impl App {
     pub fn new(
         vault: Vault,
         auth: Arc<Authenticator>,
+        login: Arc<Login>,
         audit: AuditDir,
         limits: Limits,
         jwk_set: Bytes,
@@ -59,12 +61,16 @@ impl App {
         let openapi = serde_json::to_vec(&super::openapi()).unwrap_or_default().into();
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
-        let inner = Inner { vault, auth, audit, limits, jwk_set, openapi, request_prefix, requests };
+        let inner = Inner { vault, auth, login, audit, limits, jwk_set, openapi, request_prefix, requests };
         Self { inner: Arc::new(inner) }
     }
 
     pub(super) fn vault(&self) -> &Vault {
         &self.inner.vault
+    }
+
+    pub(super) fn login(&self) -> &Login {
+        &self.inner.login
     }
 
     pub(super) fn audit(&self) -> &AuditDir {
@@ -84,14 +90,23 @@ impl App {
     }
 
     /// Who calls, if it may do what needs one of `scopes`.
-    pub(super) fn authorize(&self, request: &Request<Body>, scopes: &[Scope]) -> Result<Caller, Failure> {
+    ///
+    /// What is needed of `request` is taken before the first await: a request cannot be shared between threads.
+    pub(super) fn authorize<'a>(
+        &'a self,
+        request: &Request<Body>,
+        scopes: &'a [Scope],
+    ) -> impl Future<Output = Result<Caller, Failure>> + Send + use<'a> {
         let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
-        let (value, another) = (headers.next().map(HeaderValue::as_bytes), headers.next());
-        if another.is_some() {
-            return Err(AuthError::Invalid("there are two Authorization headers").into());
+        let (value, another) = (headers.next().cloned(), headers.next().is_some());
+        let peer = request.extensions().get::<Peer>().copied();
+        async move {
+            if another {
+                return Err(AuthError::Invalid("there are two Authorization headers").into());
+            }
+            let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
+            Ok(self.inner.auth.authorize(value, peer, scopes, now_s()).await?)
         }
-        let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
-        Ok(self.inner.auth.authorize(value, peer, scopes, now_s())?)
     }
 
     /// The request's body as it came, within the limits.

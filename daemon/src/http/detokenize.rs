@@ -31,7 +31,7 @@ pub(super) async fn detokenize(
     State(app): State<App>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked])?;
+    let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked]).await?;
     let body: DetokenizeRequest = app.json(request).await?;
     if body.reveal == Some(Reveal::Masked) {
         let masked = app.vault().masked(caller.tenant(), Token::parse(&body.token)?).await?;
@@ -64,7 +64,7 @@ pub(super) async fn detokenize_batch(
     State(app): State<App>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::Detokenize])?;
+    let caller = app.authorize(&request, &[Scope::Detokenize]).await?;
     let DetokenizeBatchRequest { tokens } = app.json(request).await?;
     batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
     let tokens = tokens.iter().map(|text| Token::parse(text)).collect();

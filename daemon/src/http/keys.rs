@@ -10,8 +10,8 @@ use vault_api::{Jwk, JwkSet};
 
 use super::{app::App, reply::json};
 use crate::{
-    auth::thumbprint,
     hsm::{KeyInfo, RsaPublic},
+    jose::thumbprint,
 };
 
 /// The vault's public keys.

@@ -9,7 +9,7 @@ use axum::{
 use vault_api::{Code, ItemError, Problem};
 
 use crate::{
-    auth::AuthError,
+    auth::{AuthError, LoginError},
     card::{CardExpiryError, PanError},
     hsm::HsmError,
     store::StoreError,
@@ -89,12 +89,13 @@ impl From<AuthError> for Failure {
     fn from(error: AuthError) -> Self {
         let code = match error {
             AuthError::Missing => Code::MissingToken,
-            AuthError::Invalid(_) => Code::InvalidJwt,
+            AuthError::Invalid(_) | AuthError::UnknownKey => Code::InvalidJwt,
             AuthError::Expired => Code::ExpiredJwt,
             AuthError::Replayed => Code::ReplayedJwt,
             AuthError::Scope(_) => Code::InsufficientScope,
             AuthError::Tenant => Code::WrongTenant,
             AuthError::Sender => Code::SenderMismatch,
+            AuthError::Store(error) => return VaultError::Store(error).into(),
             AuthError::ReplayMemoryFull => Code::Overloaded,
         };
         let failure = Self::new(code, error.to_string());
@@ -102,6 +103,19 @@ impl From<AuthError> for Failure {
             Some(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
             None => failure,
         }
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        let code = match error {
+            LoginError::NotConfigured => Code::SenderMismatch,
+            LoginError::Client => Code::WrongTenant,
+            LoginError::Scope(_) => Code::InsufficientScope,
+            LoginError::ClientNeeded | LoginError::Lifetime => Code::InvalidRequest,
+            LoginError::Hsm(error) => return VaultError::Hsm(error).into(),
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -148,10 +162,15 @@ fn code_of(error: &VaultError) -> Code {
         VaultError::UnknownToken => Code::UnknownToken,
         VaultError::TokenExpired => Code::TokenExpired,
         VaultError::TokenSpaceExhausted => Code::TokenSpaceExhausted,
+        VaultError::EnvelopeInvalid(_) => Code::EnvelopeInvalid,
+        VaultError::EnvelopeExpired => Code::EnvelopeExpired,
+        VaultError::EnvelopeReplayed => Code::EnvelopeReplayed,
         VaultError::RecordForged | VaultError::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => {
             Code::StoreUnavailable
         }
-        VaultError::Hsm(HsmError::Busy) | VaultError::Store(StoreError::Busy) => Code::Overloaded,
+        VaultError::TooManyUses | VaultError::Hsm(HsmError::Busy) | VaultError::Store(StoreError::Busy) => {
+            Code::Overloaded
+        }
         VaultError::Hsm(HsmError::Unavailable(_) | HsmError::TimedOut | HsmError::NoKey(_))
         | VaultError::Store(StoreError::SealsSpent(_)) => Code::HsmUnavailable,
     }

@@ -10,9 +10,9 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    detokenize, health, keys,
+    detokenize, envelopes, health, keys, login,
     problem::Failure,
-    tokenize, tokens,
+    search, tokenize, tokens,
 };
 
 /// The head of the document; paths and schemas come from the handlers.
@@ -52,6 +52,11 @@ fn endpoints() -> OpenApiRouter<App> {
         .routes(routes!(detokenize::detokenize))
         .routes(routes!(detokenize::detokenize_batch))
         .routes(routes!(tokens::read, tokens::change, tokens::forget))
+        .routes(routes!(search::search))
+        .routes(routes!(search::compare))
+        .routes(routes!(envelopes::seal))
+        .routes(routes!(envelopes::open))
+        .routes(routes!(login::login))
         .routes(routes!(keys::key_set))
         .routes(routes!(openapi_document))
         .routes(routes!(health::healthz))
@@ -94,6 +99,11 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/tokenize/batch" => "/v1/tokenize/batch",
         "/v1/detokenize" => "/v1/detokenize",
         "/v1/detokenize/batch" => "/v1/detokenize/batch",
+        "/v1/tokens/search" => "/v1/tokens/search",
+        "/v1/tokens/compare" => "/v1/tokens/compare",
+        "/v1/login" => "/v1/login",
+        "/v1/envelopes" => "/v1/envelopes",
+        "/v1/envelopes/open" => "/v1/envelopes/open",
         "/.well-known/jwks.json" => "/.well-known/jwks.json",
         "/v1/openapi.json" => "/v1/openapi.json",
         "/healthz" => "/healthz",

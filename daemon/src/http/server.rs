@@ -1,6 +1,6 @@
 //! Accepting and serving connections.
 
-use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -19,13 +19,19 @@ use super::{
     connections::{Connections, Place},
     problem,
 };
-use crate::{auth::Peer, config::Limits};
+use crate::{auth::Peer, config::Limits, sandbox::peer_process};
 
 /// How long to wait before accepting again after the system had no descriptor for us.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The process of a peer, as a handle that no other process can come to have.
+#[derive(Clone)]
+pub(super) struct PeerProcess(pub(super) Arc<OwnedFd>);
+
 /// A socket and what is behind it.
 pub struct Door {
+    /// Whether the process behind each connection is asked for: it costs a descriptor each.
+    pub asks_for_process: Box<dyn Fn() -> bool + Send + Sync>,
     /// The socket.
     pub socket: BoundSocket,
     /// The endpoints it serves.
@@ -58,6 +64,7 @@ impl Server {
                 router: door.router,
                 protocol: protocol(limits),
                 answer_timeout: limits.answer_timeout,
+                asks_for_process: door.asks_for_process.into(),
                 connections,
                 stopped: stopped.clone(),
             };
@@ -99,6 +106,7 @@ struct Serving {
     router: Router,
     protocol: http1::Builder,
     answer_timeout: Duration,
+    asks_for_process: Arc<dyn Fn() -> bool + Send + Sync>,
     connections: Arc<Connections>,
     stopped: watch::Receiver<bool>,
 }
@@ -149,9 +157,14 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
 
 /// Serves one connection until it ends, fails or the daemon stops.
 async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
-    let Serving { router, protocol, answer_timeout, mut stopped, .. } = serving;
+    let Serving { router, protocol, answer_timeout, asks_for_process, mut stopped, .. } = serving;
+    let process = asks_for_process().then(|| peer_process(&stream).ok()).flatten();
+    let process = process.map(|process| PeerProcess(Arc::new(process)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(process) = process.clone() {
+            request.extensions_mut().insert(process);
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let mut stream = Box::pin(TimeoutStream::new(stream));

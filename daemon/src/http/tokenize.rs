@@ -33,7 +33,7 @@ pub(super) async fn tokenize(
     State(app): State<App>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::Tokenize])?;
+    let caller = app.authorize(&request, &[Scope::Tokenize]).await?;
     let card = new_card(app.json(request).await?)?;
     let done = app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(nothing)??;
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -66,7 +66,7 @@ pub(super) async fn tokenize_batch(
         items: Vec<&'a RawValue>,
     }
 
-    let caller = app.authorize(&request, &[Scope::Tokenize])?;
+    let caller = app.authorize(&request, &[Scope::Tokenize]).await?;
     let text = app.body(request).await?;
     let Items { items } = body::parse(&text)?;
     batch::require_items(items.len(), app.limits().batch_items, "items")?;

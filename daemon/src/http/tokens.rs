@@ -28,7 +28,7 @@ pub(super) async fn read(
     token: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::TokensRead])?;
+    let caller = app.authorize(&request, &[Scope::TokensRead]).await?;
     let record = app.vault().record(caller.tenant(), parse(token)?).await?;
     Ok(private_json(StatusCode::OK, &answer(record), 1))
 }
@@ -51,7 +51,7 @@ pub(super) async fn change(
     token: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::TokensWrite])?;
+    let caller = app.authorize(&request, &[Scope::TokensWrite]).await?;
     let TokenPatch { metadata, expires_in } = app.json(request).await?;
     let change = RecordChange { metadata, expires_in_s: expires_in };
     let record = app.vault().change(caller.tenant(), parse(token)?, change).await?;
@@ -75,7 +75,7 @@ pub(super) async fn forget(
     token: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let caller = app.authorize(&request, &[Scope::TokensDelete])?;
+    let caller = app.authorize(&request, &[Scope::TokensDelete]).await?;
     app.vault().forget(caller.tenant(), parse(token)?).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -88,7 +88,7 @@ fn parse(token: Result<Path<String>, PathRejection>) -> Result<Token, VaultError
     Token::parse(&text)
 }
 
-fn answer(record: RecordView) -> TokenRecord {
+pub(super) fn answer(record: RecordView) -> TokenRecord {
     TokenRecord {
         token: record.token.to_string(),
         masked_pan: record.masked.text(),

@@ -3,10 +3,12 @@
 //! Beside [`crate::hsm`] the only module with `unsafe`. Every block says why it is sound.
 
 mod activation;
+mod peer;
 mod permissions;
 mod process;
 
 pub use activation::{InheritedSockets, inherited_sockets};
+pub use peer::{peer_process, unit_of};
 pub use permissions::{
     PermissionError, check_private_dir, check_private_file, check_unalterable_file, make_private_dir,
 };

@@ -15,11 +15,13 @@ use super::{
     FingerprintKey, Inserted, NewRecord, OpenError, Record, RecordError, Replaced, StoreError, StoredKey,
     TokenKey,
     budget::{SealBudget, Spent},
+    change::{self, Change, Encoded},
     handle::Handle,
-    layout::{META_SCHEMA, VAULT_ID_BYTES, failed, lay_out, read_keys, read_meta},
-    schema::{TenantId, record_key, shared_fingerprint_key},
+    layout::{META_SCHEMA, VAULT_ID_BYTES, failed, lay_out, read_keys, read_meta, upgrade},
+    schema::{TenantId, USE_ID_BYTES, record_key, shared_fingerprint_key},
     tables::{FINGERPRINTS, KEYS, META, RECORDS},
-    writer::{self, Change, Encoded},
+    uses::Use,
+    writer,
 };
 
 /// The database's file name in the store's directory.
@@ -33,11 +35,11 @@ pub type Found = Result<Option<(TokenKey, Record)>, StoreError>;
 /// An open store. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    handle: Arc<Handle>,
+pub(super) struct Inner {
+    pub(super) handle: Arc<Handle>,
     vault_id: [u8; VAULT_ID_BYTES],
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     seals: SealBudget,
@@ -77,6 +79,7 @@ impl Store {
         }
         let handle = Arc::new(Handle::open(&path, cache_bytes)?);
         let (vault_id, tenants) = read_meta(&handle)?;
+        upgrade(&handle).map_err(|error| failed(&path, &error))?;
         let keys = handle.with(read_keys).map_err(|error| failed(&path, &error))?;
         let seals = SealBudget::new(keys.into_iter().map(|(name, key)| (name, key.reserved_seals)));
 
@@ -174,6 +177,22 @@ impl Store {
                 })
                 .collect()
         })
+    }
+
+    /// Uses up `id`, which is remembered until `until_s`; at most `most` uses are remembered at a time.
+    ///
+    /// Durable when it returns, so that a use holds across restarts.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it is not known whether it was used up.
+    pub async fn use_up(
+        &self,
+        id: [u8; USE_ID_BYTES],
+        until_s: u64,
+        now_s: u64,
+        most: usize,
+    ) -> Result<Use, StoreError> {
+        self.change(|answer| Change::UseUp { id, until_s, now_s, most, answer }).await
     }
 
     /// Stores new records, and says of each what became of it once that is durable.
@@ -277,7 +296,7 @@ impl Store {
         }
     }
 
-    fn tenant(&self, name: &str) -> TenantId {
+    pub(super) fn tenant(&self, name: &str) -> TenantId {
         let tenants = self.inner.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.get(name).copied().unwrap_or(NO_TENANT)
     }
@@ -287,7 +306,7 @@ impl Store {
         change: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Change,
     ) -> Result<T, StoreError> {
         let (answer, receiver) = oneshot::channel();
-        writer::submit(&self.inner.queue, change(answer))?;
+        change::submit(&self.inner.queue, change(answer))?;
         receiver.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer has ended".to_owned())))
     }
 }

@@ -8,7 +8,7 @@ use super::{
     OpenError, SCHEMA_VERSION, StoreError,
     handle::Handle,
     schema::TenantId,
-    tables::{EXPIRIES, FINGERPRINTS, KEYS, META, RECORDS, TENANTS},
+    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, META, RECORDS, TENANTS, USE_ENDS, USES},
 };
 
 pub(super) const META_SCHEMA: &str = "schema";
@@ -54,10 +54,36 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
         transaction.open_table(TENANTS)?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(FINGERPRINTS)?;
+        transaction.open_table(HOLDERS)?;
         transaction.open_table(EXPIRIES)?;
+        transaction.open_table(USES)?;
+        transaction.open_table(USE_ENDS)?;
         transaction.open_table(KEYS)?;
     }
     Ok(transaction.commit()?)
+}
+
+/// Brings a store of an older schema to the newest: every table that is missing is made.
+///
+/// Schema 2 added the tables of holders and of uses. Records of schema 1 are read as they are; their holders are not
+/// found by a search until the card is tokenized anew.
+pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
+    handle.with(|database| {
+        let found = {
+            let meta = database.begin_read()?.open_table(META)?;
+            meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes)
+        };
+        if found.is_none_or(|found| found >= SCHEMA_VERSION) {
+            return Ok(());
+        }
+        tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
+        let transaction = database.begin_write()?;
+        transaction.open_table(HOLDERS)?;
+        transaction.open_table(USES)?;
+        transaction.open_table(USE_ENDS)?;
+        transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        Ok(transaction.commit()?)
+    })
 }
 
 /// The vault's id, and the tenants by name.

@@ -8,20 +8,27 @@
 //! described in `docs/store-format.md`.
 
 mod budget;
+mod change;
 mod error;
 mod handle;
 mod layout;
 mod record;
 mod schema;
+mod search;
 mod tables;
+mod uses;
 mod writer;
 
 mod database;
 
 pub use budget::MAX_SEALS_PER_KEY;
+pub use change::{Inserted, NewRecord, Replaced};
 pub use database::{Found, Store};
 pub use error::{OpenError, StoreError};
 pub use layout::StoredKey;
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};
-pub use schema::{FingerprintKey, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey};
-pub use writer::{Inserted, NewRecord, Replaced};
+pub use schema::{
+    FingerprintKey, HolderKey, Lookup, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey, USE_ID_BYTES,
+};
+pub use search::Hit;
+pub use uses::Use;

@@ -4,6 +4,8 @@
 //! big-endian. `docs/store-format.md` has the table.
 #![deny(clippy::indexing_slicing)]
 
+use super::HolderKey;
+
 /// Bytes kept of a fingerprint: 128 of its 256 bits make an accidental match less likely than a hardware fault.
 pub const FINGERPRINT_CUT_BYTES: usize = 16;
 
@@ -11,7 +13,8 @@ const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const FLAG_PRIVATE: u8 = 0b01;
 const FLAG_REUSABLE: u8 = 0b10;
-const KNOWN_FLAGS: u8 = FLAG_PRIVATE | FLAG_REUSABLE;
+const FLAG_HOLDER: u8 = 0b100;
+const KNOWN_FLAGS: u8 = FLAG_PRIVATE | FLAG_REUSABLE | FLAG_HOLDER;
 
 /// A token's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Header {
     pub expires_at_s: Option<u64>,
     /// Name of the template, at most 255 bytes.
     pub template: String,
+    /// Where the card's holder is looked up, if one was given.
+    pub holder: Option<HolderKey>,
 }
 
 /// Nonce and ciphertext with tag.
@@ -84,7 +89,8 @@ impl Header {
         let mut out = Vec::with_capacity(64 + self.template.len());
         let private = if has_private { FLAG_PRIVATE } else { 0 };
         let reusable = if self.reusable { FLAG_REUSABLE } else { 0 };
-        out.extend([FORMAT, private | reusable]);
+        let holder = if self.holder.is_some() { FLAG_HOLDER } else { 0 };
+        out.extend([FORMAT, private | reusable | holder]);
         out.extend(self.key_version.to_be_bytes());
         out.extend(self.fingerprint_version.to_be_bytes());
         out.extend(self.fingerprint);
@@ -95,6 +101,10 @@ impl Header {
         out.extend(self.expires_at_s.unwrap_or(0).to_be_bytes());
         out.push(u8::try_from(self.template.len()).map_err(|_| RecordError::Field("template"))?);
         out.extend(self.template.as_bytes());
+        if let Some(holder) = &self.holder {
+            out.extend(holder.version.to_be_bytes());
+            out.extend(holder.hash);
+        }
         Ok(out)
     }
 
@@ -152,6 +162,11 @@ impl Record {
                 let name = input.slice(usize::from(len))?;
                 std::str::from_utf8(name).map_err(|_| RecordError::Field("template"))?.to_owned()
             },
+            holder: if flags & FLAG_HOLDER == 0 {
+                None
+            } else {
+                Some(HolderKey { version: u32::from_be_bytes(input.array()?), hash: input.array()? })
+            },
         };
         let private = if flags & FLAG_PRIVATE == 0 {
             None
@@ -203,6 +218,7 @@ mod tests {
             created_at_ms: u64,
             expires_at_s in prop::option::of(1..=u64::MAX),
             template in "[a-z0-9-]{0,32}",
+            holder: Option<(u32, [u8; FINGERPRINT_CUT_BYTES])>,
         ) -> Header {
             Header {
                 key_version: versions.0,
@@ -215,6 +231,7 @@ mod tests {
                 created_at_ms,
                 expires_at_s,
                 template,
+                holder: holder.map(|(version, hash)| HolderKey { version, hash }),
             }
         }
     }
@@ -262,6 +279,7 @@ mod tests {
             created_at_ms: 0,
             expires_at_s: None,
             template: "default".to_owned(),
+            holder: None,
         };
         let card = SealedPart { nonce: [0; 12], ciphertext: vec![0; 16 + 16] };
         assert_eq!(Record { header, private: None, card }.encode().unwrap().len(), 101);

@@ -3,7 +3,7 @@
 use super::FINGERPRINT_CUT_BYTES;
 
 /// The schema this version writes and the newest it reads.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The longest key a token may have.
 pub const MAX_TOKEN_KEY_BYTES: usize = 24;
@@ -40,6 +40,40 @@ pub struct FingerprintKey {
     pub template: String,
 }
 
+/// Where a card holder is looked up: by the keyed hash of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderKey {
+    /// Version of the holder key.
+    pub version: u32,
+    /// The first bytes of the hash.
+    pub hash: [u8; FINGERPRINT_CUT_BYTES],
+}
+
+/// What records are searched by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// By a card, whatever the template.
+    Card {
+        /// Version of the fingerprint key.
+        version: u32,
+        /// The first bytes of the fingerprint.
+        fingerprint: [u8; FINGERPRINT_CUT_BYTES],
+    },
+    /// By the card holder.
+    Holder(HolderKey),
+}
+
+impl Lookup {
+    /// What the index rows it finds start with.
+    pub(super) fn prefix(&self, tenant: TenantId) -> Vec<u8> {
+        let (version, hash) = match self {
+            Self::Card { version, fingerprint } => (version, fingerprint),
+            Self::Holder(holder) => (&holder.version, &holder.hash),
+        };
+        [&tenant.to_be_bytes(), &version.to_be_bytes(), hash.as_slice()].concat()
+    }
+}
+
 /// Number of a tenant in keys. Numbers start at 1, so that 0 finds nothing.
 pub(super) type TenantId = u32;
 
@@ -51,6 +85,19 @@ pub(super) fn record_key(tenant: TenantId, token: &TokenKey) -> Vec<u8> {
 pub(super) fn shared_fingerprint_key(tenant: TenantId, key: &FingerprintKey) -> Vec<u8> {
     [&tenant.to_be_bytes(), &key.version.to_be_bytes(), key.fingerprint.as_slice(), key.template.as_bytes()]
         .concat()
+}
+
+/// The row by which a holder's token is found.
+pub(super) fn holder_key(tenant: TenantId, holder: &HolderKey, token: &TokenKey) -> Vec<u8> {
+    [&Lookup::Holder(*holder).prefix(tenant), token.as_bytes()].concat()
+}
+
+/// Bytes of what stands for something that may be used once.
+pub const USE_ID_BYTES: usize = 32;
+
+/// When a use may be forgotten.
+pub(super) fn use_end_key(until_s: u64, id: &[u8; USE_ID_BYTES]) -> Vec<u8> {
+    [until_s.to_be_bytes().as_slice(), id].concat()
 }
 
 /// The row of a token that is one of many for its card: found by a scan, never by look-up.

@@ -3,9 +3,9 @@
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
-    FingerprintKey, Record, StoreError, TokenKey,
-    schema::{TenantId, expiry_key, record_key, shared_fingerprint_key, single_fingerprint_key},
-    writer::Encoded,
+    FingerprintKey, Lookup, Record, StoreError, TokenKey,
+    change::Encoded,
+    schema::{TenantId, expiry_key, holder_key, record_key, shared_fingerprint_key, single_fingerprint_key},
 };
 
 type Bytes = &'static [u8];
@@ -18,6 +18,12 @@ pub(super) const TENANTS: TableDefinition<'_, &str, TenantId> = TableDefinition:
 pub(super) const RECORDS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("records");
 /// Tenant ‖ key version ‖ fingerprint ‖ template → token.
 pub(super) const FINGERPRINTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("fingerprints");
+/// Tenant ‖ key version ‖ holder's hash ‖ token → nothing.
+pub(super) const HOLDERS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("holders");
+/// Id of what may be used once → when that may be forgotten, in seconds of Unix time.
+pub(super) const USES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("uses");
+/// End ‖ id → nothing.
+pub(super) const USE_ENDS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("use_ends");
 /// End ‖ tenant ‖ token → nothing.
 pub(super) const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
 /// Key name → [`super::StoredKey`].
@@ -27,6 +33,7 @@ pub(super) const KEYS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("
 pub(super) struct RecordTables<'t> {
     pub(super) records: Table<'t, Bytes, Bytes>,
     pub(super) fingerprints: Table<'t, Bytes, Bytes>,
+    pub(super) holders: Table<'t, Bytes, ()>,
     pub(super) expiries: Table<'t, Bytes, ()>,
 }
 
@@ -43,6 +50,7 @@ impl<'t> RecordTables<'t> {
         Ok(Self {
             records: transaction.open_table(RECORDS)?,
             fingerprints: transaction.open_table(FINGERPRINTS)?,
+            holders: transaction.open_table(HOLDERS)?,
             expiries: transaction.open_table(EXPIRIES)?,
         })
     }
@@ -75,7 +83,7 @@ impl<'t> RecordTables<'t> {
             self.records.remove(key.as_slice())?;
             return Ok(Some(Clash::Card(old)));
         }
-        self.put_expiry(tenant, token, &new.record)?;
+        self.put_other_rows(tenant, token, &new.record)?;
         Ok(None)
     }
 
@@ -88,10 +96,18 @@ impl<'t> RecordTables<'t> {
     ) -> Result<(), StoreError> {
         self.records.insert(record_key(tenant, token).as_slice(), new.bytes.as_slice())?;
         self.fingerprints.insert(fingerprint_row(tenant, token, &new.record).as_slice(), token.as_bytes())?;
-        self.put_expiry(tenant, token, &new.record)
+        self.put_other_rows(tenant, token, &new.record)
     }
 
-    fn put_expiry(&mut self, tenant: TenantId, token: &TokenKey, record: &Record) -> Result<(), StoreError> {
+    fn put_other_rows(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        if let Some(holder) = &record.header.holder {
+            self.holders.insert(holder_key(tenant, holder, token).as_slice(), ())?;
+        }
         if let Some(end_s) = record.header.expires_at_s {
             self.expiries.insert(expiry_key(end_s, tenant, token).as_slice(), ())?;
         }
@@ -107,6 +123,9 @@ impl<'t> RecordTables<'t> {
     ) -> Result<(), StoreError> {
         self.records.remove(record_key(tenant, token).as_slice())?;
         self.fingerprints.remove(fingerprint_row(tenant, token, record).as_slice())?;
+        if let Some(holder) = &record.header.holder {
+            self.holders.remove(holder_key(tenant, holder, token).as_slice())?;
+        }
         if let Some(end_s) = record.header.expires_at_s {
             self.expiries.remove(expiry_key(end_s, tenant, token).as_slice())?;
         }
@@ -136,6 +155,17 @@ impl Record {
             version: self.header.fingerprint_version,
             fingerprint: self.header.fingerprint,
             template: self.header.template.clone(),
+        }
+    }
+
+    /// Whether this is a record that `lookup` may find. An index row that says so may have been edited.
+    pub fn fits(&self, lookup: &Lookup) -> bool {
+        let header = &self.header;
+        match lookup {
+            Lookup::Card { version, fingerprint } => {
+                header.fingerprint_version == *version && header.fingerprint == *fingerprint
+            }
+            Lookup::Holder(holder) => header.holder == Some(*holder),
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::Receiver;
 use redb::{ReadableTable, Table, WriteTransaction};
-use tokio::sync::oneshot;
 
 use super::{
-    Record, RecordError, StoreError, StoredKey, TokenKey,
+    RecordError, StoreError, StoredKey, TokenKey,
+    change::{Change, Encoded, Inserted, Outcome, Replaced},
     handle::Handle,
     schema::{TenantId, parse_expiry_key},
     tables::{Clash, KEYS, RecordTables, TENANTS},
+    uses,
 };
 
 /// The most changes in one transaction: bounds how long the first of them waits.
@@ -18,95 +19,6 @@ const MAX_CHANGES_PER_COMMIT: usize = 4_096;
 
 /// How long after a failed commit the next one is tried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// A record that is to be stored under a new token.
-#[derive(Clone, Debug)]
-pub struct NewRecord {
-    /// The token it is for.
-    pub token: TokenKey,
-    /// The record.
-    pub record: Record,
-}
-
-/// A record and its bytes: what cannot be encoded must fail before anything is written.
-pub(super) struct Encoded {
-    pub(super) record: Record,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Encoded {
-    pub(super) fn new(record: Record) -> Result<Self, StoreError> {
-        let bytes = record.encode()?;
-        Ok(Self { record, bytes })
-    }
-}
-
-/// What became of a [`NewRecord`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// It is stored.
-    Created,
-    /// The same card has a token already, made before or by another caller at the same time.
-    Seen(TokenKey, Record),
-    /// Another card has this token: mint another one.
-    TokenTaken,
-    /// The record this card has already is damaged: nothing can be said about it.
-    Damaged(RecordError),
-}
-
-/// What became of a replacement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaced {
-    /// It is stored.
-    Done,
-    /// Somebody changed the record meanwhile: read it again.
-    Changed,
-    /// The token is gone.
-    Gone,
-}
-
-/// A change and the way to answer it.
-pub(super) enum Change {
-    Insert {
-        tenant: String,
-        records: Vec<(TokenKey, Encoded)>,
-        now_s: u64,
-        answer: Answer<Vec<Inserted>>,
-    },
-    Replace {
-        tenant: TenantId,
-        token: TokenKey,
-        old: Box<Record>,
-        new: Box<Encoded>,
-        answer: Answer<Replaced>,
-    },
-    Remove {
-        tenant: TenantId,
-        token: TokenKey,
-        answer: Answer<bool>,
-    },
-    Sweep {
-        ended_before_s: u64,
-        most: usize,
-        answer: Answer<usize>,
-    },
-    ReserveSeals {
-        key_name: String,
-        reserved: u64,
-        answer: Answer<()>,
-    },
-    Stop,
-}
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// Sends `change` to the writer without waiting for room.
-pub(super) fn submit(queue: &Sender<Change>, change: Change) -> Result<(), StoreError> {
-    queue.try_send(change).map_err(|error| match error {
-        TrySendError::Full(_) => StoreError::Busy,
-        TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
-    })
-}
 
 /// The writer's loop; ends at [`Change::Stop`], after everything that came before it.
 ///
@@ -186,56 +98,20 @@ fn recover(handle: &Handle) {
     }
 }
 
-/// What one change came to.
-enum Outcome {
-    Inserted(Vec<Inserted>),
-    Replaced(Replaced),
-    Removed(bool),
-    Swept(usize),
-    Reserved,
-    Refused(StoreError),
-}
-
-impl Change {
-    /// Tells the waiting caller. One that has gone away is not missed.
-    fn answer(self, outcome: Outcome) {
-        match (self, outcome) {
-            (Self::Insert { answer, .. }, Outcome::Inserted(done)) => drop(answer.send(Ok(done))),
-            (Self::Replace { answer, .. }, Outcome::Replaced(done)) => drop(answer.send(Ok(done))),
-            (Self::Remove { answer, .. }, Outcome::Removed(done)) => drop(answer.send(Ok(done))),
-            (Self::Sweep { answer, .. }, Outcome::Swept(done)) => drop(answer.send(Ok(done))),
-            (Self::ReserveSeals { answer, .. }, Outcome::Reserved) => drop(answer.send(Ok(()))),
-            (change, Outcome::Refused(error)) => change.refuse(&error),
-            (change, _) => change.refuse(&StoreError::Failed("the writer mixed up its answers".to_owned())),
-        }
-    }
-
-    fn refuse(self, error: &StoreError) {
-        match self {
-            Self::Insert { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::Replace { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::Remove { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::Sweep { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::ReserveSeals { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::Stop => {}
-        }
-    }
-}
-
 /// The open tables of one transaction.
 struct Batch<'t> {
+    transaction: &'t WriteTransaction,
     tables: RecordTables<'t>,
     tenants: Table<'t, &'static str, TenantId>,
-    keys: Table<'t, &'static str, &'static [u8]>,
     new_tenants: HashMap<String, TenantId>,
 }
 
 impl<'t> Batch<'t> {
     fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
         Ok(Self {
+            transaction,
             tables: RecordTables::open(transaction)?,
             tenants: transaction.open_table(TENANTS)?,
-            keys: transaction.open_table(KEYS)?,
             new_tenants: HashMap::new(),
         })
     }
@@ -294,13 +170,16 @@ impl<'t> Batch<'t> {
             Change::Sweep { ended_before_s, most, .. } => {
                 self.sweep(*ended_before_s, *most).map(Outcome::Swept)
             }
+            Change::UseUp { id, until_s, now_s, most, .. } => {
+                uses::use_up(self.transaction, id, *until_s, *now_s, *most).map(Outcome::Used)
+            }
             Change::ReserveSeals { key_name, reserved, .. } => {
-                let stored =
-                    self.keys.get(key_name.as_str())?.and_then(|bytes| StoredKey::decode(bytes.value()));
+                let mut keys = self.transaction.open_table(KEYS)?;
+                let stored = keys.get(key_name.as_str())?.and_then(|bytes| StoredKey::decode(bytes.value()));
                 let mut key =
                     stored.ok_or_else(|| StoreError::Failed(format!("key {key_name} is not recorded")))?;
                 key.reserved_seals = key.reserved_seals.max(*reserved);
-                self.keys.insert(key_name.as_str(), key.encode().as_slice())?;
+                keys.insert(key_name.as_str(), key.encode().as_slice())?;
                 Ok(Outcome::Reserved)
             }
             Change::Stop => Err(StoreError::Failed("the writer is stopping".to_owned())),
@@ -347,6 +226,7 @@ impl<'t> Batch<'t> {
     }
 
     fn sweep(&mut self, ended_before_s: u64, most: usize) -> Result<usize, StoreError> {
+        uses::forget(self.transaction, ended_before_s)?;
         let end = ended_before_s.to_be_bytes();
         let ended: Vec<_> = self
             .tables

@@ -30,6 +30,18 @@ pub enum VaultError {
     /// A record does not open: it was altered, moved, or sealed by another vault.
     #[error("the record of this token fails authentication")]
     RecordForged,
+    /// The envelope cannot be opened; the text says why.
+    #[error("{0}")]
+    EnvelopeInvalid(&'static str),
+    /// The envelope's time is over.
+    #[error("the envelope's lifetime is over")]
+    EnvelopeExpired,
+    /// The envelope may be opened once, and was.
+    #[error("the envelope was opened before")]
+    EnvelopeReplayed,
+    /// No more openings of single-use envelopes can be remembered for now.
+    #[error("too many single-use envelopes are open")]
+    TooManyUses,
     /// The HSM failed.
     #[error(transparent)]
     Hsm(#[from] HsmError),

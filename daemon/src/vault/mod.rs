@@ -7,26 +7,32 @@
 mod card_sealing;
 mod clock;
 mod detokenize;
+mod envelope;
 mod error;
+mod holder;
 mod mint;
 mod records;
+mod search;
 mod template;
 mod token;
 mod tokenize;
 mod vetting;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use clock::{now_ms, now_s};
 pub use detokenize::Revealed;
+pub use envelope::{EnvelopeRules, EnvelopeWish};
 pub use error::VaultError;
 pub use records::{RecordChange, RecordView};
+pub use search::{Page, Search};
 pub use template::{Format, LuhnRule, Reuse, Template, TemplateError, Templates};
 pub use token::Token;
 pub use tokenize::{NewCard, Tokenized};
 
 use crate::{
     hsm::{Hsm, HsmError, KeyName, Purpose, SealRequest, Sealed},
+    jose::{KeySet, Signer},
     store::{Store, StoreError},
 };
 
@@ -38,7 +44,10 @@ pub const MAX_EXPIRES_IN_S: u64 = 100 * 365 * 86_400;
 pub struct Vault {
     hsm: Hsm,
     store: Store,
-    templates: std::sync::Arc<Templates>,
+    templates: Arc<Templates>,
+    envelopes: Arc<EnvelopeRules>,
+    signer: Signer,
+    own_keys: Arc<KeySet>,
     keys: ActiveKeys,
 }
 
@@ -47,19 +56,31 @@ pub struct Vault {
 struct ActiveKeys {
     record: KeyName,
     fingerprint: KeyName,
+    holder: KeyName,
+    envelope: KeyName,
 }
 
 impl Vault {
-    /// A vault over an HSM and a store that belong together.
+    /// A vault over an HSM and a store that belong together; `own_keys` verify what the vault itself has signed.
     ///
     /// # Errors
     /// [`HsmError::NoKey`] if the token lacks a key.
-    pub fn new(hsm: Hsm, store: Store, templates: Templates) -> Result<Self, HsmError> {
+    pub fn new(
+        hsm: Hsm,
+        store: Store,
+        templates: Templates,
+        envelopes: EnvelopeRules,
+        own_keys: KeySet,
+    ) -> Result<Self, HsmError> {
         let keys = ActiveKeys {
             record: hsm.active_key(Purpose::Record)?,
             fingerprint: hsm.active_key(Purpose::Fingerprint)?,
+            holder: hsm.active_key(Purpose::Holder)?,
+            envelope: hsm.active_key(Purpose::Envelope)?,
         };
-        Ok(Self { hsm, store, templates: std::sync::Arc::new(templates), keys })
+        let signer = Signer::new(hsm.clone())?;
+        let (templates, envelopes) = (Arc::new(templates), Arc::new(envelopes));
+        Ok(Self { hsm, store, templates, envelopes, signer, own_keys: Arc::new(own_keys), keys })
     }
 
     /// Seals with the record key, counted.

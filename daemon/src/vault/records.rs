@@ -128,7 +128,12 @@ impl Vault {
         sealing.record(&mut self.seal(requests).await?.into_iter())
     }
 
-    async fn view(&self, tenant: &str, token: Token, record: &Record) -> Result<RecordView, VaultError> {
+    pub(super) async fn view(
+        &self,
+        tenant: &str,
+        token: Token,
+        record: &Record,
+    ) -> Result<RecordView, VaultError> {
         let private = open_private(&self.hsm, tenant, &token, record).await?;
         let header = &record.header;
         Ok(RecordView {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     card::{CardExpiry, Masked, Pan, PanError},
-    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, Inserted, NewRecord, StoreError},
+    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, HolderKey, Inserted, NewRecord, StoreError},
 };
 
 /// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
@@ -62,6 +62,7 @@ struct Pending<'v> {
     card: NewCard,
     template: &'v Template,
     key: FingerprintKey,
+    holder: Option<HolderKey>,
 }
 
 impl Vault {
@@ -116,7 +117,7 @@ impl Vault {
                         fingerprint: [0; FINGERPRINT_CUT_BYTES],
                         template: name.to_owned(),
                     };
-                    pending.push(Pending { place, card, template, key });
+                    pending.push(Pending { place, card, template, key, holder: None });
                     results.push(Err(VaultError::TokenSpaceExhausted));
                 }
                 Err(error) => results.push(Err(error)),
@@ -179,6 +180,7 @@ impl Vault {
         pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
+        self.hash_holders(tenant, pending).await?;
         let now_ms = now_ms();
         let mut fresh = Vec::with_capacity(pending.len());
         let mut sealings = Vec::with_capacity(pending.len());
@@ -220,6 +222,20 @@ impl Vault {
         Ok(())
     }
 
+    /// Looks up the cards' holders, where they have any.
+    async fn hash_holders(&self, tenant: &str, pending: &mut [Pending<'_>]) -> Result<(), VaultError> {
+        let items: Vec<_> = pending.iter_mut().filter(|item| item.card.holder.is_some()).collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let names = items.iter().filter_map(|item| Some(item.card.holder.as_ref()?.expose()));
+        let keys = self.holder_keys(tenant, names).await?;
+        for (item, key) in items.into_iter().zip(keys) {
+            item.holder = Some(key);
+        }
+        Ok(())
+    }
+
     fn header(&self, item: &Pending<'_>, now_ms: u64) -> Header {
         let masked = item.card.pan.masked();
         let lifetime_s =
@@ -235,6 +251,7 @@ impl Vault {
             created_at_ms: now_ms,
             expires_at_s: lifetime_s.map(|seconds| now_ms / 1_000 + seconds),
             template: item.key.template.clone(),
+            holder: item.holder,
         }
     }
 }
@@ -248,7 +265,7 @@ impl Pending<'_> {
 
 /// What a PAN's fingerprint is made of: a name for the use, the tenant, the digits. So the same PAN has unrelated
 /// fingerprints in two tenants, and none that is good for anything else.
-fn fingerprint_message(tenant: &str, pan: &Pan) -> Zeroizing<Vec<u8>> {
+pub(super) fn fingerprint_message(tenant: &str, pan: &Pan) -> Zeroizing<Vec<u8>> {
     const USE: &[u8] = b"vaultd pan v1\0";
     let mut message = Zeroizing::new(Vec::with_capacity(USE.len() + tenant.len() + 1 + pan.digits().len()));
     message.extend_from_slice(USE);

@@ -1,0 +1,50 @@
+//! `POST /v1/login`.
+
+use std::os::fd::AsFd;
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::State,
+    http::{Request, Response, StatusCode},
+};
+use vault_api::{LoginAnswer, LoginRequest, Problem};
+
+use super::{app::App, problem::Failure, reply::private_json, server::PeerProcess};
+use crate::{
+    auth::{AuthError, LoginWish, Peer},
+    sandbox::unit_of,
+    vault::now_s,
+};
+
+/// Log in by the kernel's word about the caller's process; no secret is asked for.
+#[utoipa::path(
+    post,
+    path = "/v1/login",
+    tag = "login",
+    request_body(content = Option<LoginRequest>, description = "May be left out"),
+    responses(
+        (status = 200, description = "A JWT bound to the caller's user id", body = LoginAnswer),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
+    let unit = request.extensions().get::<PeerProcess>().and_then(|process| {
+        unit_of(process.0.as_fd())
+            .inspect_err(|error| tracing::debug!(%error, "the unit of a caller is not known"))
+            .ok()?
+    });
+    let LoginRequest { client, scopes, expires_in } =
+        if request.body().is_end_stream() { LoginRequest::default() } else { app.json(request).await? };
+    let wish = LoginWish { client, scopes, expires_in_s: expires_in };
+    let done = app.login().login(peer, unit.as_deref(), &wish, now_s()).await?;
+    tracing::info!(uid = peer.uid, unit, tenant = done.tenant, scope = done.scope, "logged in");
+    let answer = LoginAnswer {
+        access_token: done.jwt.into(),
+        token_type: "Bearer".to_owned(),
+        expires_in: done.expires_in_s,
+        scope: done.scope,
+        tenant: done.tenant,
+    };
+    Ok(private_json(StatusCode::OK, &answer, 4))
+}

@@ -1,0 +1,94 @@
+//! Who is at the other end of a socket, in a way that a reused process id cannot fool.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+/// `SO_PEERPIDFD` (Linux 6.5, `include/uapi/asm-generic/socket.h`).
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// A handle on the process that connected.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.5; `ESRCH`-like errors if the process has gone.
+#[expect(unsafe_code, reason = "no library wraps this socket option yet")]
+pub fn peer_process(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut fd: libc::c_int = -1;
+    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the option writes one int into `fd`, whose size `len` gives; both live until the call returns.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut len,
+        )
+    };
+    if status != 0 || fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The system's systemd unit that `process` runs in, as in `checkout.service`; `None` if it runs in none.
+///
+/// # Errors
+/// What the system says; an error of kind `NotFound` if the process has gone.
+pub fn unit_of(process: BorrowedFd<'_>) -> io::Result<Option<String>> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+    let pid: u32 = pid.and_then(|pid| pid.parse().ok()).ok_or(io::ErrorKind::NotFound)?;
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    // Whoever had the number until now still has it if the process has not ended (pidfd_open(2)).
+    let ended = poll(&mut [PollFd::new(process, PollFlags::POLLIN)], PollTimeout::ZERO)? != 0;
+    if ended { Err(io::ErrorKind::NotFound.into()) } else { Ok(unit_in(&cgroup)) }
+}
+
+/// The unit in the text of `/proc/PID/cgroup` (cgroups(7), version 2).
+///
+/// Only units of the system count: below `user.slice` every user starts units with any name.
+fn unit_in(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let below = path.strip_prefix("/system.slice/")?;
+    let unit = below.split('/').find(|part| part.strip_suffix(".slice").is_none())?;
+    unit.strip_suffix(".service").map(|_| unit.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn only_services_of_the_system_are_units() {
+        for (path, unit) in [
+            ("0::/system.slice/checkout.service\n", Some("checkout.service")),
+            ("12:cpu:/x\n0::/system.slice/pay.slice/checkout.service/sub\n", Some("checkout.service")),
+            ("0::/user.slice/user-7.slice/user@7.service/app.slice/checkout.service\n", None),
+            ("0::/system.slice/docker-1.scope\n", None),
+            ("0::/system.slice/x.scope/checkout.service\n", None),
+            ("0::/\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit_in(path).as_deref(), unit, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_process_at_the_other_end_is_known_while_it_lives() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        match peer_process(&ours) {
+            Ok(process) => drop(unit_of(process.as_fd()).unwrap()),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT)),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Changes on their way to the writer, and their answers.
+
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::oneshot;
+
+use super::{
+    Record, RecordError, StoreError, TokenKey,
+    schema::{TenantId, USE_ID_BYTES},
+    uses::Use,
+};
+
+/// A record that is to be stored under a new token.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The token it is for.
+    pub token: TokenKey,
+    /// The record.
+    pub record: Record,
+}
+
+/// A record and its bytes: what cannot be encoded must fail before anything is written.
+pub(super) struct Encoded {
+    pub(super) record: Record,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn new(record: Record) -> Result<Self, StoreError> {
+        let bytes = record.encode()?;
+        Ok(Self { record, bytes })
+    }
+}
+
+/// What became of a [`NewRecord`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is stored.
+    Created,
+    /// The same card has a token already, made before or by another caller at the same time.
+    Seen(TokenKey, Record),
+    /// Another card has this token: mint another one.
+    TokenTaken,
+    /// The record this card has already is damaged: nothing can be said about it.
+    Damaged(RecordError),
+}
+
+/// What became of a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is stored.
+    Done,
+    /// Somebody changed the record meanwhile: read it again.
+    Changed,
+    /// The token is gone.
+    Gone,
+}
+
+/// A change and the way to answer it.
+pub(super) enum Change {
+    Insert {
+        tenant: String,
+        records: Vec<(TokenKey, Encoded)>,
+        now_s: u64,
+        answer: Answer<Vec<Inserted>>,
+    },
+    Replace {
+        tenant: TenantId,
+        token: TokenKey,
+        old: Box<Record>,
+        new: Box<Encoded>,
+        answer: Answer<Replaced>,
+    },
+    Remove {
+        tenant: TenantId,
+        token: TokenKey,
+        answer: Answer<bool>,
+    },
+    Sweep {
+        ended_before_s: u64,
+        most: usize,
+        answer: Answer<usize>,
+    },
+    UseUp {
+        id: [u8; USE_ID_BYTES],
+        until_s: u64,
+        now_s: u64,
+        most: usize,
+        answer: Answer<Use>,
+    },
+    ReserveSeals {
+        key_name: String,
+        reserved: u64,
+        answer: Answer<()>,
+    },
+    Stop,
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Sends `change` to the writer without waiting for room.
+pub(super) fn submit(queue: &Sender<Change>, change: Change) -> Result<(), StoreError> {
+    queue.try_send(change).map_err(|error| match error {
+        TrySendError::Full(_) => StoreError::Busy,
+        TrySendError::Disconnected(_) => StoreError::Failed("the writer has ended".to_owned()),
+    })
+}
+
+/// What one change came to.
+pub(super) enum Outcome {
+    Inserted(Vec<Inserted>),
+    Replaced(Replaced),
+    Removed(bool),
+    Swept(usize),
+    Used(Use),
+    Reserved,
+    Refused(StoreError),
+}
+
+impl Change {
+    /// Tells the waiting caller. One that has gone away is not missed.
+    pub(super) fn answer(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Insert { answer, .. }, Outcome::Inserted(done)) => drop(answer.send(Ok(done))),
+            (Self::Replace { answer, .. }, Outcome::Replaced(done)) => drop(answer.send(Ok(done))),
+            (Self::Remove { answer, .. }, Outcome::Removed(done)) => drop(answer.send(Ok(done))),
+            (Self::Sweep { answer, .. }, Outcome::Swept(done)) => drop(answer.send(Ok(done))),
+            (Self::UseUp { answer, .. }, Outcome::Used(done)) => drop(answer.send(Ok(done))),
+            (Self::ReserveSeals { answer, .. }, Outcome::Reserved) => drop(answer.send(Ok(()))),
+            (change, Outcome::Refused(error)) => change.refuse(&error),
+            (change, _) => change.refuse(&StoreError::Failed("the writer mixed up its answers".to_owned())),
+        }
+    }
+
+    pub(super) fn refuse(self, error: &StoreError) {
+        match self {
+            Self::Insert { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Replace { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Remove { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Sweep { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::UseUp { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::ReserveSeals { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Stop => {}
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Search: the records of a holder or of a card, a page at a time.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{RecordView, Token, Vault, VaultError, now_s, tokenize::fingerprint_message};
+use crate::{
+    card::{MAX_PAN_DIGITS, Pan},
+    store::{FINGERPRINT_CUT_BYTES, Hit, Lookup},
+};
+
+/// The longest position in an index: a template's name and a token.
+const MAX_POSITION_BYTES: usize = 128;
+
+/// What to search for; at least one of the two.
+#[derive(Clone, Copy, Default)]
+pub struct Search<'s> {
+    /// The card holder's name.
+    pub holder: Option<&'s str>,
+    /// The PAN.
+    pub pan: Option<&'s Pan>,
+    /// Where the page before this one stopped.
+    pub cursor: Option<&'s str>,
+}
+
+/// A page of records.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<RecordView>,
+    /// Where the next page starts, if there may be one.
+    pub cursor: Option<String>,
+}
+
+impl Vault {
+    /// Up to `limit` live records of `tenant` that fit `search`.
+    ///
+    /// # Errors
+    /// [`VaultError::Request`] for a search for nothing or a cursor that is none.
+    pub async fn search(&self, tenant: &str, search: Search<'_>, limit: usize) -> Result<Page, VaultError> {
+        let lookups = self.lookups(tenant, &search).await?;
+        let [first, others @ ..] = lookups.as_slice() else {
+            return Err(VaultError::Request("give holder, pan or both".to_owned()));
+        };
+        let mut position = search.cursor.map(decode_cursor).transpose()?.unwrap_or_default();
+        let now_s = now_s();
+        let mut page = Page::default();
+        while page.records.len() < limit {
+            let wanted = limit - page.records.len();
+            let hits = self.store.search(tenant, first, &position, wanted)?;
+            let last = hits.len() < wanted;
+            for Hit { position: at, token, record } in hits {
+                position = at;
+                if record.header.expired(now_s) || !others.iter().all(|other| record.fits(other)) {
+                    continue;
+                }
+                let token = Token::from_key(&token).ok_or(VaultError::RecordForged)?;
+                page.records.push(self.view(tenant, token, &record).await?);
+            }
+            if last {
+                return Ok(page);
+            }
+        }
+        page.cursor = Some(URL_SAFE_NO_PAD.encode(position));
+        Ok(page)
+    }
+
+    /// Whether `token` stands for `pan`. The comparison takes the same time wherever the two differ.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn compare(&self, tenant: &str, token: Token, pan: &Pan) -> Result<bool, VaultError> {
+        let opened =
+            self.detokenize(tenant, vec![Ok(token)]).await.pop().unwrap_or(Err(VaultError::UnknownToken))?;
+        let (known, given) = (padded(&opened.pan), padded(pan));
+        Ok(verify_slices_are_equal(known.as_slice(), given.as_slice()).is_ok())
+    }
+
+    /// What to look up, the rarest first: a card has few tokens, a name may have many.
+    async fn lookups(&self, tenant: &str, search: &Search<'_>) -> Result<Vec<Lookup>, VaultError> {
+        let mut lookups = Vec::new();
+        if let Some(pan) = search.pan {
+            let key = self.keys.fingerprint;
+            let macs = self.hsm.mac(key, vec![fingerprint_message(tenant, pan)]).await?;
+            let fingerprint =
+                macs.first().and_then(|mac| mac.first_chunk::<FINGERPRINT_CUT_BYTES>().copied());
+            lookups.extend(fingerprint.map(|fingerprint| Lookup::Card { version: key.version, fingerprint }));
+        }
+        if let Some(holder) = search.holder {
+            lookups.extend(
+                self.holder_keys(tenant, std::iter::once(holder)).await?.into_iter().map(Lookup::Holder),
+            );
+        }
+        Ok(lookups)
+    }
+}
+
+/// A PAN with its length in a size that all PANs have.
+fn padded(pan: &Pan) -> zeroize::Zeroizing<[u8; MAX_PAN_DIGITS + 1]> {
+    let mut padded = zeroize::Zeroizing::new([0; MAX_PAN_DIGITS + 1]);
+    for (place, digit) in padded.iter_mut().zip(pan.digits()) {
+        *place = *digit;
+    }
+    padded
+}
+
+fn decode_cursor(cursor: &str) -> Result<Vec<u8>, VaultError> {
+    let position = URL_SAFE_NO_PAD.decode(cursor).ok().filter(|bytes| bytes.len() <= MAX_POSITION_BYTES);
+    position.ok_or_else(|| VaultError::Request("cursor must be one that a search gave".to_owned()))
+}

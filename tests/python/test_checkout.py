@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 
 import httpx
 import pytest
@@ -59,6 +60,22 @@ class Checkout:
         """A card number that must not turn up in the site's log."""
         self.pans.append(new_pan())
         return self.pans[-1]
+
+    def memory_has(self, text):
+        """Whether `text` stands anywhere in the memory of the site's process."""
+        for line in open(f"/proc/{self._process.pid}/maps"):
+            addresses, permissions, *_ = line.split()
+            first, end = (int(address, 16) for address in addresses.split("-"))
+            if "r" not in permissions or "[v" in line:
+                continue
+            try:
+                with open(f"/proc/{self._process.pid}/mem", "rb", buffering=0) as memory:
+                    memory.seek(first)
+                    if text.encode() in memory.read(end - first):
+                        return True
+            except OSError:
+                pass  # the mapping went away, or cannot be read by anybody
+        return False
 
     def stop(self):
         self._process.send_signal(signal.SIGTERM)
@@ -256,6 +273,20 @@ def test_a_form_of_another_site_is_refused(checkout):
         assert (answer.status_code, answer.headers["location"]) == (303, "/receipt")
         http.cookies.clear()
         assert http.post("/cards", data=form, headers=own).status_code == 403
+
+
+def test_no_card_number_stays_in_memory(checkout):
+    pan, holder = checkout.new_pan(), new_name()
+    with httpx.Client(base_url=checkout.url, headers={"origin": checkout.url}) as http:
+        csrf = http.get("/").text.split('name="csrf" value="')[1].split('"')[0]
+        answer = http.post("/cards", data={"csrf": csrf, "pan": pan, "holder": holder}, follow_redirects=True)
+        token = answer.text.split('id="token" class="number">')[1].split("<")[0]
+        assert checkout.memory_has(token), "a receipt is kept: the search of the memory works"
+        assert pan in http.post("/reveal", data={"csrf": csrf, "token": token}).text
+    until = time.monotonic() + 5
+    while checkout.memory_has(pan):
+        assert time.monotonic() < until, "the card number is still in the checkout's memory"
+        time.sleep(0.1)
 
 
 def test_every_page_is_protected(checkout):

@@ -6,7 +6,8 @@
 //!
 //! It reaches the vault through `vault-client` only, listens on loopback only, works without JavaScript, and keeps
 //! no card data: what a form brings and a page shows is wiped when the request is over, and no log line has it.
-//! Outside its reach is the read buffer of the HTTP library, which is freed with its connection.
+//! The HTTP library's own buffers are no exception: each connection serves one request, and all memory is wiped
+//! when it is freed.
 #![forbid(unsafe_code)]
 
 mod csrf;
@@ -19,6 +20,7 @@ mod visit;
 mod wrong;
 
 use std::{
+    alloc::System,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddrV4},
     process::ExitCode,
@@ -31,9 +33,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::EnvFilter;
-use vault_client::VaultClient;
+use vault_client::ClientBuilder;
+use zeroizing_alloc::ZeroAlloc;
 
 use crate::{csrf::Guard, site::Site};
+
+/// Wipes what is freed: the read buffers of the HTTP library, which know nothing of card data.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// A checkout on 127.0.0.1. The vault is the one of `VAULT_SOCKET`, with `VAULT_TOKEN_FILE` or `VAULT_TOKEN`; with
 /// neither it logs in.
@@ -59,7 +66,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
-    let vault = VaultClient::from_env()?;
+    // A connection that stayed open would keep the vault's last answer in its read buffer.
+    let vault = ClientBuilder::from_env()?.max_idle_connections(0).build()?;
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, arguments.listen);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let port = listener.local_addr()?.port();

@@ -135,6 +135,7 @@ fn is(error: &(dyn Error + 'static), kind: &ErrorKind) -> bool {
 
 /// First six and last four digits, the others as `*`.
 fn masked(pan: &str) -> String {
-    let hidden = 6..pan.len().saturating_sub(4);
-    pan.chars().enumerate().map(|(place, digit)| if hidden.contains(&place) { '*' } else { digit }).collect()
+    let digits = || pan.chars().filter(char::is_ascii_digit);
+    let hidden = 6..digits().count().saturating_sub(4);
+    digits().enumerate().map(|(place, digit)| if hidden.contains(&place) { '*' } else { digit }).collect()
 }

@@ -32,6 +32,7 @@ fn the_annotated_configuration_is_valid_and_so_are_the_defaults_it_states() {
     assert_eq!(config.hsm.call_timeout, stated.hsm.call_timeout);
     assert_eq!(config.auth.cache_entries, stated.auth.cache_entries);
     assert_eq!(config.auth.leeway_s, stated.auth.leeway_s);
+    assert_eq!(format!("{:?}", config.envelopes), format!("{:?}", stated.envelopes));
     assert_eq!(config.issuers[0].max_lifetime_s, stated.issuers[0].max_lifetime_s);
 }
 

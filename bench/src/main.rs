@@ -56,6 +56,9 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 500_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1_000..))]
     records: u64,
+    /// The vault's page cache (`store.cache_mib`): the redb beside it has its default, which is more.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    cache_mib: u64,
     /// Length of a sample: 0.5, or 0.2 with --quick.
     #[arg(long, value_parser = seconds, value_name = "S")]
     seconds: Option<Duration>,

@@ -154,7 +154,7 @@ impl Bench {
         let oha = if options.oha { Some(Oha::find(dir)?) } else { None };
         let empty = EmptyHandler::start(dir)?;
         let hsm = Hsm::start(options.module.as_deref(), dir)?;
-        let vault = Vault::start(&options.vaultd()?, dir)?;
+        let vault = Vault::start(&options.vaultd()?, dir, options.cache_mib)?;
         let target = vault.target()?;
         say(&format!("filling redb alone with {} records", options.records))?;
         let redb = Redb::create(dir, seed, options.records)?;

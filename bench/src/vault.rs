@@ -1,6 +1,7 @@
-//! The process under test: the real `vaultd dev`, in a directory that is thrown away.
+//! The process under test: the real `vaultd serve` on a development vault that is thrown away.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
@@ -36,8 +37,9 @@ pub(crate) struct StoreSize {
 }
 
 impl Vault {
-    /// Starts `program` on a new directory in `dir` and waits until it serves.
-    pub(crate) fn start(program: &Path, dir: &Path) -> Result<Self> {
+    /// Makes a vault with `program` in a new directory in `dir`, starts it with a page cache of `cache_mib`, and waits
+    /// until it serves.
+    pub(crate) fn start(program: &Path, dir: &Path, cache_mib: u64) -> Result<Self> {
         ensure!(program.exists(), "{} is missing: build it, or give --vaultd", program.display());
         let (dir, log) = (dir.join("d"), dir.join("vaultd.log"));
         let socket = dir.join("vaultd.sock");
@@ -46,17 +48,26 @@ impl Vault {
             "{} is too long for a Unix socket: give a shorter --out",
             socket.display()
         );
+        let mut made =
+            Self::spawn(program, &["dev".as_ref(), "--dir".as_ref(), dir.as_os_str()], &dir, &log)?;
+        terminate(&mut made.child)?;
+        let config = dir.join("vaultd.toml");
+        let text = fs::read_to_string(&config).context("reading vaultd.toml")?;
+        let text = text.replace("[store]", &format!("[store]\ncache_mib = {cache_mib}"));
+        fs::write(&config, text).context("writing vaultd.toml")?;
+        Self::spawn(program, &["serve".as_ref(), "--config".as_ref(), config.as_os_str()], &dir, &log)
+    }
+
+    fn spawn(program: &Path, arguments: &[&OsStr], dir: &Path, log: &Path) -> Result<Self> {
         let mut child = Command::new(program)
-            .arg("dev")
-            .arg("--dir")
-            .arg(&dir)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).context("making the daemon's log")?)
+            .stderr(File::create(log).context("making the daemon's log")?)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let stdout = child.stdout.take().context("a daemon without stdout")?;
-        let vault = Self { child, dir, log };
+        let vault = Self { child, dir: dir.to_owned(), log: log.to_owned() };
         // From here on a failure drops `vault`, which ends the process.
         wait_until_ready(stdout).map_err(|error| vault.explain(error))?;
         Ok(vault)

@@ -168,11 +168,11 @@ fn issuers_change_on_sighup_and_a_broken_file_changes_nothing() {
     // The key of RFC 7638, 3.1: nobody here has its private half.
     let other = r#"{"keys":[{"kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
     fs::write(&keys, other).unwrap();
-    hang_up(&vault, "reloaded the issuers");
+    hang_up(&vault, "reloaded issuers");
     assert!(!accepted(), "a key that is gone counts no more, not even from the cache");
 
     fs::write(&keys, good).unwrap();
-    hang_up(&vault, "reloaded the issuers");
+    hang_up(&vault, "reloaded issuers");
     assert!(accepted());
 }
 

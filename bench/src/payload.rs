@@ -134,6 +134,27 @@ pub(crate) fn detokenize(tokens: &Arc<Vec<String>>, mut random: Random) -> impl 
     }
 }
 
+/// `POST /v1/detokenize` of tokens that look like any other and were never made.
+pub(crate) fn detokenize_unknown(mut random: Random) -> impl Body {
+    move |buffer: &mut Vec<u8>| {
+        let (high, low) = (random.bits(), random.bits());
+        // The bits that say "version 7" and "variant 10" (RFC 9562, 5.7).
+        let high = high & !0xf000 | 0x7000;
+        let low = low & !(0b11 << 62) | 0b10 << 62;
+        let token = format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        );
+        buffer.extend_from_slice(br#"{"token":""#);
+        buffer.extend_from_slice(token.as_bytes());
+        buffer.extend_from_slice(br#""}"#);
+    }
+}
+
 /// `POST /v1/detokenize/batch` of [`BATCH`] of `tokens`.
 pub(crate) fn detokenize_batch(tokens: &Arc<Vec<String>>, mut random: Random) -> impl Body {
     let tokens = Arc::clone(tokens);

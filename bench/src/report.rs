@@ -189,6 +189,7 @@ fn rows(findings: &Findings) -> Vec<Row> {
         rows.push(Row::ratio("detokenize, by oha".into(), median(vault), empty, None));
     }
     rows.extend([
+        same_time(findings),
         Row::fact("detokenize, 1 connection, p50 / p99", latency(&findings.latency_alone)),
         Row::fact("detokenize, 64 connections, p50 / p99", latency(&findings.latency)),
         Row::fact("resident memory, idle / after the run", {
@@ -262,6 +263,40 @@ impl Met {
     }
 }
 
+/// Whether a token of another tenant is answered as fast as one that does not exist: the two samples of each round
+/// side by side, and whether a rank test (Mann and Whitney, 1947) tells them apart at 5 %.
+fn same_time(findings: &Findings) -> Row {
+    let (unknown, foreign) = (&findings.samples[&Side::UnknownToken], &findings.samples[&Side::ForeignToken]);
+    let microseconds = |samples: &[f64]| 1e6 / median(samples);
+    let z = rank_test(unknown, foreign);
+    let verdict = if z.abs() < 1.96 { "within noise" } else { "DIFFERENT" };
+    Row::fact(
+        "unknown token / another tenant's, 1 connection",
+        format!("{:.1} / {:.1} µs, z = {z:.2}: {verdict}", microseconds(unknown), microseconds(foreign)),
+    )
+}
+
+/// The standard score of how often a value of `left` exceeds one of `right`.
+fn rank_test(left: &[f64], right: &[f64]) -> f64 {
+    let wins: f64 = left
+        .iter()
+        .flat_map(|l| {
+            right.iter().map(move |r| {
+                if l > r {
+                    1.0
+                } else if l < r {
+                    0.0
+                } else {
+                    0.5
+                }
+            })
+        })
+        .sum();
+    let count = |samples: &[f64]| f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
+    let (n, m) = (count(left), count(right));
+    (wins - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+}
+
 fn latency(histogram: &Histogram<u64>) -> String {
     let microseconds = |quantile| float(histogram.value_at_quantile(quantile)) / 1_000.0;
     format!("{:.0} / {:.0} µs", microseconds(0.5), microseconds(0.99))
@@ -281,6 +316,14 @@ fn percentiles(histogram: &Histogram<u64>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rank_test_tells_what_differs_from_what_does_not() {
+        let low: Vec<_> = (0..9).map(f64::from).collect();
+        let high: Vec<_> = (100..109).map(f64::from).collect();
+        assert!(rank_test(&low, &low).abs() < 1e-9);
+        assert!(rank_test(&low, &high) < -3.0 && rank_test(&high, &low) > 3.0);
+    }
 
     #[test]
     fn a_ratio_meets_the_goals_below_it() {

@@ -47,11 +47,13 @@ pub(crate) enum Side {
     DetokenizeBatchWide,
     HsmOpen,
     DetokenizeAlone,
+    UnknownToken,
+    ForeignToken,
 }
 
 impl Side {
     /// Every side, the vault's beside their ceilings.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Detokenize,
         Self::EmptyHandler,
         Self::TokenizeSeen,
@@ -65,6 +67,8 @@ impl Side {
         Self::DetokenizeBatchWide,
         Self::HsmOpen,
         Self::DetokenizeAlone,
+        Self::UnknownToken,
+        Self::ForeignToken,
     ];
 }
 
@@ -131,6 +135,8 @@ struct Bench {
     load: Load,
     vault: Vault,
     target: Target,
+    /// The same vault for another tenant, which has none of the tokens.
+    stranger: Target,
     empty: EmptyHandler,
     hsm: Hsm,
     redb: Redb,
@@ -156,11 +162,25 @@ impl Bench {
         let hsm = Hsm::start(options.module.as_deref(), dir)?;
         let vault = Vault::start(&options.vaultd()?, dir, options.cache_mib)?;
         let target = vault.target()?;
+        let stranger = vault.stranger(&load)?;
         say(&format!("filling redb alone with {} records", options.records))?;
         let redb = Redb::create(dir, seed, options.records)?;
         let pans = Arc::new(Pans::new(seed));
         let tokens = Arc::default();
-        Ok(Self { seed, time: options.time(), load, vault, target, empty, hsm, redb, oha, pans, tokens })
+        Ok(Self {
+            seed,
+            time: options.time(),
+            load,
+            vault,
+            target,
+            stranger,
+            empty,
+            hsm,
+            redb,
+            oha,
+            pans,
+            tokens,
+        })
     }
 
     fn measure(&mut self, options: &Options) -> Result<Found> {
@@ -228,6 +248,14 @@ impl Bench {
                 let seen = self.ask(route, |lane| payload::detokenize(&tokens, random(lane)))?;
                 found.latency_alone.add(seen.latency)?;
                 seen.rate
+            }
+            Side::UnknownToken => {
+                let bodies = |lane| payload::detokenize_unknown(random(lane));
+                self.load.run(&self.stranger, UNKNOWN, self.time, bodies)?.rate
+            }
+            Side::ForeignToken => {
+                let bodies = |lane| payload::detokenize(&tokens, random(lane));
+                self.load.run(&self.stranger, UNKNOWN, self.time, bodies)?.rate
             }
             Side::EmptyHandler => {
                 let bodies = |lane| payload::detokenize(&tokens, random(lane));
@@ -299,5 +327,6 @@ const TOKENIZE_SEEN: Route = Route { path: "/v1/tokenize", expected: 200, connec
 const TOKENIZE_NEW: Route = Route { path: "/v1/tokenize", expected: 201, connections: CONNECTIONS };
 const TOKENIZE_BATCH: Route = Route { path: "/v1/tokenize/batch", expected: 200, connections: 1 };
 const DETOKENIZE_BATCH: Route = Route { path: "/v1/detokenize/batch", expected: 200, connections: 1 };
+const UNKNOWN: Route = Route { path: "/v1/detokenize", expected: 404, connections: 1 };
 /// How long the vault rests before its idle memory is read.
 const IDLE: Duration = Duration::from_secs(1);

@@ -13,9 +13,11 @@ use std::{
 
 use ::redb::Database;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use vault_api::LoginAnswer;
 
 use crate::{
     connection::Target,
+    load::{Load, Route},
     process::{READY, terminate},
 };
 
@@ -54,6 +56,8 @@ impl Vault {
         let config = dir.join("vaultd.toml");
         let text = fs::read_to_string(&config).context("reading vaultd.toml")?;
         let text = text.replace("[store]", &format!("[store]\ncache_mib = {cache_mib}"));
+        let text =
+            text.replace("tenant = \"dev\"", "tenant = \"dev\"\nclients = { stranger = \"stranger\" }");
         fs::write(&config, text).context("writing vaultd.toml")?;
         Self::spawn(program, &["serve".as_ref(), "--config".as_ref(), config.as_os_str()], &dir, &log)
     }
@@ -77,6 +81,21 @@ impl Vault {
     pub(crate) fn target(&self) -> Result<Target> {
         let jwt = fs::read_to_string(self.dir.join("token.jwt")).context("reading token.jwt")?;
         Ok(Target { socket: self.dir.join("vaultd.sock"), jwt: Some(jwt.trim().to_owned()) })
+    }
+
+    /// Its socket, and the JWT of a tenant that has no tokens.
+    pub(crate) fn stranger(&self, load: &Load) -> Result<Target> {
+        let socket = self.dir.join("vaultd.sock");
+        let target = Target { socket: socket.clone(), jwt: None };
+        let mut jwt = None;
+        let body = |buffer: &mut Vec<u8>| buffer.extend_from_slice(br#"{"client":"stranger"}"#);
+        load.post_each(&target, LOGIN, 1, body, |answer| {
+            let answer: LoginAnswer =
+                serde_json::from_slice(answer).context("reading the answer of a login")?;
+            jwt = Some(answer.access_token.expose().to_owned());
+            Ok(())
+        })?;
+        Ok(Target { socket, jwt })
     }
 
     /// Resident memory in bytes.
@@ -154,6 +173,7 @@ fn size(dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+const LOGIN: Route = Route { path: "/v1/login", expected: 200, connections: 1 };
 /// `sun_path` of unix(7), without the zero at its end.
 const MAX_SOCKET_PATH: usize = 107;
 /// Making a token and an issuer's key pair takes a second or two.

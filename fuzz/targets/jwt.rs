@@ -4,13 +4,25 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 use vault_api::Scope;
-use vaultd::auth::{Authenticator, Issuer, Issuers, KeySet, Peer, ScopeSet, Settings};
+use vaultd::{
+    auth::{Authenticator, Issuer, Issuers, Peer, ScopeSet, Settings},
+    jose::KeySet,
+    store::Store,
+};
 
 /// The key of RFC 7638, 3.1, whose private half nobody here has.
 const KEYS: &str = r#"{"keys":[{"kty":"RSA","kid":"k","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
 
-static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
+struct Fixture {
+    authenticator: Authenticator,
+    runtime: Runtime,
+    _dir: TempDir,
+}
+
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let settings = Settings {
         audience: "vaultd".to_owned(),
         leeway_s: 30,
@@ -20,11 +32,17 @@ static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
     };
     let keys = KeySet::parse(KEYS).ok().expect("the RFC's key is a key");
     let issuer = Issuer { keys, max_lifetime_s: u64::MAX, scopes: ScopeSet::all(), tenants: None };
-    Authenticator::new(settings, Issuers { by_name: [("i".to_owned(), issuer)].into() })
+    let issuers = Issuers { by_name: [("i".to_owned(), issuer)].into() };
+    let dir = tempfile::tempdir().expect("a place for the store");
+    let store = Store::create(dir.path(), [0; 16], 1 << 20, 16).expect("a new store");
+    let authenticator = Authenticator::new(settings, issuers, Box::new(|| None), store);
+    let runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
+    Fixture { authenticator, runtime, _dir: dir }
 });
 
 fuzz_target!(|header: &[u8]| {
     let peer = Peer { uid: 0, gid: 0, pid: None };
-    let caller = AUTHENTICATOR.authorize(Some(header), peer, &[Scope::Tokenize], 1_800_000_000);
-    assert!(caller.is_err());
+    let Fixture { authenticator, runtime, .. } = &*FIXTURE;
+    let caller = authenticator.authorize(Some(header), peer, &[Scope::Tokenize], 1_800_000_000);
+    assert!(runtime.block_on(caller).is_err());
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vaultd::auth::KeySet;
+use vaultd::jose::KeySet;
 
 fuzz_target!(|text: &str| {
     if let Ok(keys) = KeySet::parse(text) {

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::{
     Record, RecordError, StoreError, TokenKey,
     schema::{TenantId, USE_ID_BYTES},
+    tables::Encoded,
     uses::Use,
 };
 
@@ -16,19 +17,6 @@ pub struct NewRecord {
     pub token: TokenKey,
     /// The record.
     pub record: Record,
-}
-
-/// A record and its bytes: what cannot be encoded must fail before anything is written.
-pub(super) struct Encoded {
-    pub(super) record: Record,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Encoded {
-    pub(super) fn new(record: Record) -> Result<Self, StoreError> {
-        let bytes = record.encode()?;
-        Ok(Self { record, bytes })
-    }
 }
 
 /// What became of a [`NewRecord`].

@@ -1,6 +1,8 @@
 //! What can go wrong with the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use redb::DatabaseError;
 
 use super::{RecordError, SCHEMA_VERSION};
 
@@ -65,3 +67,21 @@ macro_rules! from_redb {
 }
 
 from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+
+/// Why `path` does not open, from what the database layer says.
+pub(super) fn opening(path: &Path, error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
+        DatabaseError::Storage(redb::StorageError::Io(reason))
+            if reason.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            OpenError::NotAStore(path.to_owned())
+        }
+        other => failed(path, &other),
+    }
+}
+
+/// Any other failure with the store at `path`.
+pub(super) fn failed(path: &Path, error: &impl ToString) -> OpenError {
+    OpenError::Failed { path: path.to_owned(), reason: error.to_string() }
+}

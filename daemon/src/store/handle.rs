@@ -10,7 +10,7 @@ use std::{
 
 use redb::Database;
 
-use super::{OpenError, StoreError, layout::opening};
+use super::{OpenError, StoreError, error::opening};
 
 /// An open database. After an I/O error redb refuses every write until the file is closed and opened again, which
 /// also undoes whatever the failed commit left behind.

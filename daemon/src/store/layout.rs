@@ -1,11 +1,12 @@
 //! What a new store holds, what an old one must hold, and why one cannot be opened.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 
 use super::{
     OpenError, SCHEMA_VERSION, StoreError,
+    error::failed,
     handle::Handle,
     schema::TenantId,
     tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, META, RECORDS, TENANTS, USE_ENDS, USES},
@@ -137,20 +138,4 @@ pub(super) fn read_keys(database: &Database) -> Result<Vec<(String, StoredKey)>,
             Ok((name.value().to_owned(), key))
         })
         .collect()
-}
-
-pub(super) fn opening(path: &Path, error: DatabaseError) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_owned()),
-        DatabaseError::Storage(redb::StorageError::Io(reason))
-            if reason.kind() == std::io::ErrorKind::InvalidData =>
-        {
-            OpenError::NotAStore(path.to_owned())
-        }
-        other => failed(path, &other),
-    }
-}
-
-pub(super) fn failed(path: &Path, error: &impl ToString) -> OpenError {
-    OpenError::Failed { path: path.to_owned(), reason: error.to_string() }
 }

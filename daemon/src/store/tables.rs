@@ -4,7 +4,6 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
     FingerprintKey, Lookup, Record, StoreError, TokenKey,
-    change::Encoded,
     schema::{TenantId, expiry_key, holder_key, record_key, shared_fingerprint_key, single_fingerprint_key},
 };
 
@@ -35,6 +34,19 @@ pub(super) struct RecordTables<'t> {
     pub(super) fingerprints: Table<'t, Bytes, Bytes>,
     pub(super) holders: Table<'t, Bytes, ()>,
     pub(super) expiries: Table<'t, Bytes, ()>,
+}
+
+/// A record and its bytes: what cannot be encoded must fail before anything is written.
+pub(super) struct Encoded {
+    pub(super) record: Record,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub(super) fn new(record: Record) -> Result<Self, StoreError> {
+        let bytes = record.encode()?;
+        Ok(Self { record, bytes })
+    }
 }
 
 /// What stands in the way of a new record.

@@ -7,10 +7,10 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     RecordError, StoreError, StoredKey, TokenKey,
-    change::{Change, Encoded, Inserted, Outcome, Replaced},
+    change::{Change, Inserted, Outcome, Replaced},
     handle::Handle,
     schema::{TenantId, parse_expiry_key},
-    tables::{Clash, KEYS, RecordTables, TENANTS},
+    tables::{Clash, Encoded, KEYS, RecordTables, TENANTS},
     uses,
 };
 

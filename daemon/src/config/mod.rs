@@ -4,6 +4,7 @@
 //! cannot be wrong. Secrets are never in it: the PIN is in a file of its own. Whether the files it names exist and
 //! may be used is not asked here but at start-up.
 
+mod hsm;
 mod issuers;
 mod parse;
 mod peers;

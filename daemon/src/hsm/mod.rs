@@ -17,6 +17,7 @@ mod provision;
 mod random;
 mod token;
 mod vetting;
+mod worker;
 
 pub use check_value::CheckValue;
 pub use error::{HsmError, SetupError};

@@ -7,8 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use cryptoki::session::Session;
+use crossbeam_channel::{Sender, TrySendError};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -17,10 +16,11 @@ use super::{
     HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, Purpose, SealRequest, Sealed, SetupError,
     TokenFacts, TokenSelector,
     check_value::CheckValue,
-    connection::{Access, Connection, Link},
+    connection::{Access, Link},
     error::Fault,
     operations::Operator,
     random::{REFILL_BYTES, RandomPool},
+    worker::{Job, Worker},
 };
 
 /// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
@@ -75,11 +75,6 @@ struct Inner {
     call_timeout: Duration,
 }
 
-enum Job {
-    Run(Box<dyn FnOnce(&mut Worker) + Send>),
-    Stop,
-}
-
 impl Hsm {
     /// Loads the module, logs in, finds and vets the keys and starts the workers.
     ///
@@ -101,7 +96,7 @@ impl Hsm {
             }),
         };
         for number in 0..hsm.inner.sessions {
-            let mut worker = Worker { link: Arc::clone(&hsm.inner.link), seat: None };
+            let mut worker = Worker::new(Arc::clone(&hsm.inner.link));
             let jobs = jobs.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("hsm-{number}"))
@@ -309,60 +304,5 @@ impl Hsm {
             Ok(Err(_)) => Err(HsmError::Unavailable("an HSM thread ended".to_owned())),
             Err(_) => Err(HsmError::TimedOut),
         }
-    }
-}
-
-/// One thread's place: its session, and the connection the session belongs to.
-struct Worker {
-    link: Arc<Link>,
-    seat: Option<(Session, Arc<Connection>)>,
-}
-
-impl Worker {
-    fn serve(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job::Run(job)) = jobs.recv() {
-            job(self);
-        }
-        // The session must be closed before the module is finalized.
-        self.seat = None;
-    }
-
-    /// Runs `operation`, once more on a new connection if the first one has broken.
-    fn run<R>(&mut self, operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>) -> Result<R, HsmError> {
-        match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
-                tracing::warn!(%error, "an HSM operation failed: trying once more on a new connection");
-                self.seat = None;
-                self.link.replace(generation)?;
-            }
-            other => return other.map_err(|(fault, _)| fault.into()),
-        }
-        match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
-                self.seat = None;
-                self.link.fail(generation, &error.to_string());
-                Err(HsmError::Unavailable(error.to_string()))
-            }
-            other => other.map_err(|(fault, _)| fault.into()),
-        }
-    }
-
-    /// The outer error: there is no session to try on. The inner one names the connection that failed.
-    fn attempt<R>(
-        &mut self,
-        operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
-    ) -> Result<Result<R, (Fault, u64)>, HsmError> {
-        if self.seat.is_none() {
-            let connection = self.link.connection()?;
-            match connection.session() {
-                Ok(session) => self.seat = Some((session, connection)),
-                Err(error) => return Ok(Err((Fault::Connection(error), connection.generation))),
-            }
-        }
-        let Some((session, connection)) = &self.seat else {
-            return Err(HsmError::Unavailable("no session".to_owned()));
-        };
-        let operator = Operator { session, keys: &connection.keys };
-        Ok(operation(&operator).map_err(|fault| (fault, connection.generation)))
     }
 }

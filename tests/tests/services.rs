@@ -298,6 +298,31 @@ fn keys_are_rotated_under_load_without_a_refused_request() {
     assert!(status(&kept) <= 201);
 }
 
+#[test]
+fn each_tenant_has_limits_and_counts_of_its_own() {
+    let vault = Vault::start_with(|config| config + "\n[limits]\nmax_requests_per_second_per_tenant = 20\n");
+    let of = |tenant: &str| vault.minter().mint(&json!({ "tenant": tenant }));
+    let (busy, calm) = (of("busy"), of("calm"));
+    let card = json!({ "pan": PAN }).to_string();
+    let refused =
+        (0..60).map(|_| vault.request_as(&busy, "POST", "/v1/tokenize", &card)).find(|a| a.status == 429);
+    let refused = refused.unwrap();
+    assert_eq!(refused.code(), "rate_limited");
+    for name in ["retry-after", "ratelimit", "ratelimit-policy"] {
+        assert!(refused.headers.contains_key(name), "{refused:?}");
+    }
+    assert_eq!(vault.request_as(&calm, "POST", "/v1/tokenize", &card).status, 201, "others notice nothing");
+
+    let metrics = |socket: &str| {
+        vault_tests::exchange(&vault.path(socket), b"GET /metrics HTTP/1.1\r\nhost: v\r\n\r\n")
+    };
+    let text = metrics("admin.sock").body;
+    let counted = "vaultd_requests_total{route=\"/v1/tokenize\",code=\"ok\",tenant=\"calm\"} 1\n";
+    assert!(text.contains(counted), "{text}");
+    assert!(text.contains("code=\"rate_limited\",tenant=\"busy\"}"), "{text}");
+    assert_eq!(metrics("vaultd.sock").status, 404, "for the operator only");
+}
+
 #[tokio::test]
 async fn tenants_never_meet() {
     const TENANTS: [&str; 3] = ["one", "two", "three"];

@@ -103,6 +103,8 @@ pub struct Limits {
     pub connections: usize,
     /// The most open connections of one user id.
     pub connections_per_uid: usize,
+    /// The most requests a second of one tenant; any number if `None`.
+    pub requests_per_second_per_tenant: Option<u32>,
     /// How long requests may take to end once the daemon is told to stop.
     pub shutdown_grace: Duration,
 }

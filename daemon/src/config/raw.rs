@@ -61,6 +61,8 @@ pub(super) struct Limits {
     pub(super) max_connections: Option<u64>,
     /// The most open connections of one user id. Default 512.
     pub(super) max_connections_per_uid: Option<u64>,
+    /// The most requests a second of one tenant: more are 429 `rate_limited`. Default: any number.
+    pub(super) max_requests_per_second_per_tenant: Option<u64>,
     /// How long requests may take to end once the daemon is told to stop. Default 20.
     pub(super) shutdown_grace_seconds: Option<u64>,
 }

@@ -170,6 +170,10 @@ impl Validator {
                 512,
                 1..=100_000,
             ),
+            requests_per_second_per_tenant: raw.max_requests_per_second_per_tenant.map(|most| {
+                let key = "limits.max_requests_per_second_per_tenant";
+                u32::try_from(self.number(key, Some(most), most, 1..=10_000_000)).unwrap_or(u32::MAX)
+            }),
             shutdown_grace: self.duration("limits.shutdown_grace_seconds", raw.shutdown_grace_seconds, 20),
         }
     }

@@ -19,7 +19,13 @@ use serde::de::DeserializeOwned;
 use vault_api::Scope;
 use zeroize::Zeroizing;
 
-use super::{batch::FailedItems, body, problem::Failure, router::route_name};
+use super::{
+    batch::FailedItems,
+    body,
+    problem::Failure,
+    router::route_name,
+    tenants::{TenantOf, Tenants},
+};
 use crate::{
     audit::AuditDir,
     auth::{AuthError, Authenticator, Caller, Login, Peer},
@@ -40,6 +46,7 @@ struct Inner {
     auth: Arc<Authenticator>,
     login: Arc<Login>,
     audit: AuditDir,
+    tenants: Tenants,
     limits: Limits,
     jwk_set: Bytes,
     openapi: Bytes,
@@ -61,7 +68,9 @@ impl App {
         let openapi = serde_json::to_vec(&super::openapi()).unwrap_or_default().into();
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
-        let inner = Inner { vault, auth, login, audit, limits, jwk_set, openapi, request_prefix, requests };
+        let tenants = Tenants::new(limits.requests_per_second_per_tenant);
+        let inner =
+            Inner { vault, auth, login, audit, tenants, limits, jwk_set, openapi, request_prefix, requests };
         Self { inner: Arc::new(inner) }
     }
 
@@ -75,6 +84,10 @@ impl App {
 
     pub(super) fn audit(&self) -> &AuditDir {
         &self.inner.audit
+    }
+
+    pub(super) fn tenants(&self) -> &Tenants {
+        &self.inner.tenants
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -100,12 +113,15 @@ impl App {
         let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
         let (value, another) = (headers.next().cloned(), headers.next().is_some());
         let peer = request.extensions().get::<Peer>().copied();
+        let tenant_of = request.extensions().get::<TenantOf>().cloned();
         async move {
             if another {
                 return Err(AuthError::Invalid("there are two Authorization headers").into());
             }
             let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
-            Ok(self.inner.auth.authorize(value, peer, scopes, now_s()).await?)
+            let caller = self.inner.auth.authorize(value, peer, scopes, now_s()).await?;
+            self.inner.tenants.admit(caller.tenant(), tenant_of.as_ref())?;
+            Ok(caller)
         }
     }
 
@@ -140,10 +156,12 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token.
-pub(super) async fn around(State(app): State<App>, request: Request<Body>, next: Next) -> Response<Body> {
+pub(super) async fn around(State(app): State<App>, mut request: Request<Body>, next: Next) -> Response<Body> {
     let started = Instant::now();
     let id = app.next_request_id();
     let (method, route) = (method_name(request.method()), route_name(request.uri().path()));
+    let tenant_of = TenantOf::default();
+    request.extensions_mut().insert(tenant_of.clone());
     let limit = app.limits().request_timeout;
     let mut response = match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -164,6 +182,7 @@ pub(super) async fn around(State(app): State<App>, request: Request<Body>, next:
     if let Some(FailedItems { count, cause }) = response.extensions_mut().remove() {
         tracing::error!(id, route, items = count, cause, "the vault could not do some items of a batch");
     }
+    app.tenants().count(&tenant_of, route, code);
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
     match status {
         500.. => tracing::warn!(id, method, route, status, code, micros, "request failed"),

@@ -18,6 +18,7 @@ mod router;
 mod search;
 mod server;
 mod socket;
+mod tenants;
 mod tokenize;
 mod tokens;
 

@@ -76,8 +76,11 @@ impl App {
 
     /// The endpoints of the admin socket.
     pub fn admin_router(&self) -> Router {
-        let health = OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz));
-        self.finish(health.split_for_parts().0)
+        let endpoints = OpenApiRouter::new()
+            .routes(routes!(health::healthz))
+            .routes(routes!(health::readyz))
+            .routes(routes!(health::metrics));
+        self.finish(endpoints.split_for_parts().0)
     }
 
     fn finish(&self, router: Router<App>) -> Router {
@@ -108,6 +111,7 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/openapi.json" => "/v1/openapi.json",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
+        "/metrics" => "/metrics",
         token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",
         _ => "other",
     }

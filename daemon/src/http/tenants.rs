@@ -1,0 +1,151 @@
+//! What is counted and bounded for each tenant.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::Instant,
+};
+
+use axum::http::{HeaderName, HeaderValue, header};
+use vault_api::Code;
+
+use super::problem::Failure;
+
+/// Tenants that are counted by name; those after them are counted as one. An issuer may name any number.
+const MAX_NAMED: usize = 1_000;
+/// The label of requests that were refused before their tenant was known.
+const UNKNOWN: &str = "";
+/// The label of tenants beyond [`MAX_NAMED`].
+const OTHERS: &str = "…";
+
+/// Where a request's tenant is noted once it is known. Travels as an extension of the request.
+#[derive(Clone, Default)]
+pub(super) struct TenantOf(Arc<OnceLock<Arc<Tenant>>>);
+
+/// Every tenant that has called.
+pub(super) struct Tenants {
+    /// Requests a second that one tenant may make; any number if `None`.
+    most_per_second: Option<u32>,
+    by_name: RwLock<HashMap<String, Arc<Tenant>>>,
+    unknown: Arc<Tenant>,
+}
+
+#[derive(Default)]
+pub(super) struct Tenant {
+    name: String,
+    requests: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    bucket: Mutex<Option<Bucket>>,
+}
+
+/// A token bucket that holds what one second allows.
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Tenants {
+    pub(super) fn new(most_per_second: Option<u32>) -> Self {
+        let unknown = Arc::new(Tenant { name: UNKNOWN.to_owned(), ..Tenant::default() });
+        Self { most_per_second, by_name: RwLock::default(), unknown }
+    }
+
+    /// Notes that a request is `name`'s, and refuses it if there are too many.
+    pub(super) fn admit(&self, name: &str, tenant_of: Option<&TenantOf>) -> Result<(), Failure> {
+        let tenant = self.tenant(name);
+        let admitted = self.most_per_second.map_or(Ok(()), |most| tenant.take(most));
+        if let Some(TenantOf(place)) = tenant_of {
+            let _ = place.set(tenant);
+        }
+        admitted
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn count(&self, tenant_of: &TenantOf, route: &'static str, code: &'static str) {
+        let tenant = tenant_of.0.get().unwrap_or(&self.unknown);
+        let mut requests = tenant.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route, code)).or_default() += 1;
+    }
+
+    /// The counts in Prometheus' text format, version 0.0.4.
+    pub(super) fn metrics(&self) -> String {
+        let mut text = "# HELP vaultd_requests_total Requests that were answered.\n\
+                        # TYPE vaultd_requests_total counter\n"
+            .to_owned();
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants: Vec<_> = by_name.values().chain([&self.unknown]).collect();
+        tenants.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for tenant in tenants {
+            for ((route, code), count) in &*tenant.requests.lock().unwrap_or_else(PoisonError::into_inner) {
+                // A tenant's name has no character that would need an escape.
+                let _ = writeln!(
+                    text,
+                    "vaultd_requests_total{{route=\"{route}\",code=\"{code}\",tenant=\"{}\"}} {count}",
+                    tenant.name
+                );
+            }
+        }
+        text
+    }
+
+    fn tenant(&self, name: &str) -> Arc<Tenant> {
+        if let Some(tenant) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(tenant);
+        }
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let name = if by_name.len() < MAX_NAMED { name } else { OTHERS };
+        let tenant = by_name.entry(name.to_owned());
+        Arc::clone(tenant.or_insert_with(|| Arc::new(Tenant { name: name.to_owned(), ..Tenant::default() })))
+    }
+}
+
+impl Tenant {
+    fn take(&self, most_per_second: u32) -> Result<(), Failure> {
+        let (most, now) = (f64::from(most_per_second), Instant::now());
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = bucket.get_or_insert(Bucket { left: most, at: now });
+        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * most).min(most);
+        bucket.at = now;
+        if bucket.left >= 1.0 {
+            bucket.left -= 1.0;
+            return Ok(());
+        }
+        // The fields of draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
+        let policy = format!("\"tenant\";q={most_per_second};w=1");
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"tenant\""));
+        Err(Failure::new(
+            Code::RateLimited,
+            "this tenant makes more requests a second than it may: slow down",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        .with_header(HeaderName::from_static("ratelimit-policy"), policy)
+        .with_header(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"tenant\";r=0;t=1")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tenant_has_a_bucket_of_its_own() {
+        let tenants = Tenants::new(Some(2));
+        let admitted = |name| tenants.admit(name, None).is_ok();
+        assert!(admitted("a") && admitted("a") && !admitted("a"));
+        assert!(admitted("b"));
+    }
+
+    #[test]
+    fn what_is_not_named_is_counted_as_one() {
+        let tenants = Tenants::new(None);
+        for n in 0..MAX_NAMED + 5 {
+            let of = TenantOf::default();
+            assert!(tenants.admit(&n.to_string(), Some(&of)).is_ok());
+            tenants.count(&of, "/v1/tokenize", "ok");
+        }
+        tenants.count(&TenantOf::default(), "other", "missing_token");
+        let text = tenants.metrics();
+        assert!(text.contains("tenant=\"…\"} 5\n"), "{text}");
+        assert!(text.contains("{route=\"other\",code=\"missing_token\",tenant=\"\"} 1\n"));
+    }
+}

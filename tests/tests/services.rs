@@ -262,6 +262,42 @@ fn two_users_log_in_and_neither_can_use_the_others_jwt() {
 }
 
 #[test]
+fn a_service_is_known_by_its_unit() {
+    const CURL: &str = "[ -z \"$1\" ] || echo $$ > \"$1/cgroup.procs\"; exec curl -sS --unix-socket \"$2\" \
+                        -X POST http://vault/v1/login";
+    let vault = Vault::start_with(|config| {
+        let (before, rest) = config.split_once("uid = ").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        format!("{before}unit = \"checkout.service\"\n{after}")
+    });
+    let login = |cgroup: &str| -> Value {
+        let output =
+            Command::new("sh").args(["-c", CURL, "sh", cgroup, vault.socket().to_str().unwrap()]).output();
+        serde_json::from_slice(&output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(login("")["code"], "sender_mismatch", "this test runs in no such unit");
+
+    // Only root may make a unit's cgroup; elsewhere the reading of its name is tested by itself.
+    let hierarchy = vault.path("cgroup");
+    fs::create_dir(&hierarchy).unwrap();
+    let mounted = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&hierarchy).output().unwrap();
+    if !mounted.status.success() {
+        return;
+    }
+    let slice = hierarchy.join("system.slice");
+    let found = ["checkout.service", "checkout.service.scope", "other.service"].map(|unit| {
+        let cgroup = slice.join(unit);
+        fs::create_dir_all(&cgroup).unwrap();
+        let answer = login(cgroup.to_str().unwrap());
+        let _ = fs::remove_dir(&cgroup);
+        answer["code"].as_str().unwrap_or("logged in").to_owned()
+    });
+    let _ = fs::remove_dir(&slice);
+    assert!(Command::new("umount").arg(&hierarchy).status().unwrap().success());
+    assert_eq!(found, ["logged in", "sender_mismatch", "sender_mismatch"]);
+}
+
+#[test]
 fn keys_are_rotated_under_load_without_a_refused_request() {
     let vault = Vault::start();
     let keys = vault.path("issuer.pub.pem");

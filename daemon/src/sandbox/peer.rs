@@ -52,11 +52,17 @@ pub fn unit_of(process: BorrowedFd<'_>) -> io::Result<Option<String>> {
     if ended { Err(io::ErrorKind::NotFound.into()) } else { Ok(unit_in(&cgroup)) }
 }
 
-/// The unit in the text of `/proc/PID/cgroup` (cgroups(7), version 2).
-///
-/// Only units of the system count: below `user.slice` every user starts units with any name.
+/// The unit in the text of `/proc/PID/cgroup` (cgroups(7)): in the hierarchy of version 2, or in the one that systemd
+/// keeps for itself where version 1 is still in use. Only root puts processes into either.
 fn unit_in(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let paths = |hierarchy: &'static str| {
+        cgroup.lines().filter_map(move |line| line.split_once(':')?.1.strip_prefix(hierarchy))
+    };
+    paths(":").chain(paths("name=systemd:")).find_map(unit_of_path)
+}
+
+/// Only units of the system count: below `user.slice` every user starts units with any name.
+fn unit_of_path(path: &str) -> Option<String> {
     let below = path.strip_prefix("/system.slice/")?;
     let unit = below.split('/').find(|part| part.strip_suffix(".slice").is_none())?;
     unit.strip_suffix(".service").map(|_| unit.to_owned())
@@ -76,6 +82,8 @@ mod tests {
             ("0::/user.slice/user-7.slice/user@7.service/app.slice/checkout.service\n", None),
             ("0::/system.slice/docker-1.scope\n", None),
             ("0::/system.slice/x.scope/checkout.service\n", None),
+            ("9:name=systemd:/system.slice/checkout.service\n1:cpu:/\n0::/\n", Some("checkout.service")),
+            ("9:name=other:/system.slice/checkout.service\n0::/\n", None),
             ("0::/\n", None),
             ("", None),
         ] {

@@ -5,7 +5,8 @@ use std::{fs, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 use vault_client::{
-    CardData, Code, LoginRequest, Scope, SealEnvelopeRequest, SearchRequest, Sensitive, TokenizeRequest,
+    CardData, Code, LoginRequest, Scope, SealEnvelopeRequest, SearchRequest, Sensitive, TokenPatch,
+    TokenizeRequest,
 };
 use vault_tests::{Pans, Vault, luhn_valid};
 
@@ -414,6 +415,17 @@ async fn tenants_never_meet() {
                 let compared = client.compare(&token, &pans[card].as_str().into()).await;
                 assert_eq!(compared.ok(), own.then_some(true));
                 assert_eq!(client.token(&token).await.is_ok(), own);
+                assert_eq!(client.detokenize_masked(&token).await.is_ok(), own);
+                let batch = client.detokenize_batch(std::slice::from_ref(&token)).await.unwrap();
+                assert_eq!(batch[0].is_ok(), own);
+                let patch = TokenPatch { expires_in: Some(3_600), ..TokenPatch::default() };
+                assert_eq!(client.update(&token, &patch).await.is_ok(), own);
+                let sealed = clients[owner].seal_envelope(&envelope()).await.unwrap();
+                assert_eq!(client.open_envelope(&sealed.jwt).await.is_ok(), own);
+                let by_pan =
+                    SearchRequest { pan: Some(pans[card].as_str().into()), ..SearchRequest::default() };
+                let found = client.search(&by_pan).await.unwrap().tokens;
+                assert_eq!(found.iter().any(|record| record.token == token), own);
             }
             _ => {
                 let owner = random.usize(..3);

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{Token, VaultError};
 use crate::{
     card::{CardExpiry, Pan},
-    hsm::{Hsm, KeyName, OpenRequest, Purpose, SealRequest, Sealed},
+    hsm::{Hsm, KeyName, OpenRequest, Opened, Purpose, SealRequest, Sealed},
     store::{Header, Record, RecordError, SealedPart, StoreError},
 };
 
@@ -134,11 +134,29 @@ pub(super) async fn open_private(
     let part = if record.private.is_some() { Part::Private } else { Part::Card };
     let request = open_request(part, tenant, token, record.clone()).ok_or(VaultError::RecordForged)?;
     let opened = hsm.open_sealed(vec![request]).await?.into_iter().next().flatten();
-    let text = opened.ok_or(VaultError::RecordForged)?;
     match part {
-        Part::Card => Ok(Private::default()),
-        Part::Private => serde_json::from_slice(&text).map_err(|_| VaultError::RecordForged),
+        Part::Card => opened.map(|_| Private::default()).ok_or(VaultError::RecordForged),
+        Part::Private => parse_private(opened),
     }
+}
+
+/// Opens every part of `record` in one call to the HSM: the card, and the private part, empty if it has none.
+pub(super) async fn open_record(
+    hsm: &Hsm,
+    tenant: &str,
+    token: &Token,
+    record: &Record,
+) -> Result<((Pan, Option<CardExpiry>), Private), VaultError> {
+    let parts = [Part::Card, Part::Private].into_iter();
+    let requests = parts.filter_map(|part| open_request(part, tenant, token, record.clone()));
+    let mut opened = hsm.open_sealed(requests.collect()).await?.into_iter();
+    let card = opened.next().flatten().and_then(|text| parse_card_text(&text));
+    let private = opened.next().map_or(Ok(Private::default()), parse_private)?;
+    Ok((card.ok_or(VaultError::RecordForged)?, private))
+}
+
+fn parse_private(opened: Opened) -> Result<Private, VaultError> {
+    opened.and_then(|text| serde_json::from_slice(&text).ok()).ok_or(VaultError::RecordForged)
 }
 
 fn record_key(header: &Header) -> KeyName {

@@ -5,7 +5,7 @@ use vault_api::{Metadata, Sensitive};
 
 use super::{
     Token, Vault, VaultError,
-    card_sealing::{Part, Sealing, card_text, open_private, open_request, parse_card_text},
+    card_sealing::{Sealing, card_text, open_private, open_record},
     now_s,
     tokenize::masked,
     vetting::{vet_expires_in, vet_metadata},
@@ -108,12 +108,7 @@ impl Vault {
         old: &Record,
         change: &RecordChange,
     ) -> Result<Record, VaultError> {
-        let mut private = open_private(&self.hsm, tenant, &token, old).await?;
-        let request =
-            open_request(Part::Card, tenant, &token, old.clone()).ok_or(VaultError::RecordForged)?;
-        let opened = self.hsm.open_sealed(vec![request]).await?.into_iter().next().flatten();
-        let (pan, expiry) = opened.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
-
+        let ((pan, expiry), mut private) = open_record(&self.hsm, tenant, &token, old).await?;
         let mut header = old.header.clone();
         header.key_version = self.keys.record.version;
         if let Some(seconds) = change.expires_in_s {

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 use super::{RecordView, Token, Vault, VaultError, now_s, tokenize::fingerprint_message};
 use crate::{
@@ -95,9 +96,9 @@ impl Vault {
     }
 }
 
-/// A PAN with its length in a size that all PANs have.
-fn padded(pan: &Pan) -> zeroize::Zeroizing<[u8; MAX_PAN_DIGITS + 1]> {
-    let mut padded = zeroize::Zeroizing::new([0; MAX_PAN_DIGITS + 1]);
+/// A PAN in the size of the longest one; the rest is zero bytes, which no digit is.
+fn padded(pan: &Pan) -> Zeroizing<[u8; MAX_PAN_DIGITS]> {
+    let mut padded = Zeroizing::new([0; MAX_PAN_DIGITS]);
     for (place, digit) in padded.iter_mut().zip(pan.digits()) {
         *place = *digit;
     }

@@ -222,9 +222,10 @@ impl Vault {
         Ok(())
     }
 
-    /// Looks up the cards' holders, where they have any.
+    /// Looks up the cards' holders, where they have any and a first try has not done so.
     async fn hash_holders(&self, tenant: &str, pending: &mut [Pending<'_>]) -> Result<(), VaultError> {
-        let items: Vec<_> = pending.iter_mut().filter(|item| item.card.holder.is_some()).collect();
+        let items: Vec<_> =
+            pending.iter_mut().filter(|item| item.card.holder.is_some() && item.holder.is_none()).collect();
         if items.is_empty() {
             return Ok(());
         }

@@ -19,8 +19,8 @@ use super::{
     error::failed,
     handle::Handle,
     layout::{META_SCHEMA, VAULT_ID_BYTES, lay_out, read_keys, read_meta, upgrade},
-    schema::{TenantId, USE_ID_BYTES, record_key, shared_fingerprint_key},
-    tables::{Encoded, FINGERPRINTS, KEYS, META, RECORDS},
+    schema::{TenantId, USE_ID_BYTES, shared_fingerprint_key},
+    tables::{Encoded, FINGERPRINTS, KEYS, META, RECORDS, read_record},
     uses::Use,
     writer,
 };
@@ -146,10 +146,7 @@ impl Store {
             let records = database.begin_read()?.open_table(RECORDS)?;
             tokens
                 .iter()
-                .map(|token| {
-                    let bytes = records.get(record_key(tenant, token).as_slice())?;
-                    Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose().map_err(StoreError::from))
-                })
+                .map(|token| Ok(read_record(&records, tenant, token)?.map_err(StoreError::from)))
                 .collect()
         })
     }
@@ -169,8 +166,7 @@ impl Store {
                     let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else {
                         return Ok(Ok(None));
                     };
-                    let bytes = records.get(record_key(tenant, &token).as_slice())?;
-                    Ok(match bytes.map(|bytes| Record::decode(bytes.value())).transpose() {
+                    Ok(match read_record(&records, tenant, &token)? {
                         Ok(Some(record)) if !record.is_of(key) => Err(RecordError::OtherCard.into()),
                         Ok(record) => Ok(record.map(|record| (token, record))),
                         Err(error) => Err(error.into()),

@@ -1,11 +1,13 @@
 //! Searching: index rows with a common beginning, and the records they lead to.
 
-use redb::{ReadOnlyTable, ReadableDatabase};
+use std::ops::Bound;
+
+use redb::{ReadOnlyTable, ReadableDatabase, Value};
 
 use super::{
     Lookup, Record, Store, StoreError, TokenKey,
-    schema::record_key,
-    tables::{FINGERPRINTS, HOLDERS, RECORDS},
+    schema::TenantId,
+    tables::{Bytes, FINGERPRINTS, HOLDERS, RECORDS, read_record},
 };
 
 /// A record that was found, and where: the next page starts after it.
@@ -34,44 +36,50 @@ impl Store {
         most: usize,
     ) -> Result<Vec<Hit>, StoreError> {
         let tenant = self.tenant(tenant);
-        let prefix = lookup.prefix(tenant);
-        let start = [&prefix, after].concat();
         self.inner.handle.with(|database| {
             let snapshot = database.begin_read()?;
             let records = snapshot.open_table(RECORDS)?;
-            let hit = |position: &[u8], token: &[u8]| -> Result<Option<Hit>, StoreError> {
-                let Some(token) = TokenKey::new(token).filter(|_| position > after) else { return Ok(None) };
-                let bytes = records.get(record_key(tenant, &token).as_slice())?;
-                let record = bytes.and_then(|bytes| Record::decode(bytes.value()).ok());
-                let record = record.filter(|record| record.fits(lookup));
-                Ok(record.map(|record| Hit { position: position.to_vec(), token, record }))
-            };
-            let mut hits = Vec::new();
+            let mut scan = Scan { lookup, tenant, after, most, records, hits: Vec::new() };
             match lookup {
-                Lookup::Card { .. } => {
-                    let rows: ReadOnlyTable<&[u8], &[u8]> = snapshot.open_table(FINGERPRINTS)?;
-                    for row in rows.range(start.as_slice()..)? {
-                        let (key, token) = row?;
-                        let Some(position) = key.value().strip_prefix(prefix.as_slice()) else { break };
-                        hits.extend(hit(position, token.value())?);
-                        if hits.len() >= most {
-                            break;
-                        }
-                    }
-                }
-                Lookup::Holder(_) => {
-                    let rows: ReadOnlyTable<&[u8], ()> = snapshot.open_table(HOLDERS)?;
-                    for row in rows.range(start.as_slice()..)? {
-                        let key = row?.0;
-                        let Some(token) = key.value().strip_prefix(prefix.as_slice()) else { break };
-                        hits.extend(hit(token, token)?);
-                        if hits.len() >= most {
-                            break;
-                        }
-                    }
-                }
+                Lookup::Card { .. } => scan.run(&snapshot.open_table(FINGERPRINTS)?, |_, token| token)?,
+                Lookup::Holder(_) => scan.run(&snapshot.open_table(HOLDERS)?, |position, ()| position)?,
             }
-            Ok(hits)
+            Ok(scan.hits)
         })
+    }
+}
+
+/// A search on its way.
+struct Scan<'s> {
+    lookup: &'s Lookup,
+    tenant: TenantId,
+    after: &'s [u8],
+    most: usize,
+    records: ReadOnlyTable<Bytes, Bytes>,
+    hits: Vec<Hit>,
+}
+
+impl Scan<'_> {
+    /// Goes through the rows of one index; `token_of` says where a row, by its position and value, has its token.
+    fn run<V: Value + 'static>(
+        &mut self,
+        index: &ReadOnlyTable<Bytes, V>,
+        token_of: impl for<'r> Fn(&'r [u8], V::SelfType<'r>) -> &'r [u8],
+    ) -> Result<(), StoreError> {
+        let prefix = self.lookup.prefix(self.tenant);
+        let start = [&prefix, self.after].concat();
+        for row in index.range::<&[u8]>((Bound::Excluded(start.as_slice()), Bound::Unbounded))? {
+            let (key, value) = row?;
+            let Some(position) = key.value().strip_prefix(prefix.as_slice()) else { break };
+            let Some(token) = TokenKey::new(token_of(position, value.value())) else { continue };
+            let record = read_record(&self.records, self.tenant, &token)?.ok().flatten();
+            if let Some(record) = record.filter(|record| record.fits(self.lookup)) {
+                self.hits.push(Hit { position: position.to_vec(), token, record });
+            }
+            if self.hits.len() >= self.most {
+                break;
+            }
+        }
+        Ok(())
     }
 }

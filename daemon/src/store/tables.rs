@@ -3,11 +3,11 @@
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
-    FingerprintKey, Lookup, Record, StoreError, TokenKey,
+    FingerprintKey, Lookup, Record, RecordError, StoreError, TokenKey,
     schema::{TenantId, expiry_key, holder_key, record_key, shared_fingerprint_key, single_fingerprint_key},
 };
 
-type Bytes = &'static [u8];
+pub(super) type Bytes = &'static [u8];
 
 /// Schema version and vault id.
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -68,8 +68,7 @@ impl<'t> RecordTables<'t> {
     }
 
     pub(super) fn record(&self, tenant: TenantId, token: &TokenKey) -> Result<Option<Record>, StoreError> {
-        let bytes = self.records.get(record_key(tenant, token).as_slice())?;
-        Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose()?)
+        Ok(read_record(&self.records, tenant, token)??)
     }
 
     /// Writes a new record and its index rows, unless its token or its card is there already.
@@ -149,6 +148,26 @@ impl<'t> RecordTables<'t> {
         self.records.remove(record_key(tenant, token).as_slice())?;
         Ok(())
     }
+}
+
+/// The record of `token`. The inner error is that of a record that does not decode, which concerns nobody else.
+pub(super) fn read_record(
+    records: &impl ReadableTable<Bytes, Bytes>,
+    tenant: TenantId,
+    token: &TokenKey,
+) -> Result<Result<Option<Record>, RecordError>, StoreError> {
+    let bytes = records.get(record_key(tenant, token).as_slice())?;
+    Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose())
+}
+
+/// Up to `most` keys of `ends` below `before_s`, in seconds of Unix time: what has ended.
+pub(super) fn ended(
+    ends: &impl ReadableTable<Bytes, ()>,
+    before_s: u64,
+    most: usize,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let end = before_s.to_be_bytes();
+    ends.range(..end.as_slice())?.take(most).map(|row| Ok(row?.0.value().to_vec())).collect()
 }
 
 fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {

@@ -5,7 +5,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use super::{
     StoreError,
     schema::{USE_ID_BYTES, use_end_key},
-    tables::{USE_ENDS, USES},
+    tables::{USE_ENDS, USES, ended},
 };
 
 /// The most uses that one transaction forgets: keeps it short.
@@ -51,13 +51,7 @@ pub(super) fn use_up(
 /// Forgets uses that ended at `now_s` or before.
 pub(super) fn forget(transaction: &WriteTransaction, now_s: u64) -> Result<(), StoreError> {
     let (mut uses, mut ends) = (transaction.open_table(USES)?, transaction.open_table(USE_ENDS)?);
-    let end = now_s.saturating_add(1).to_be_bytes();
-    let ended: Vec<_> = ends
-        .range(..end.as_slice())?
-        .take(MOST_FORGOTTEN)
-        .map(|row| Ok(row?.0.value().to_vec()))
-        .collect::<Result<_, StoreError>>()?;
-    for key in &ended {
+    for key in &ended(&ends, now_s.saturating_add(1), MOST_FORGOTTEN)? {
         ends.remove(key.as_slice())?;
         if let Some((until_s, id)) = key.split_first_chunk() {
             // Used again since: the later end has a row of its own.

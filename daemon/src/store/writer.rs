@@ -10,7 +10,7 @@ use super::{
     change::{Change, Inserted, Outcome, Replaced},
     handle::Handle,
     schema::{TenantId, parse_expiry_key},
-    tables::{Clash, Encoded, KEYS, RecordTables, TENANTS},
+    tables::{Clash, Encoded, KEYS, RecordTables, TENANTS, ended},
     uses,
 };
 
@@ -227,14 +227,7 @@ impl<'t> Batch<'t> {
 
     fn sweep(&mut self, ended_before_s: u64, most: usize) -> Result<usize, StoreError> {
         uses::forget(self.transaction, ended_before_s)?;
-        let end = ended_before_s.to_be_bytes();
-        let ended: Vec<_> = self
-            .tables
-            .expiries
-            .range(..end.as_slice())?
-            .take(most)
-            .map(|row| Ok(row?.0.value().to_vec()))
-            .collect::<Result<_, StoreError>>()?;
+        let ended = ended(&self.tables.expiries, ended_before_s, most)?;
         for key in &ended {
             // Whatever becomes of its record: a row that stayed would be met again by every sweep.
             self.tables.expiries.remove(key.as_slice())?;

@@ -7,7 +7,6 @@ use super::{
     caller::Grant,
     jwt::{Claims, Expected, Jwt},
 };
-
 use crate::jose::KeySet;
 
 const MAX_TENANT_BYTES: usize = 64;

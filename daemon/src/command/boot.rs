@@ -102,7 +102,7 @@ pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, Co
         }
     }
     for purpose in Purpose::ALL {
-        let is_of = |name: &str| name.rsplit_once("-v").is_some_and(|(known, _)| known == purpose.as_str());
+        let is_of = |name: &str| KeyName::parse(name).is_some_and(|name| name.purpose == purpose);
         let was_there = recorded.iter().any(|(name, _)| is_of(name));
         if !was_there && !hsm.keys().iter().any(|key| key.name.purpose == purpose) {
             objections.push(format!("there is no {purpose} key: run `vaultd init`"));

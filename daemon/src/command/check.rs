@@ -27,8 +27,8 @@ pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError>
     let mut report = Report { say, wrong: 0 };
     let config_file = check_unalterable_file(&config.path);
     report.result(format!("config {}", config.path.display()), config_file);
-    files(&config, &mut report);
-    let hsm = token(&config, &mut report);
+    let has_pin = files(&config, &mut report);
+    let hsm = token(&config, has_pin, &mut report);
     store(&config, hsm.as_ref(), &mut report);
     if let Some(hsm) = hsm {
         hsm.close();
@@ -74,14 +74,15 @@ impl Report<'_> {
     }
 }
 
-fn files(config: &Config, report: &mut Report<'_>) {
+/// Files, directories and names; says whether the PIN can be read.
+fn files(config: &Config, report: &mut Report<'_>) -> bool {
     let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit_dir)];
     for (key, path) in private {
         let checked = check_private_dir(path).map_err(|error| format!("{key}: {}", with_advice(&error)));
         report.result(format!("{key} {}", path.display()), checked);
     }
     let pin = check_private_file(&config.hsm.pin_file).map_err(|error| format!("hsm.pin_file: {error}"));
-    report.result(format!("hsm.pin_file {}", config.hsm.pin_file.display()), pin);
+    let pin = report.result(format!("hsm.pin_file {}", config.hsm.pin_file.display()), pin);
     for issuer in &config.issuers {
         let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
         report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
@@ -102,10 +103,11 @@ fn files(config: &Config, report: &mut Report<'_>) {
             report.wrong(format!("{} exists and is not a socket: move it away", socket.path.display()));
         }
     }
+    pin.is_some()
 }
 
 /// The token and its keys, if they can be used.
-fn token(config: &Config, report: &mut Report<'_>) -> Option<Hsm> {
+fn token(config: &Config, has_pin: bool, report: &mut Report<'_>) -> Option<Hsm> {
     if let Err(error) = module_environment(config) {
         report.wrong(error);
         return None;
@@ -122,7 +124,7 @@ fn token(config: &Config, report: &mut Report<'_>) -> Option<Hsm> {
         report.wrong(format!("the token lacks {}, needed for {}", need.name, need.purpose));
     }
     // The PIN is tried once, and only where the rest is as it must be.
-    if check_private_file(&config.hsm.pin_file).is_err() {
+    if !has_pin {
         report.note("the keys are not looked at without the PIN");
         return None;
     }

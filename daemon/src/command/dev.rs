@@ -20,14 +20,18 @@ use secrecy::SecretString;
 use vault_api::Scope;
 
 use super::{CommandError, boot::module_environment, init::provision, logging, serve};
-use crate::{config::Config, hsm, jose::KeySet, sandbox::make_private_dir, vault::now_s};
+use crate::{
+    config::{Config, MAX_SOCKET_PATH_BYTES},
+    hsm,
+    jose::KeySet,
+    sandbox::make_private_dir,
+    vault::now_s,
+};
 
 const ISSUER: &str = "dev-issuer";
 const AUDIENCE: &str = "vaultd";
 const TENANT: &str = "dev";
 const TOKEN_LABEL: &str = "vaultd-dev";
-/// `sun_path` of unix(7), without the zero at its end.
-const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// A week: the contract asks for a day at least.
 const JWT_LIFETIME_S: u64 = 7 * 86_400;
 /// Where distributions put SoftHSM2's module.

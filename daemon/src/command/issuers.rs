@@ -6,8 +6,7 @@ use super::CommandError;
 use crate::{
     auth::{Issuer, Issuers, ScopeSet, Watch},
     config::{self, Config},
-    hsm::Hsm,
-    jose::{KeySet, KeySetError, Signer},
+    jose::{KeySet, KeySetError},
     sandbox::check_unalterable_file,
 };
 
@@ -21,7 +20,7 @@ struct Stamp {
 }
 
 /// Reads the key files of every issuer, and adds the vault's own keys. The [`Watch`] says when a file has changed.
-pub(super) fn load(config: &Config, hsm: &Hsm) -> Result<(Issuers, Watch), CommandError> {
+pub(super) fn load(config: &Config, own_keys: &KeySet) -> Result<(Issuers, Watch), CommandError> {
     let mut issuers = Issuers::default();
     let mut watched = Vec::new();
     for issuer in &config.issuers {
@@ -31,10 +30,8 @@ pub(super) fn load(config: &Config, hsm: &Hsm) -> Result<(Issuers, Watch), Comma
         issuers.by_name.insert(issuer.name.clone(), trusted);
         watched.push((issuer.clone(), stamp));
     }
-    let keys = Signer::own_keys(hsm);
-    let keys = keys.map_err(|error| CommandError::new("the vault's own signing key", error))?;
     let max_lifetime_s = config.self_issuer.max_lifetime_s;
-    let own = Issuer { keys, max_lifetime_s, scopes: ScopeSet::all(), tenants: None };
+    let own = Issuer { keys: own_keys.clone(), max_lifetime_s, scopes: ScopeSet::all(), tenants: None };
     issuers.by_name.insert(config.self_issuer.name.clone(), own);
     let watch = watch(issuers.clone(), watched);
     Ok((issuers, watch))

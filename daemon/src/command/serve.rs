@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Limits},
     hsm::Hsm,
     http::{App, BoundSocket, Door, Server, jwk_set},
-    jose::Signer,
+    jose::{KeySet, Signer},
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
     vault::Vault,
@@ -142,11 +142,13 @@ async fn until_stopped(
     let own_keys = Signer::own_keys(hsm);
     let own_keys = own_keys.map_err(|error| CommandError::new("the vault's own signing key", error))?;
     let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
-    let vault = Vault::new(hsm.clone(), store.clone(), templates, envelopes, own_keys)?;
-    let (trusted, watch) = issuers::load(config, hsm)?;
+    let signer = Signer::new(hsm.clone())?;
+    let (trusted, watch) = issuers::load(config, &own_keys)?;
+    let vault =
+        Vault::new(hsm.clone(), store.clone(), templates, envelopes, signer.clone(), own_keys.clone())?;
     let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
     let login = Arc::new(Login::new(
-        Signer::new(hsm.clone())?,
+        signer,
         config.self_issuer.name.clone(),
         config.auth.audience.clone(),
         peers::resolve(config)?,
@@ -183,7 +185,7 @@ async fn until_stopped(
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
-        reload(config, hsm, &auth, &login);
+        reload(config, &own_keys, &auth, &login);
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -204,9 +206,9 @@ fn announce(config: &Config) {
 }
 
 /// Reads issuers and peers anew. If anything is wrong, the last good ones stay.
-fn reload(config: &Config, hsm: &Hsm, auth: &Authenticator, login: &Login) {
+fn reload(config: &Config, own_keys: &KeySet, auth: &Authenticator, login: &Login) {
     let loaded = Config::load(&config.path).map_err(CommandError::from);
-    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, hsm)?, peers::resolve(&fresh)?))) {
+    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, own_keys)?, peers::resolve(&fresh)?))) {
         Ok(((issuers, watch), rules)) => {
             tracing::info!(
                 issuers = issuers.by_name.len(),

@@ -25,12 +25,10 @@ impl Validator {
         if key_prefix.is_empty() || key_prefix.len() > 64 {
             self.error("hsm.key_prefix", "must have 1 to 64 bytes");
         }
-        for name in raw.environment.keys() {
+        for (name, value) in &raw.environment {
             if name.is_empty() || name.contains(['=', '\0']) {
                 self.error("hsm.environment", "a variable's name must not be empty or hold `=`");
             }
-        }
-        for (name, value) in &raw.environment {
             if value.contains('\0') {
                 self.error(&format!("hsm.environment.{name}"), "must not hold a zero byte");
             }

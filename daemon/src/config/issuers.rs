@@ -29,6 +29,12 @@ impl Validator {
         scopes.into_iter().collect()
     }
 
+    pub(super) fn tenants<'t>(&mut self, key: &str, names: impl Iterator<Item = &'t String>) {
+        for name in names.filter(|name| !auth::is_tenant_name(name)) {
+            self.error(key, format!("{name:?} is no tenant: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`"));
+        }
+    }
+
     pub(super) fn issuers(&mut self, raw: Vec<raw::Issuer>, self_issuer: &str) -> Vec<Issuer> {
         let mut issuers: Vec<Issuer> = Vec::new();
         for (number, raw) in raw.into_iter().enumerate() {
@@ -51,12 +57,7 @@ impl Validator {
             if name.is_empty() {
                 self.error(&key("name"), "must not be empty");
             }
-            for tenant in raw.tenants.iter().flatten() {
-                if !auth::is_tenant_name(tenant) {
-                    let why = format!("{tenant:?} is no tenant: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`");
-                    self.error(&key("tenants"), why);
-                }
-            }
+            self.tenants(&key("tenants"), raw.tenants.iter().flatten());
             issuers.push(Issuer { name, keys, max_lifetime_s, scopes, tenants: raw.tenants });
         }
         issuers

@@ -20,6 +20,7 @@ use std::{
 };
 
 pub use raw::schema;
+pub use validate::MAX_SOCKET_PATH_BYTES;
 
 use crate::{
     auth::{self, ScopeSet},

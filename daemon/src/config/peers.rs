@@ -1,7 +1,7 @@
 //! Validation of `[[auth.peers]]`: who may log in.
 
 use super::{Peer, raw, validate::Validator};
-use crate::auth::{PeerRule, is_tenant_name};
+use crate::auth::PeerRule;
 
 const DEFAULT_LIFETIME_S: u64 = 900;
 const MAX_CLIENT_BYTES: usize = 64;
@@ -37,12 +37,7 @@ impl Validator {
         if raw.tenant.is_none() && raw.clients.is_empty() {
             self.error(&key("tenant"), "this or clients is required");
         }
-        for tenant in raw.tenant.iter().chain(raw.clients.values()) {
-            if !is_tenant_name(tenant) {
-                let why = format!("{tenant:?} is no tenant: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`");
-                self.error(&key("tenant"), why);
-            }
-        }
+        self.tenants(&key("tenant"), raw.tenant.iter().chain(raw.clients.values()));
         if raw.clients.keys().any(|client| client.is_empty() || client.len() > MAX_CLIENT_BYTES) {
             self.error(&key("clients"), format!("a client must have 1 to {MAX_CLIENT_BYTES} bytes"));
         }

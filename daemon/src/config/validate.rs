@@ -11,8 +11,8 @@ use super::{
 };
 use crate::vault::EnvelopeRules;
 
-/// The longest path of a Unix socket on Linux (unix(7): `sun_path` less its final zero).
-const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// The longest path of a Unix socket on Linux (unix(7): `sun_path` less its final zero), in bytes.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 const ADMIN_SOCKET_MODE: u32 = 0o600;
 const DEFAULT_SOCKET_MODE: u32 = 0o660;

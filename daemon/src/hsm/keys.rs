@@ -88,8 +88,12 @@ impl KeyName {
     }
 
     fn from_label(prefix: &str, label: &str) -> Option<Self> {
-        let rest = label.strip_prefix(prefix)?.strip_prefix('-')?;
-        let (purpose, version) = rest.rsplit_once("-v")?;
+        Self::parse(label.strip_prefix(prefix)?.strip_prefix('-')?)
+    }
+
+    /// Reads what `Display` writes, as in `record-v1`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (purpose, version) = text.rsplit_once("-v")?;
         let purpose = Purpose::ALL.into_iter().find(|known| known.as_str() == purpose)?;
         let version = version.parse().ok().filter(|number| *number > 0)?;
         Some(Self { purpose, version })

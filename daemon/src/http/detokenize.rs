@@ -6,7 +6,7 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use vault_api::{
-    BatchAnswer, Code, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Problem, Reveal, Scope,
+    BatchAnswer, DetokenizeAnswer, DetokenizeBatchRequest, DetokenizeRequest, Problem, Reveal, Scope,
     Sensitive,
 };
 
@@ -41,8 +41,7 @@ pub(super) async fn detokenize(
         return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
     }
     let mut results = app.vault().detokenize(caller.tenant(), vec![Token::parse(&body.token)]).await;
-    let revealed =
-        results.pop().ok_or_else(|| Failure::new(Code::Overloaded, "the vault gave no answer"))??;
+    let revealed = results.pop().ok_or_else(Failure::no_answer)??;
     Ok(private_json(StatusCode::OK, &answer(&revealed), 1))
 }
 

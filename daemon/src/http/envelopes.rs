@@ -9,7 +9,7 @@ use vault_api::{
     OpenEnvelopeAnswer, OpenEnvelopeRequest, Problem, Scope, SealEnvelopeAnswer, SealEnvelopeRequest,
 };
 
-use super::{app::App, problem::Failure, reply::private_json, tokenize::timestamp_ms};
+use super::{app::App, problem::Failure, reply::private_json, tokenize::timestamp_s};
 use crate::vault::EnvelopeWish;
 
 /// Seal card data into a signed JWT; nothing is stored.
@@ -30,7 +30,7 @@ pub(super) async fn seal(State(app): State<App>, request: Request<Body>) -> Resu
     let wish =
         EnvelopeWish { audience, expires_in_s: expires_in, single_use: single_use.unwrap_or_default() };
     let (jwt, claims) = app.vault().seal_envelope(caller.tenant(), &meta_data, wish).await?;
-    let expires_at = timestamp_ms(claims.exp.saturating_mul(1_000));
+    let expires_at = timestamp_s(claims.exp);
     Ok(private_json(StatusCode::OK, &SealEnvelopeAnswer { jwt, jti: claims.jti, expires_at }, 1))
 }
 

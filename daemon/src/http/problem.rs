@@ -36,6 +36,11 @@ impl Failure {
         Self { code, detail: detail.into(), headers: Vec::new(), cause: None }
     }
 
+    /// The vault answers every item; if it did not, that would be this.
+    pub(super) fn no_answer() -> Self {
+        Self::new(Code::Overloaded, "the vault gave no answer")
+    }
+
     /// A request that took longer than `limit`. Its work may still be done.
     pub(super) fn late(limit: Duration) -> Self {
         let detail = format!("not done within {} seconds, and not known whether it will be", limit.as_secs());

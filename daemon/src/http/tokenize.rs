@@ -35,7 +35,8 @@ pub(super) async fn tokenize(
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::Tokenize]).await?;
     let card = new_card(app.json(request).await?)?;
-    let done = app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(nothing)??;
+    let done =
+        app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(Failure::no_answer)??;
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(private_json(status, &answer(done), 1))
 }
@@ -79,7 +80,7 @@ pub(super) async fn tokenize_batch(
     let mut done = app.vault().tokenize(caller.tenant(), cards).await.into_iter();
     let results = places.into_iter().map(|place| {
         place?;
-        done.next().ok_or_else(nothing)?.map(answer).map_err(Failure::from)
+        done.next().ok_or_else(Failure::no_answer)?.map(answer).map_err(Failure::from)
     });
     batch::answer(results.collect())
 }
@@ -106,16 +107,16 @@ fn answer(done: Tokenized) -> TokenizeAnswer {
         brand: done.masked.brand(),
         template: done.template,
         created_at: timestamp_ms(done.created_at_ms),
-        expires_at: done.expires_at_s.map(|end_s| timestamp_ms(end_s.saturating_mul(1_000))),
+        expires_at: done.expires_at_s.map(timestamp_s),
     }
+}
+
+/// Seconds of Unix time as RFC 3339 writes them.
+pub(super) fn timestamp_s(s: u64) -> Timestamp {
+    timestamp_ms(s.saturating_mul(1_000))
 }
 
 /// Milliseconds of Unix time as RFC 3339 writes them; times that have no such form become the last one that has.
 pub(super) fn timestamp_ms(ms: u64) -> Timestamp {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
-}
-
-/// The vault answers every item; if it did not, that would be this.
-fn nothing() -> Failure {
-    Failure::new(vault_api::Code::Overloaded, "the vault gave no answer")
 }

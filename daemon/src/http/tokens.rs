@@ -8,7 +8,12 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use vault_api::{Problem, Scope, TokenPatch, TokenRecord};
 
-use super::{app::App, problem::Failure, reply::private_json, tokenize::timestamp_ms};
+use super::{
+    app::App,
+    problem::Failure,
+    reply::private_json,
+    tokenize::{timestamp_ms, timestamp_s},
+};
 use crate::vault::{RecordChange, RecordView, Token, VaultError};
 
 /// Read a token's record without the PAN.
@@ -97,7 +102,7 @@ pub(super) fn answer(record: RecordView) -> TokenRecord {
         brand: record.masked.brand(),
         template: record.template,
         created_at: timestamp_ms(record.created_at_ms),
-        expires_at: record.expires_at_s.map(|end_s| timestamp_ms(end_s.saturating_mul(1_000))),
+        expires_at: record.expires_at_s.map(timestamp_s),
         key_version: record.key_version,
         ciphertext_id: URL_SAFE_NO_PAD.encode(record.ciphertext_id),
         fingerprint: URL_SAFE_NO_PAD.encode(record.fingerprint),

@@ -41,7 +41,7 @@ pub enum OpenError {
 /// Why an operation on an open store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database layer failed; nothing of the change was kept.
+    /// The database layer failed; a change is not acknowledged, and may have been kept if its commit failed half way.
     #[error("the store failed: {0}")]
     Failed(String),
     /// More changes are waiting than `store.queue` allows.

@@ -61,7 +61,8 @@ struct ActiveKeys {
 }
 
 impl Vault {
-    /// A vault over an HSM and a store that belong together; `own_keys` verify what the vault itself has signed.
+    /// A vault over an HSM and a store that belong together; `signer` signs envelopes, `own_keys`
+    /// verify them.
     ///
     /// # Errors
     /// [`HsmError::NoKey`] if the token lacks a key.
@@ -70,6 +71,7 @@ impl Vault {
         store: Store,
         templates: Templates,
         envelopes: EnvelopeRules,
+        signer: Signer,
         own_keys: KeySet,
     ) -> Result<Self, HsmError> {
         let keys = ActiveKeys {
@@ -78,7 +80,6 @@ impl Vault {
             holder: hsm.active_key(Purpose::Holder)?,
             envelope: hsm.active_key(Purpose::Envelope)?,
         };
-        let signer = Signer::new(hsm.clone())?;
         let (templates, envelopes) = (Arc::new(templates), Arc::new(envelopes));
         Ok(Self { hsm, store, templates, envelopes, signer, own_keys: Arc::new(own_keys), keys })
     }

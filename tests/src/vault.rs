@@ -123,6 +123,17 @@ impl Vault {
         run(&[command, "--config", self.path("vaultd.toml").to_str().unwrap()])
     }
 
+    /// Runs `pkcs11-tool` on the vault's token, logged in: the second eye on the keys.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Output {
+        let pin = fs::read_to_string(self.path("hsm.pin")).unwrap();
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", self.path("softhsm/softhsm2.conf"))
+            .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
     /// Sends SIGTERM and waits.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt, net::UnixListener},
-    process::{Command, Output},
+    process::Output,
 };
 
 use vault_tests::{SOFTHSM, Vault, run};
@@ -79,13 +79,14 @@ fn a_token_that_is_not_there_or_not_initialised() {
 #[test]
 fn an_extractable_key_is_refused_by_name() {
     let vault = stopped();
-    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
-    let made = Command::new("pkcs11-tool")
-        .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
-        .args(["--keygen", "--key-type", "AES:32", "--label", "vaultd-record-v2", "--extractable"])
-        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
-        .output()
-        .unwrap();
+    let made = vault.pkcs11_tool(&[
+        "--keygen",
+        "--key-type",
+        "AES:32",
+        "--label",
+        "vaultd-record-v2",
+        "--extractable",
+    ]);
     assert!(made.status.success(), "{made:?}");
     assert_says(&serve(&vault), &["vaultd-record-v2", "EXTRACTABLE", "must be false"]);
     let check = vault.run("check");
@@ -99,13 +100,8 @@ fn a_key_the_store_does_not_know_or_has_lost() {
     assert_says(&serve(&vault), &["there is no store", "vaultd init"]);
 
     let vault = stopped();
-    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
-    let deleted = Command::new("pkcs11-tool")
-        .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
-        .args(["--delete-object", "--type", "secrkey", "--label", "vaultd-fingerprint-v1"])
-        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
-        .output()
-        .unwrap();
+    let deleted =
+        vault.pkcs11_tool(&["--delete-object", "--type", "secrkey", "--label", "vaultd-fingerprint-v1"]);
     assert!(deleted.status.success(), "{deleted:?}");
     assert_says(&serve(&vault), &["fingerprint-v1", "not in the token"]);
     // A key made anew would hide that the old one is lost.
@@ -224,21 +220,7 @@ fn check_reports_everything_at_once_and_changes_nothing() {
 #[test]
 fn the_keys_are_sensitive_never_extractable_and_local() {
     let vault = stopped();
-    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
-    let listed = Command::new("pkcs11-tool")
-        .args([
-            "--module",
-            SOFTHSM,
-            "--token-label",
-            "vaultd-dev",
-            "--login",
-            "--pin",
-            &pin,
-            "--list-objects",
-        ])
-        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
-        .output()
-        .unwrap();
+    let listed = vault.pkcs11_tool(&["--list-objects"]);
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let purposes = ["record", "fingerprint", "holder", "envelope", "jwt"];
     for purpose in purposes {

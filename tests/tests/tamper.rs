@@ -18,7 +18,10 @@ fn store(vault: &Vault) -> Database {
 }
 
 fn records(store: &Database) -> Rows {
-    let table = store.begin_read().unwrap().open_table(RECORDS).unwrap();
+    rows(&store.begin_read().unwrap().open_table(RECORDS).unwrap())
+}
+
+fn rows(table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Rows {
     table
         .iter()
         .unwrap()
@@ -97,12 +100,7 @@ fn an_index_row_copied_over_another_does_not_give_another_cards_token() {
         let transaction = store(&vault).begin_write().unwrap();
         {
             let mut table = transaction.open_table(FINGERPRINTS).unwrap();
-            let rows: Rows = table
-                .iter()
-                .unwrap()
-                .map(|row| row.unwrap())
-                .map(|(k, v)| (k.value().to_vec(), v.value().to_vec()))
-                .collect();
+            let rows = rows(&table);
             table.insert(rows[0].0.as_slice(), rows[1].1.as_slice()).unwrap();
         }
         transaction.commit().unwrap();

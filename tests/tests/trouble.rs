@@ -67,13 +67,7 @@ fn a_token_that_comes_back_with_another_key_is_not_used() {
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
 
     // Another key with the same label: the old one is deleted, `init` for another store makes it anew.
-    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
-    let deleted = Command::new("pkcs11-tool")
-        .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
-        .args(["--module", SOFTHSM, "--login", "--pin", &pin, "--token-label", "vaultd-dev"])
-        .args(["--delete-object", "--type", "secrkey", "--label", "vaultd-record-v1"])
-        .output()
-        .unwrap();
+    let deleted = vault.pkcs11_tool(&["--delete-object", "--type", "secrkey", "--label", "vaultd-record-v1"]);
     assert!(deleted.status.success(), "{deleted:?}");
     let other = fs::read_to_string(vault.path("vaultd.toml")).unwrap();
     let other = other.replace("/store\"", "/other-store\"").replace("/audit\"", "/other-audit\"");

@@ -47,6 +47,10 @@ pub enum SocketError {
     },
 }
 
+/// What a lock file says from when the path was found free until the socket's identity is known: a socket there that
+/// nobody listens on is that of a daemon that was killed in between.
+const OPENING: &str = "opening\n";
+
 /// A listening socket. If the daemon opened it, it is removed when this is dropped.
 pub struct BoundSocket {
     listener: UnixListener,
@@ -75,6 +79,7 @@ impl BoundSocket {
         let group = place.group.as_deref().map(group_id).transpose()?;
         let mut lock = lock(path)?;
         clear(path, &mut lock)?;
+        write(&mut lock, OPENING).map_err(failed)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         // From here on a failure drops the socket, and so removes it.
         let mut own = Own { path: path.clone(), lock };
@@ -103,10 +108,7 @@ impl Own {
         }
         // Nobody but us could connect until now: the umask is 0077.
         fs::set_permissions(&self.path, Permissions::from_mode(mode))?;
-        let identity = identity(&self.path)?;
-        self.lock.set_len(0)?;
-        self.lock.rewind()?;
-        self.lock.write_all(identity.as_bytes())
+        write(&mut self.lock, &identity(&self.path)?)
     }
 }
 
@@ -133,6 +135,13 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| SocketError::InUse(path.to_owned()))
 }
 
+/// Replaces what the lock file says.
+fn write(lock: &mut Flock<File>, text: &str) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(text.as_bytes())
+}
+
 /// Makes the path free, if that is ours to do.
 fn clear(path: &Path, lock: &mut Flock<File>) -> Result<(), SocketError> {
     let failed = |source| SocketError::Failed { path: path.to_owned(), source };
@@ -149,7 +158,7 @@ fn clear(path: &Path, lock: &mut Flock<File>) -> Result<(), SocketError> {
     }
     let mut left = String::new();
     lock.read_to_string(&mut left).map_err(failed)?;
-    if left != identity(path).map_err(failed)? {
+    if left != OPENING && left != identity(path).map_err(failed)? {
         return Err(SocketError::Stale(path.to_owned()));
     }
     tracing::warn!(path = %path.display(), "replacing the socket that a killed vaultd left");

@@ -71,12 +71,16 @@ codes! {
     RequestTimeout = "request_timeout", 408, "The request took too long to arrive";
     /// Every try to mint a free token failed.
     TokenSpaceExhausted = "token_space_exhausted", 409, "No free token was found";
+    /// The key is still needed.
+    KeyInUse = "key_in_use", 409, "The key is still needed";
     /// The token's lifetime is over.
     TokenExpired = "token_expired", 410, "The token has expired";
     /// The body is larger than the limit.
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     /// The body is not declared as JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, "The body must be application/json";
+    /// The configuration cannot be used; what was in force before stays so.
+    ConfigInvalid = "config_invalid", 422, "The configuration cannot be used";
     /// The envelope does not verify or open.
     EnvelopeInvalid = "envelope_invalid", 422, "The envelope is not valid";
     /// The envelope's lifetime is over.

@@ -8,6 +8,7 @@ mod code;
 mod envelopes;
 mod health;
 mod jwks;
+mod keys;
 mod login;
 mod metadata;
 mod problem;
@@ -23,6 +24,7 @@ pub use envelopes::{
 };
 pub use health::{Check, Health, Readiness};
 pub use jwks::{Jwk, JwkSet};
+pub use keys::{Key, KeyState, Keys, Reloaded, Rewrap, RewrapState, Status};
 pub use login::{LoginAnswer, LoginRequest};
 pub use metadata::{Metadata, MetadataValue};
 pub use problem::{ItemError, Problem};

@@ -56,8 +56,14 @@ scopes! {
     EnvelopesSeal = "envelopes:seal";
     /// Open payment envelopes.
     EnvelopesOpen = "envelopes:open";
-    /// Rotate keys.
+    /// See keys, the rewrap job and the daemon's status.
+    KeysRead = "keys:read";
+    /// Rotate keys, and rewrap records.
     KeysRotate = "keys:rotate";
+    /// Destroy retired keys.
+    KeysDestroy = "keys:destroy";
+    /// Have the configuration read again.
+    ConfigReload = "config:reload";
 }
 
 impl fmt::Display for Scope {

@@ -48,6 +48,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Open every record and compare it with indexes and census as well; needs vaultd to be stopped.
+        #[arg(long)]
+        deep: bool,
     },
     /// Print the JSON Schema of the configuration file.
     #[command(hide = true)]
@@ -73,7 +76,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Serve { config } => command::serve(&config),
         Command::Dev { dir, module } => command::dev(&DevOptions { dir, module }, &mut say),
         Command::Init { config } => command::init(&config, &mut say),
-        Command::Check { config } => command::check(&config, &mut say),
+        Command::Check { config, deep } => command::check(&config, deep, &mut say),
         Command::Schema => {
             say(vaultd::config::schema().trim_end());
             Ok(())

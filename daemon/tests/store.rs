@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use vaultd::store::{Header, Inserted, NewRecord, Record, Replaced, SealedPart, Store, TokenKey};
+use vaultd::store::{
+    Header, Inserted, KeyState, NewRecord, Record, Replaced, SealedPart, Store, StoredKey, TokenKey,
+};
 
 const TENANT: &str = "shop";
 const CACHE_BYTES: usize = 1 << 20;
@@ -19,6 +21,9 @@ const NOW_S: u64 = 1_000;
 fn new_store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(dir.path(), [7; 16], CACHE_BYTES, QUEUE).unwrap();
+    for name in ["record-v1", "fingerprint-v1", "holder-v1"] {
+        store.put_key(name, &StoredKey::new(KeyState::Active, 1, Vec::new())).unwrap();
+    }
     (dir, store)
 }
 
@@ -52,7 +57,12 @@ fn record(card: u8, mark: u8, expires_at_s: Option<u64>) -> Record {
 }
 
 async fn insert(store: &Store, token: TokenKey, record: Record, now_s: u64) -> Inserted {
-    store.insert(TENANT, vec![NewRecord { token, record }], now_s).await.unwrap().pop().unwrap()
+    store
+        .insert(TENANT, vec![NewRecord { token, record, older: Vec::new() }], now_s)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
 }
 
 fn get(store: &Store, token: TokenKey) -> Option<Record> {
@@ -149,7 +159,7 @@ fn another_tenant_sees_nothing() {
         insert(&store, token(1), record(1, 1, None), NOW_S).await;
         assert_eq!(store.get("other", &[token(1)]).unwrap(), [Ok(None)]);
         assert_eq!(store.remove("other", token(1)).await, Ok(false));
-        let theirs = vec![NewRecord { token: token(1), record: record(1, 2, None) }];
+        let theirs = vec![NewRecord { token: token(1), record: record(1, 2, None), older: Vec::new() }];
         assert_eq!(store.insert("other", theirs, NOW_S).await, Ok(vec![Inserted::Created]));
         assert_eq!(get(&store, token(1)), Some(record(1, 1, None)));
     });
@@ -163,8 +173,11 @@ fn what_cannot_be_stored_changes_nothing() {
     runtime().block_on(async {
         insert(&store, token(1), record(1, 1, None), NOW_S).await;
         assert!(store.replace(TENANT, token(1), record(1, 1, None), large.clone()).await.is_err());
-        let items = [(token(2), record(2, 1, None)), (token(3), large)]
-            .map(|(token, record)| NewRecord { token, record });
+        let items = [(token(2), record(2, 1, None)), (token(3), large)].map(|(token, record)| NewRecord {
+            token,
+            record,
+            older: Vec::new(),
+        });
         assert!(store.insert(TENANT, items.into(), NOW_S).await.is_err());
     });
     assert_eq!(get(&store, token(1)), Some(record(1, 1, None)));
@@ -194,7 +207,7 @@ fn a_damaged_record_stands_in_nobodys_way() {
     let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
     runtime.block_on(async {
         let new = [(token(4), record(3, 4, None)), (token(5), record(5, 5, None))]
-            .map(|(token, record)| NewRecord { token, record });
+            .map(|(token, record)| NewRecord { token, record, older: Vec::new() });
         let inserted = store.insert(TENANT, new.into(), NOW_S).await.unwrap();
         assert!(matches!(inserted.as_slice(), [Inserted::Damaged(_), Inserted::Created]), "{inserted:?}");
         assert_eq!(store.sweep(NOW_S + 2, 10).await, Ok(2), "the sweep goes past it");

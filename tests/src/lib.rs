@@ -14,10 +14,12 @@
 
 mod http;
 mod jwt;
+mod operator;
 mod pans;
 mod vault;
 
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
+pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
 pub use vault::{SOFTHSM, Vault, run, vaultd};

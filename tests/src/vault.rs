@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::Duration,
@@ -89,14 +89,14 @@ impl Vault {
         self.request_as(&self.jwt(), method, path, body)
     }
 
+    /// Sends a request with every scope to the admin socket.
+    pub fn admin(&self, method: &str, path: &str) -> Answer {
+        send(&self.path("admin.sock"), &self.jwt(), method, path, "")
+    }
+
     /// Sends a request with the given JWT and the JSON `body`.
     pub fn request_as(&self, jwt: &str, method: &str, path: &str, body: &str) -> Answer {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
-             application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        exchange(&self.socket(), request.as_bytes())
+        send(&self.socket(), jwt, method, path, body)
     }
 
     /// Changes the configuration of a vault that is stopped.
@@ -118,9 +118,29 @@ impl Vault {
         self.spawn_with_log(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()], log);
     }
 
+    /// Starts the vault again and kills it after a while, whether it got ready or not.
+    pub fn start_and_kill(&self, after: Duration) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let config = self.path("vaultd.toml");
+        let mut child = Command::new(vaultd())
+            .args(["serve", "--config", config.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        std::thread::sleep(after);
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
     /// Runs a command on the vault's configuration.
     pub fn run(&self, command: &str) -> Output {
-        run(&[command, "--config", self.path("vaultd.toml").to_str().unwrap()])
+        self.run_with(&[command])
+    }
+
+    /// Runs a command and its options on the vault's configuration.
+    pub fn run_with(&self, command: &[&str]) -> Output {
+        run(&[command, &["--config", self.path("vaultd.toml").to_str().unwrap()]].concat())
     }
 
     /// Runs `pkcs11-tool` on the vault's token, logged in: the second eye on the keys.
@@ -188,6 +208,16 @@ impl Drop for Vault {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
     }
+}
+
+/// Sends a request and reads its answer.
+fn send(socket: &Path, jwt: &str, method: &str, path: &str, body: &str) -> Answer {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+         application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(socket, request.as_bytes())
 }
 
 /// The `vaultd` of this build.

@@ -172,6 +172,12 @@ fn a_socket_in_use_stale_or_no_socket() {
     assert!(vault.socket().exists(), "left behind by a daemon that was killed");
     vault.restart();
     assert_eq!(vault.request("GET", "/healthz", "").status, 200, "its own left-over is replaced");
+    vault.stop();
+
+    drop(UnixListener::bind(vault.socket()).unwrap());
+    fs::write(vault.path("vaultd.sock.lock"), "opening\n").unwrap();
+    vault.restart();
+    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "killed between opening it and noting it");
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn the_keys_are_sensitive_never_extractable_and_local() {
     let vault = stopped();
     let listed = vault.pkcs11_tool(&["--list-objects"]);
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let purposes = ["record", "fingerprint", "holder", "envelope", "jwt"];
+    let purposes = ["record", "fingerprint", "holder", "envelope", "jwt", "audit"];
     for purpose in purposes {
         assert!(text.contains(&format!("vaultd-{purpose}-v1")), "{text}");
     }

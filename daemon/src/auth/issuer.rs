@@ -7,15 +7,33 @@ use super::{
     caller::Grant,
     jwt::{Claims, Expected, Jwt},
 };
-use crate::jose::KeySet;
+use crate::jose::{KeySet, Signer, VerifyingKey};
 
 const MAX_TENANT_BYTES: usize = 64;
+
+/// Where the public keys of an issuer come from.
+#[derive(Clone)]
+pub enum IssuerKeys {
+    /// From its file.
+    File(KeySet),
+    /// They are the vault's own.
+    Own(Signer),
+}
+
+impl IssuerKeys {
+    fn key(&self, kid: &str) -> Option<VerifyingKey> {
+        match self {
+            Self::File(keys) => keys.key(kid).cloned(),
+            Self::Own(signer) => signer.key(kid),
+        }
+    }
+}
 
 /// An issuer of JWTs.
 #[derive(Clone)]
 pub struct Issuer {
     /// Its public keys.
-    pub keys: KeySet,
+    pub keys: IssuerKeys,
     /// The longest `exp` − `iat` it may give, in seconds.
     pub max_lifetime_s: u64,
     /// The scopes it may give; others in its JWTs do not count.
@@ -46,7 +64,7 @@ impl Issuers {
             .get(&jwt.claims.iss)
             .ok_or(AuthError::Invalid("the JWT's issuer is not configured here"))?;
         let key = issuer.keys.key(jwt.kid()).ok_or(AuthError::UnknownKey)?;
-        jwt.verify(key)?;
+        jwt.verify(&key)?;
         let max_lifetime_s = issuer.max_lifetime_s;
         jwt.claims.check(&Expected { audience, max_lifetime_s, leeway_s, now_s })?;
         issuer.grant(jwt.claims)

@@ -14,6 +14,6 @@ mod replay;
 pub use authenticator::{Authenticator, Settings, Watch};
 pub use caller::{Caller, Peer, ScopeSet};
 pub use error::AuthError;
-pub use issuer::{Issuer, Issuers, is_tenant_name};
+pub use issuer::{Issuer, IssuerKeys, Issuers, is_tenant_name};
 pub use jwt::Claims;
 pub use login::{LoggedIn, Login, LoginError, LoginWish, PeerRule};

@@ -9,21 +9,22 @@ use super::CommandError;
 use crate::{
     audit::AuditDir,
     config::Config,
-    hsm::{self, CheckValue, Hsm, KeyInfo, KeyName, Purpose, SetupError},
+    hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
     sandbox::{self, PermissionError},
-    store::{Store, StoredKey},
+    store::Store,
 };
 
 /// The most bytes a PIN file may have.
 const MAX_PIN_BYTES: usize = 256;
 
-/// How to reach the token, PIN included.
-pub(super) fn hsm_settings(config: &Config) -> Result<hsm::Settings, CommandError> {
+/// How to reach the token, PIN included; `unfinished` keys are not looked at.
+pub(super) fn hsm_settings(config: &Config, unfinished: Vec<KeyName>) -> Result<hsm::Settings, CommandError> {
     Ok(hsm::Settings {
         module: config.hsm.module.clone(),
         token: config.hsm.token.clone(),
         pin: read_pin(&config.hsm.pin_file)?,
         key_prefix: config.hsm.key_prefix.clone(),
+        unfinished,
         sessions: config.hsm.sessions,
         queue: config.hsm.queue,
         call_timeout: config.hsm.call_timeout,
@@ -72,29 +73,39 @@ pub(super) fn with_advice(error: &PermissionError) -> String {
     if error.is_missing() { format!("{error}: run `vaultd init` once") } else { error.to_string() }
 }
 
+/// The keys of the store that the token may hold or not: their making or destruction may have been cut short.
+pub(super) fn unfinished_keys(store: &Store) -> Result<Vec<KeyName>, CommandError> {
+    let keys = store.keys()?.into_iter().filter(|(_, key)| !key.state.is_live());
+    Ok(keys.filter_map(|(name, _)| KeyName::parse(&name)).collect())
+}
+
+/// The keys that the token must hold, and their check values.
+pub(super) fn recorded_keys(store: &Store) -> Result<Vec<(KeyName, CheckValue)>, CommandError> {
+    let keys = store.keys()?.into_iter().filter(|(_, key)| key.state.is_live());
+    Ok(keys.filter_map(|(name, key)| Some((KeyName::parse(&name)?, CheckValue(key.check_value)))).collect())
+}
+
 /// Everything that does not fit between the keys in the token and those the store remembers.
 ///
 /// This is how a substituted key is found, and a store that belongs to another vault.
 pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, CommandError> {
     let mut objections = Vec::new();
-    let recorded = store.keys()?;
+    let (recorded, found) = (recorded_keys(store)?, hsm.keys()?);
     let vault = store.vault_id();
-    for key in hsm.keys() {
-        let name = key.name.to_string();
+    for key in &found {
+        let name = key.name;
         match recorded.iter().find(|(known, _)| *known == name) {
             None => objections.push(format!(
                 "key {name} is in the token but not recorded in the store: if it is yours, run `vaultd init`"
             )),
-            Some((_, stored))
-                if !hsm.check_key(key.name, &CheckValue(stored.check_value.clone()), &vault)? =>
-            {
-                objections.push(substituted(key.name));
+            Some((_, check_value)) if !hsm.check_key(name, check_value, &vault)? => {
+                objections.push(substituted(name));
             }
             Some(_) => {}
         }
     }
     for (name, _) in &recorded {
-        if !hsm.keys().iter().any(|key| key.name.to_string() == *name) {
+        if !found.iter().any(|key| key.name == *name) {
             objections.push(format!(
                 "key {name} is recorded in the store but not in the token: bring back the token this store was made \
                  with, or correct hsm.token_label, hsm.token_serial or hsm.key_prefix"
@@ -102,27 +113,13 @@ pub(super) fn key_objections(hsm: &Hsm, store: &Store) -> Result<Vec<String>, Co
         }
     }
     for purpose in Purpose::ALL {
-        let is_of = |name: &str| KeyName::parse(name).is_some_and(|name| name.purpose == purpose);
-        let was_there = recorded.iter().any(|(name, _)| is_of(name));
-        if !was_there && !hsm.keys().iter().any(|key| key.name.purpose == purpose) {
+        let is_there = recorded.iter().any(|(name, _)| name.purpose == purpose)
+            || found.iter().any(|key| key.name.purpose == purpose);
+        if !is_there {
             objections.push(format!("there is no {purpose} key: run `vaultd init`"));
         }
     }
     Ok(objections)
-}
-
-/// The check values of `keys`, as the store remembers them.
-pub(super) fn recorded_keys(
-    keys: &[KeyInfo],
-    store: &Store,
-) -> Result<Vec<(KeyName, CheckValue)>, CommandError> {
-    let recorded = store.keys()?;
-    let known = |key: &KeyInfo| {
-        let name = key.name.to_string();
-        let (_, stored) = recorded.iter().find(|(known, _)| *known == name)?;
-        Some((key.name, CheckValue(stored.check_value.clone())))
-    };
-    Ok(keys.iter().filter_map(known).collect())
 }
 
 /// The objection to a key whose check value is another's.
@@ -131,9 +128,4 @@ pub(super) fn substituted(name: KeyName) -> String {
         "key {name} is not the one this store was made with (its check value differs): the store belongs to another \
          vault, or the key was substituted"
     )
-}
-
-/// What the store remembers of a key that is recorded now.
-pub(super) fn stored_key(check_value: CheckValue) -> StoredKey {
-    StoredKey { created_at_ms: crate::vault::now_ms(), reserved_seals: 0, check_value: check_value.0 }
 }

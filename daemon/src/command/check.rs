@@ -6,30 +6,43 @@ use zeroize::Zeroizing;
 
 use super::{
     CommandError,
-    boot::{hsm_settings, key_objections, module_environment, with_advice},
+    boot::{hsm_settings, key_objections, module_environment, unfinished_keys, with_advice},
     issuers::{load_one, objection},
     peers,
 };
 use crate::{
     config::Config,
-    hsm::{self, Hsm, HsmError, OpenRequest, Operation, Purpose, SealRequest},
+    hsm::{self, Hsm, HsmError, KeyName, OpenRequest, Operation, Purpose, SealRequest, SetupError},
     sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
     store::{OpenError, Store},
+    vault::inspect,
 };
 
-/// Checks the vault that the file at `path` describes; `say` is given a line for each finding.
+/// Checks the vault that the file at `path` describes, every record of it too if it is to be `deep`; `say` is given a
+/// line for each finding.
 ///
 /// # Errors
 /// [`CommandError`] if anything is wrong; the lines say what.
-pub fn check(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+pub fn check(path: &Path, deep: bool, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
     let mut report = Report { say, wrong: 0 };
     let config_file = check_unalterable_file(&config.path);
     report.result(format!("config {}", config.path.display()), config_file);
     let has_pin = files(&config, &mut report);
-    let hsm = token(&config, has_pin, &mut report);
-    store(&config, hsm.as_ref(), &mut report);
+    // Before the store starts its thread.
+    let environment = module_environment(&config);
+    let store = store(&config, &mut report);
+    let hsm = token(&config, has_pin, environment, store.as_ref(), &mut report);
+    if let Some(store) = &store {
+        keys(hsm.as_ref(), store, &mut report);
+    }
+    if deep {
+        records(hsm.as_ref(), store.as_ref(), &mut report);
+    }
+    if let Some(store) = store {
+        store.close();
+    }
     if let Some(hsm) = hsm {
         hsm.close();
     }
@@ -107,8 +120,14 @@ fn files(config: &Config, report: &mut Report<'_>) -> bool {
 }
 
 /// The token and its keys, if they can be used.
-fn token(config: &Config, has_pin: bool, report: &mut Report<'_>) -> Option<Hsm> {
-    if let Err(error) = module_environment(config) {
+fn token(
+    config: &Config,
+    has_pin: bool,
+    environment: Result<(), SetupError>,
+    store: Option<&Store>,
+    report: &mut Report<'_>,
+) -> Option<Hsm> {
+    if let Err(error) = environment {
         report.wrong(error);
         return None;
     }
@@ -128,7 +147,9 @@ fn token(config: &Config, has_pin: bool, report: &mut Report<'_>) -> Option<Hsm>
         report.note("the keys are not looked at without the PIN");
         return None;
     }
-    let opened = hsm_settings(config).and_then(|settings| Ok(Hsm::open(&settings)?));
+    let unfinished = store.map(unfinished_keys).transpose();
+    let opened = unfinished
+        .and_then(|unfinished| Ok(Hsm::open(&hsm_settings(config, unfinished.unwrap_or_default())?)?));
     let hsm = match opened {
         Ok(hsm) => hsm,
         Err(error) => {
@@ -136,47 +157,74 @@ fn token(config: &Config, has_pin: bool, report: &mut Report<'_>) -> Option<Hsm>
             return None;
         }
     };
-    for key in hsm.keys() {
+    let found = report.result("the keys can be used", hsm.keys()).unwrap_or_default();
+    for key in &found {
         report.good(format!("key {}: made in the token, sensitive, not extractable", key.name));
     }
     for purpose in Purpose::ALL {
-        if let Err(error) = try_key(&hsm, purpose) {
+        // That there is one is for the comparison with the store to say.
+        let newest = found.iter().map(|key| key.name).filter(|name| name.purpose == purpose).max();
+        if let Some(Err(error)) = newest.map(|key| try_key(&hsm, key)) {
             report.wrong(format!("a trial of the newest {purpose} key failed: {error}"));
         }
     }
     Some(hsm)
 }
 
-/// The store, and whether it belongs to the keys of `hsm`.
-fn store(config: &Config, hsm: Option<&Hsm>, report: &mut Report<'_>) {
+/// The store, if nobody else has it open.
+fn store(config: &Config, report: &mut Report<'_>) -> Option<Store> {
     match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
         Ok(store) => {
             report.good(format!("store {}", store.path().display()));
-            match hsm.map(|hsm| key_objections(hsm, &store)) {
-                None => report.note("whether the keys belong to this store is not known without the token"),
-                Some(Ok(objections)) if objections.is_empty() => {
-                    report.good("keys and store belong together");
-                }
-                Some(Ok(objections)) => objections.iter().for_each(|objection| report.wrong(objection)),
-                Some(Err(error)) => report.wrong(error),
-            }
-            store.close();
+            Some(store)
         }
         Err(OpenError::InUse(path)) => {
             report.note(format!("store {} is in use by a running vaultd: not looked into", path.display()));
+            None
         }
+        Err(error) => {
+            report.wrong(error);
+            None
+        }
+    }
+}
+
+/// Whether the keys of `hsm` belong to the store.
+fn keys(hsm: Option<&Hsm>, store: &Store, report: &mut Report<'_>) {
+    match hsm.map(|hsm| key_objections(hsm, store)) {
+        None => report.note("whether the keys belong to this store is not known without the token"),
+        Some(Ok(objections)) if objections.is_empty() => report.good("keys and store belong together"),
+        Some(Ok(objections)) => objections.iter().for_each(|objection| report.wrong(objection)),
+        Some(Err(error)) => report.wrong(error),
+    }
+}
+
+/// Every record, in the token and in the indexes.
+fn records(hsm: Option<&Hsm>, store: Option<&Store>, report: &mut Report<'_>) {
+    let Some((hsm, store)) = hsm.zip(store) else {
+        report.wrong("the records cannot be looked at without token and store");
+        return;
+    };
+    let looked = runtime().and_then(|runtime| Ok(runtime.block_on(inspect(hsm, store))?));
+    match looked {
+        Ok(found) if found.wrong.is_empty() => {
+            report.good(format!("{} records: each opens, and indexes and census agree", found.records));
+        }
+        Ok(found) => found.wrong.iter().for_each(|(what, times)| report.wrong(format!("{times} {what}"))),
         Err(error) => report.wrong(error),
     }
 }
 
-/// One real operation with the newest key of `purpose`.
-fn try_key(hsm: &Hsm, purpose: Purpose) -> Result<(), HsmError> {
-    const TEXT: &[u8] = b"vaultd check";
-    let key = hsm.active_key(purpose)?;
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(|error| HsmError::Unavailable(error.to_string()))?;
-    runtime.block_on(async {
-        match purpose.operation() {
+    runtime.map_err(|error| CommandError::new("cannot start", error))
+}
+
+/// One real operation with `key`.
+fn try_key(hsm: &Hsm, key: KeyName) -> Result<(), CommandError> {
+    const TEXT: &[u8] = b"vaultd check";
+    let tried = runtime()?.block_on(async {
+        match key.purpose.operation() {
             Operation::Seal => {
                 let request =
                     SealRequest { key, aad: TEXT.to_vec(), plaintext: Zeroizing::new(TEXT.to_vec()) };
@@ -197,7 +245,8 @@ fn try_key(hsm: &Hsm, purpose: Purpose) -> Result<(), HsmError> {
                     _ => Err(HsmError::Unavailable("the same message has two MACs".to_owned())),
                 }
             }
-            Operation::Sign => hsm.sign(key.version, TEXT.to_vec()).await.map(drop),
+            Operation::Sign => hsm.sign(key, TEXT.to_vec()).await.map(drop),
         }
-    })
+    });
+    Ok(tried?)
 }

@@ -8,6 +8,7 @@ use crate::{
     http::SocketError,
     sandbox::PermissionError,
     store::{OpenError, StoreError},
+    vault::VaultError,
 };
 
 /// Why a command failed, in words for the operator.
@@ -46,4 +47,4 @@ macro_rules! failed_from {
     };
 }
 
-failed_from!(HsmError, OpenError, PermissionError, SetupError, SocketError, StoreError);
+failed_from!(HsmError, OpenError, PermissionError, SetupError, SocketError, StoreError, VaultError);

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use super::{
     CommandError,
-    boot::{hsm_settings, module_environment, stored_key, substituted},
+    boot::{hsm_settings, module_environment, recorded_keys, substituted, unfinished_keys},
     logging,
 };
 use crate::{
     config::Config,
-    hsm::{CheckValue, Provisioner, Purpose},
+    hsm::{CheckValue, KeyName, Provisioner, Purpose},
     sandbox::{harden, make_private_dir},
-    store::Store,
+    store::{KeyState, OpenError, Store, StoredKey},
+    vault::{now_ms, now_s},
 };
 
 /// Provisions the vault that the file at `path` describes; `say` is given a line for each thing found or done.
@@ -28,12 +29,18 @@ pub fn init(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> 
 /// The work of [`init`] on a configuration that is loaded.
 pub(super) fn provision(config: &Config, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     module_environment(config)?;
-    let settings = hsm_settings(config)?;
     make_private_dir(&config.store.dir).map_err(|error| CommandError::new("store.dir", error))?;
     make_private_dir(&config.audit_dir).map_err(|error| CommandError::new("audit.dir", error))?;
+    let existing = match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
+        Ok(store) => Some(store),
+        Err(OpenError::Missing(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let unfinished = existing.as_ref().map(unfinished_keys).transpose()?.unwrap_or_default();
+    let settings = hsm_settings(config, unfinished)?;
 
     let mut token = Provisioner::open(&settings)?;
-    let done = make_keys_and_store(config, &mut token, say);
+    let done = make_keys_and_store(config, existing, &mut token, say);
     let closed = token.close();
     done?;
     Ok(closed?)
@@ -41,31 +48,35 @@ pub(super) fn provision(config: &Config, say: &mut dyn FnMut(&str)) -> Result<()
 
 fn make_keys_and_store(
     config: &Config,
+    existing: Option<Store>,
     token: &mut Provisioner,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
-    let mut vault_id = [0; 16];
-    token.random(&mut vault_id)?;
-    let store = Store::create(&config.store.dir, vault_id, config.store.cache_bytes, config.store.queue)?;
-    let recorded = record_keys(token, &store, say);
+    let made_now = if existing.is_some() { "kept" } else { "created" };
+    let store = if let Some(store) = existing {
+        store
+    } else {
+        let mut vault_id = [0; 16];
+        token.random(&mut vault_id)?;
+        Store::create(&config.store.dir, vault_id, config.store.cache_bytes, config.store.queue)?
+    };
+    say(&format!("{made_now} store {}", store.path().display()));
+    let recorded = record_keys(config, token, &store, say);
     store.close();
     recorded
 }
 
 fn record_keys(
+    config: &Config,
     token: &mut Provisioner,
     store: &Store,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
     let vault = store.vault_id();
-    let made_now = if store.keys()?.is_empty() { "created" } else { "kept" };
-    say(&format!("{made_now} store {}", store.path().display()));
-    let lost: Vec<_> = store
-        .keys()?
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| !token.names().iter().any(|found| found.to_string() == *name))
-        .collect();
+    let recorded = recorded_keys(store)?;
+    let found = token.names();
+    let lost: Vec<_> =
+        recorded.iter().filter(|(name, _)| !found.contains(name)).map(|(name, _)| name.to_string()).collect();
     if !lost.is_empty() {
         // Nothing is made: a new key beside the lost one would only hide what happened.
         return Err(CommandError::Failed(format!(
@@ -79,17 +90,42 @@ fn record_keys(
         let did = if found.created { "created" } else { "kept" };
         say(&format!("{did} key {}-{}", token.key_prefix(), found.name));
     }
-    let recorded = store.keys()?;
     for name in token.names() {
-        let text = name.to_string();
-        match recorded.iter().find(|(known, _)| *known == text) {
-            Some((_, stored)) if token.fits(name, &CheckValue(stored.check_value.clone()), &vault)? => {}
+        match recorded.iter().find(|(known, _)| *known == name) {
+            Some((_, check_value)) if token.fits(name, check_value, &vault)? => {}
             Some(_) => return Err(CommandError::Failed(substituted(name))),
             None => {
-                store.put_key(&text, &stored_key(token.check_value(name, &vault)?))?;
-                say(&format!("recorded check value of {text}"));
+                let state = record(config, store, name, token.check_value(name, &vault)?)?;
+                say(&format!("recorded {name}, {state}"));
             }
         }
     }
     Ok(())
+}
+
+/// Records a key that the token holds. The newest of a purpose becomes the active one: so a key can be made with the
+/// vendor's own tools where the vault may not make any.
+fn record(
+    config: &Config,
+    store: &Store,
+    name: KeyName,
+    check_value: CheckValue,
+) -> Result<&'static str, CommandError> {
+    let now_ms = now_ms();
+    let mut fresh = StoredKey::new(KeyState::Active, now_ms, check_value.0);
+    for (text, mut active) in store.keys()? {
+        let Some(known) = KeyName::parse(&text) else { continue };
+        if known.purpose != name.purpose || active.state != KeyState::Active {
+            continue;
+        }
+        let retired = if known > name { &mut fresh } else { &mut active };
+        retired.state = KeyState::Retired;
+        retired.retired_at_ms = Some(now_ms);
+        retired.needed_until_s = now_s().saturating_add(config.keys.needed_s(name.purpose));
+        if known < name {
+            store.put_key(&text, &active)?;
+        }
+    }
+    store.put_key(&name.to_string(), &fresh)?;
+    Ok(if fresh.state == KeyState::Active { "active" } else { "retired" })
 }

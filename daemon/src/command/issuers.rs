@@ -4,9 +4,9 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use super::CommandError;
 use crate::{
-    auth::{Issuer, Issuers, ScopeSet, Watch},
+    auth::{Issuer, IssuerKeys, Issuers, ScopeSet, Watch},
     config::{self, Config},
-    jose::{KeySet, KeySetError},
+    jose::{KeySet, KeySetError, Signer},
     sandbox::check_unalterable_file,
 };
 
@@ -20,7 +20,7 @@ struct Stamp {
 }
 
 /// Reads the key files of every issuer, and adds the vault's own keys. The [`Watch`] says when a file has changed.
-pub(super) fn load(config: &Config, own_keys: &KeySet) -> Result<(Issuers, Watch), CommandError> {
+pub(super) fn load(config: &Config, signer: &Signer) -> Result<(Issuers, Watch), CommandError> {
     let mut issuers = Issuers::default();
     let mut watched = Vec::new();
     for issuer in &config.issuers {
@@ -31,7 +31,12 @@ pub(super) fn load(config: &Config, own_keys: &KeySet) -> Result<(Issuers, Watch
         watched.push((issuer.clone(), stamp));
     }
     let max_lifetime_s = config.self_issuer.max_lifetime_s;
-    let own = Issuer { keys: own_keys.clone(), max_lifetime_s, scopes: ScopeSet::all(), tenants: None };
+    let own = Issuer {
+        keys: IssuerKeys::Own(signer.clone()),
+        max_lifetime_s,
+        scopes: ScopeSet::all(),
+        tenants: None,
+    };
     issuers.by_name.insert(config.self_issuer.name.clone(), own);
     let watch = watch(issuers.clone(), watched);
     Ok((issuers, watch))
@@ -77,7 +82,7 @@ pub(super) fn load_one(issuer: &config::Issuer) -> Result<Issuer, KeySetError> {
     // Whoever can change this file can mint any JWT.
     check_unalterable_file(&issuer.keys).map_err(|error| KeySetError::Unreadable(error.to_string()))?;
     Ok(Issuer {
-        keys: KeySet::load(&issuer.keys)?,
+        keys: IssuerKeys::File(KeySet::load(&issuer.keys)?),
         max_lifetime_s: issuer.max_lifetime_s,
         scopes: issuer.scopes,
         tenants: issuer.tenants.clone(),

@@ -4,10 +4,14 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use vault_api::Reloaded;
 
 use super::{
     CommandError,
-    boot::{hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys},
+    boot::{
+        hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys,
+        unfinished_keys,
+    },
     issuers, logging, peers,
 };
 use crate::{
@@ -15,11 +19,11 @@ use crate::{
     auth::{Authenticator, Login},
     config::{Config, Limits},
     hsm::Hsm,
-    http::{App, BoundSocket, Door, Server, jwk_set},
-    jose::{KeySet, Signer},
+    http::{App, BoundSocket, Door, Server},
+    jose::Signer,
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
-    vault::Vault,
+    vault::{Keys, Vault, finish_key_changes},
 };
 
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
@@ -42,8 +46,7 @@ pub(super) fn run(config: &Config) -> Result<(), CommandError> {
     let limits = limits(config)?;
     module_environment(config)?;
     let sockets = Sockets::open(config)?;
-    let settings = hsm_settings(config)?;
-    let engines = Engines::open(config, Hsm::open(&settings)?)?;
+    let engines = Engines::open(config)?;
     let runtime = runtime(config)?;
     let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
     // Requests have ended; what they changed is committed before the process ends.
@@ -91,21 +94,23 @@ impl Sockets {
 
 /// The engines, closed in order however the daemon ends.
 struct Engines {
-    hsm: Hsm,
-    store: Option<Store>,
+    store: Store,
+    hsm: Option<Hsm>,
     audit: Option<AuditDir>,
 }
 
 impl Engines {
-    fn open(config: &Config, hsm: Hsm) -> Result<Self, CommandError> {
-        let mut engines = Self { hsm, store: None, audit: None };
-        let store = engines.store.insert(open_store(config)?);
-        let objections = key_objections(&engines.hsm, store)?;
+    /// The store comes first: it knows which keys of the token are not finished.
+    fn open(config: &Config) -> Result<Self, CommandError> {
+        let mut engines = Self { store: open_store(config)?, hsm: None, audit: None };
+        let store = &engines.store;
+        let settings = hsm_settings(config, unfinished_keys(store)?)?;
+        let hsm = engines.hsm.insert(Hsm::open(&settings)?);
+        let objections = key_objections(hsm, store)?;
         if !objections.is_empty() {
             return Err(CommandError::Failed(objections.join("; ")));
         }
-        let recorded = recorded_keys(engines.hsm.keys(), store)?;
-        engines.hsm.hold_to(recorded, store.vault_id().to_vec());
+        hsm.hold_to(recorded_keys(store)?, store.vault_id().to_vec());
         engines.audit = Some(open_audit(config)?);
         Ok(engines)
     }
@@ -113,10 +118,10 @@ impl Engines {
 
 impl Drop for Engines {
     fn drop(&mut self) {
-        if let Some(store) = &self.store {
-            store.close();
+        self.store.close();
+        if let Some(hsm) = &self.hsm {
+            hsm.close();
         }
-        self.hsm.close();
     }
 }
 
@@ -135,34 +140,36 @@ async fn until_stopped(
     sockets: Sockets,
     engines: &Engines,
 ) -> Result<(), CommandError> {
-    let (Some(store), Some(audit)) = (&engines.store, &engines.audit) else {
-        return Err(CommandError::Failed("the store or the audit log is not open".to_owned()));
+    let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
+        return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };
-    let hsm = &engines.hsm;
-    let own_keys = Signer::own_keys(hsm);
-    let own_keys = own_keys.map_err(|error| CommandError::new("the vault's own signing key", error))?;
+    let store = &engines.store;
+    finish_key_changes(hsm, store, &config.keys).await?;
+    let keys = Keys::new(hsm.clone(), store.clone(), config.keys.clone())?;
+    let signer = keys.signer().clone();
+    let (trusted, watch) = issuers::load(config, &signer)?;
     let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
-    let signer = Signer::new(hsm.clone())?;
-    let (trusted, watch) = issuers::load(config, &own_keys)?;
-    let vault =
-        Vault::new(hsm.clone(), store.clone(), templates, envelopes, signer.clone(), own_keys.clone())?;
+    let vault = Vault::new(keys.clone(), templates, envelopes, config.rewrap_pace);
     let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
     let login = Arc::new(Login::new(
-        signer,
+        signer.clone(),
         config.self_issuer.name.clone(),
         config.auth.audience.clone(),
         peers::resolve(config)?,
     ));
     let mut boot_id = [0; 4];
     hsm.random(&mut boot_id).await?;
-    let key_set = serde_json::to_vec(&jwk_set(hsm.keys())).unwrap_or_default().into();
     let app = App::new(
         vault.clone(),
         Arc::clone(&auth),
         Arc::clone(&login),
         audit.clone(),
         limits.clone(),
-        key_set,
+        {
+            let (config, signer) = (config.clone(), signer.clone());
+            let (auth, login) = (Arc::clone(&auth), Arc::clone(&login));
+            Box::new(move || reload(&config, &signer, &auth, &login))
+        },
         u32::from_be_bytes(boot_id),
     );
 
@@ -180,17 +187,21 @@ async fn until_stopped(
     ];
     let server = Server::serve(doors, limits)
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
+    vault.resume_rewrap()?;
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
+    let keeper = tokio::spawn(keep_keys(keys));
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
-        reload(config, &own_keys, &auth, &login);
+        // What it says is in the log.
+        let _ = reload(config, &signer, &auth, &login);
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     sweeper.abort();
     watcher.abort();
+    keeper.abort();
     server.stop().await;
     Ok(())
 }
@@ -206,19 +217,20 @@ fn announce(config: &Config) {
 }
 
 /// Reads issuers and peers anew. If anything is wrong, the last good ones stay.
-fn reload(config: &Config, own_keys: &KeySet, auth: &Authenticator, login: &Login) {
+fn reload(config: &Config, signer: &Signer, auth: &Authenticator, login: &Login) -> Result<Reloaded, String> {
     let loaded = Config::load(&config.path).map_err(CommandError::from);
-    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, own_keys)?, peers::resolve(&fresh)?))) {
+    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, signer)?, peers::resolve(&fresh)?))) {
         Ok(((issuers, watch), rules)) => {
-            tracing::info!(
-                issuers = issuers.by_name.len(),
-                peers = rules.len(),
-                "reloaded issuers and peers"
-            );
+            let reloaded = Reloaded { issuers: issuers.by_name.len(), peers: rules.len() };
             auth.trust(issuers, watch);
             login.set_rules(rules);
+            tracing::info!(issuers = reloaded.issuers, peers = reloaded.peers, "reloaded issuers and peers");
+            Ok(reloaded)
         }
-        Err(error) => tracing::error!(%error, "not reloaded: issuers and peers stay as they were"),
+        Err(error) => {
+            tracing::error!(%error, "not reloaded: issuers and peers stay as they were");
+            Err(error.to_string())
+        }
     }
 }
 
@@ -233,6 +245,27 @@ async fn sweep(vault: Vault, config: Config) {
             Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
         }
     }
+}
+
+/// Rotates keys that near their last encryption, and says once a day which ones an operator should see to.
+async fn keep_keys(keys: Keys) {
+    const PAUSE: Duration = Duration::from_hours(24);
+    let warn = async {
+        loop {
+            match keys.report() {
+                Ok(reports) => {
+                    for (report, warning) in
+                        reports.iter().filter_map(|report| Some((report, report.warning?)))
+                    {
+                        tracing::warn!(key = %report.name, advice = warning.advice(), "a key needs an operator");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the keys cannot be looked at"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::join!(keys.tend(), warn);
 }
 
 /// Takes over changed key files of issuers without being told: a key that is removed must stop working.

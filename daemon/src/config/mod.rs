@@ -6,6 +6,7 @@
 
 mod hsm;
 mod issuers;
+mod keys;
 mod parse;
 mod peers;
 mod raw;
@@ -25,7 +26,7 @@ pub use validate::MAX_SOCKET_PATH_BYTES;
 use crate::{
     auth::{self, ScopeSet},
     hsm::TokenSelector,
-    vault::{EnvelopeRules, Templates},
+    vault::{EnvelopeRules, KeyRules, Templates},
 };
 
 /// A configuration that is valid in itself.
@@ -39,6 +40,10 @@ pub struct Config {
     pub limits: Limits,
     /// The PKCS#11 token.
     pub hsm: Hsm,
+    /// How long keys live, and what ends them.
+    pub keys: KeyRules,
+    /// How long a record that is rewrapped takes, so that callers do not feel it.
+    pub rewrap_pace: Duration,
     /// The store.
     pub store: Store,
     /// Directory of the audit log.

@@ -13,6 +13,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) limits: Limits,
     pub(super) hsm: Hsm,
+    pub(super) keys: Keys,
     pub(super) store: Store,
     pub(super) audit: Audit,
     pub(super) auth: Auth,
@@ -90,6 +91,48 @@ pub(super) struct Hsm {
     pub(super) call_timeout_seconds: Option<u64>,
     /// Environment variables the module reads its own configuration from.
     pub(super) environment: BTreeMap<String, String>,
+}
+
+/// The life of keys. Rotation itself is asked for on the admin socket.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Keys {
+    /// How long a key of each purpose is to be used, in days.
+    pub(super) cryptoperiod_days: CryptoperiodDays,
+    /// How many days before its end a key is warned of. Default 30.
+    pub(super) warn_before_days: Option<u64>,
+    /// The most encryptions under one key. Default and most 2147483648, half of what SP 800-38D allows.
+    pub(super) max_encryptions: Option<u64>,
+    /// What becomes of a key that nears its last encryption. Default `rotate`.
+    pub(super) when_spent: WhenSpent,
+    /// The most records a second that the rewrap job works on. Default 1000.
+    pub(super) rewrap_records_per_second: Option<u64>,
+}
+
+/// Days by purpose.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CryptoperiodDays {
+    /// Keys that seal records. Default 365.
+    pub(super) record: Option<u64>,
+    /// Keys that fingerprint PANs. Default 1095.
+    pub(super) fingerprint: Option<u64>,
+    /// Keys that hash holders. Default 1095.
+    pub(super) holder: Option<u64>,
+    /// Keys that seal envelopes. Default 365.
+    pub(super) envelope: Option<u64>,
+    /// Keys that sign JWTs. Default 365.
+    pub(super) jwt: Option<u64>,
+    /// Keys that sign the audit log. Default 1095.
+    pub(super) audit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WhenSpent {
+    #[default]
+    Rotate,
+    Refuse,
 }
 
 /// The token store.

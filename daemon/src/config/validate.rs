@@ -6,6 +6,7 @@ use vault_api::MAX_BATCH_ITEMS;
 
 use super::{
     Config, ConfigError, Limits, SelfIssuer, Server, SocketPlace, Store,
+    keys::Lifetimes,
     parse::Document,
     raw::{self, Raw},
 };
@@ -38,6 +39,13 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let issuers = v.issuers(raw.auth.issuers, &self_issuer.name);
     let peers = v.peers(raw.auth.peers, self_issuer.max_lifetime_s);
     let envelopes = v.envelopes(raw.envelopes);
+    // A signature may be made as late as a request may last, and be verified as late as clocks may differ.
+    let late_s = limits.request_timeout.as_secs() + auth.leeway_s;
+    let lifetimes = Lifetimes {
+        jwt_s: self_issuer.max_lifetime_s + late_s,
+        envelope_s: envelopes.max_expires_in_s + late_s,
+    };
+    let (keys, rewrap_pace) = v.keys(&raw.keys, &lifetimes);
     let templates = v.templates(raw.tokens);
     let log_filter = v.log(raw.log);
 
@@ -50,6 +58,8 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 server,
                 limits,
                 hsm,
+                keys,
+                rewrap_pace,
                 store,
                 audit_dir,
                 auth,

@@ -87,7 +87,7 @@ fn signing_key(operator: &Operator<'_>, name: KeyName) -> Result<RsaPublic, Setu
         .ok_or_else(|| SetupError::Key(format!("key {name}: no public half")))?;
     let mut challenge = [0; CHALLENGE_BYTES];
     operator.random(&mut challenge)?;
-    let signature = operator.sign(name.version, &challenge)?;
+    let signature = operator.sign(name, &challenge)?;
     let components = RsaPublicKeyComponents { n: &public.modulus, e: &public.exponent };
     components.verify(&RSA_PKCS1_2048_8192_SHA256, &challenge, &signature).map_err(|_| {
         SetupError::Key(format!("key {name}: its public key in the token belongs to another private key"))

@@ -2,10 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use cryptoki::{context::Pkcs11, session::Session, slot::Slot};
 use secrecy::SecretString;
 
@@ -23,29 +24,42 @@ pub(super) struct Access {
     pub(super) token: TokenSelector,
     pub(super) pin: SecretString,
     pub(super) key_prefix: String,
+    pub(super) unfinished: Vec<KeyName>,
 }
 
 /// A login with its keys. The control session keeps login and session objects alive; workers open their own.
 pub(super) struct Connection {
     pub(super) module: Pkcs11,
     pub(super) slot: Slot,
-    pub(super) keys: KeyRing,
+    /// Replaced as a whole when a key comes or goes.
+    pub(super) keys: ArcSwap<KeyRing>,
     /// Counts connections, so that a worker can tell whether somebody else has already made a new one.
     pub(super) generation: u64,
     control: Mutex<Session>,
 }
 
 impl Connection {
-    fn open(module: &Pkcs11, access: &Access, generation: u64) -> Result<Self, SetupError> {
+    fn open(
+        module: &Pkcs11,
+        access: &Access,
+        generation: u64,
+        wanted: &dyn Fn(KeyName) -> bool,
+    ) -> Result<Self, SetupError> {
         token::initialize(module)?;
         let slot = token::find_slot(module, &access.module_path, &access.token)?;
         let control = module.open_ro_session(slot)?;
         token::login(&control, &access.pin)?;
-        let mut keys = KeyRing::find(&control, &access.key_prefix)?;
+        let mut keys = KeyRing::find(&control, &access.key_prefix, wanted)?;
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
         tracing::debug!(generation, copies, "logged in to the token");
-        Ok(Self { module: module.clone(), slot, keys, generation, control: Mutex::new(control) })
+        let (keys, control) = (ArcSwap::from_pointee(keys), Mutex::new(control));
+        Ok(Self { module: module.clone(), slot, keys, generation, control })
+    }
+
+    /// The session that working copies belong to.
+    pub(super) fn control(&self) -> MutexGuard<'_, Session> {
+        lock(&self.control)
     }
 
     /// A session for one worker.
@@ -58,27 +72,20 @@ impl Connection {
     }
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
-        self.keys.infos().collect()
+        self.keys.load().infos().collect()
     }
 
     /// Why these are not the keys that `held` describes, if they are not.
     fn compare(&self, held: &Held) -> Result<(), SetupError> {
-        let found = self.keys.infos().count();
         for (name, recorded) in &held.recorded {
-            if self.keys.key(*name).is_none() || !self.check(*name, recorded, &held.context)? {
+            if self.keys.load().key(*name).is_none() || !self.check(*name, recorded, &held.context)? {
                 return Err(SetupError::Key(format!(
                     "the token came back without key {name}, or with another one in its place: bring back the token \
                      this vault started with"
                 )));
             }
         }
-        if found == held.recorded.len() {
-            Ok(())
-        } else {
-            Err(SetupError::Key(
-                "the token came back with more keys than the vault knows: restart vaultd".to_owned(),
-            ))
-        }
+        Ok(())
     }
 
     /// Whether the key `name` is the one `recorded` was made with.
@@ -88,12 +95,12 @@ impl Connection {
         recorded: &CheckValue,
         context: &[u8],
     ) -> Result<bool, SetupError> {
-        let control = lock(&self.control);
-        recorded.fits(&Operator { session: &control, keys: &self.keys }, name, context)
+        let control = self.control();
+        recorded.fits(&Operator { session: &control, keys: &self.keys.load() }, name, context)
     }
 }
 
-/// The keys a connection must find.
+/// The keys a connection must find; others in the token are not looked at.
 struct Held {
     recorded: Vec<(KeyName, CheckValue)>,
     context: Vec<u8>,
@@ -103,7 +110,7 @@ struct Held {
 pub(super) struct Link {
     module: Pkcs11,
     access: Access,
-    held: OnceLock<Held>,
+    held: Mutex<Option<Held>>,
     state: Mutex<State>,
 }
 
@@ -124,19 +131,40 @@ enum State {
 impl Link {
     pub(super) fn open(access: Access) -> Result<Self, SetupError> {
         let module = token::load(&access.module_path)?;
-        let connection = match Connection::open(&module, &access, 0) {
+        let wanted = |name| !access.unfinished.contains(&name);
+        let connection = match Connection::open(&module, &access, 0, &wanted) {
             Ok(connection) => connection,
             Err(error) => {
                 let _ = module.finalize();
                 return Err(error);
             }
         };
-        Ok(Self { module, access, held: OnceLock::new(), state: Mutex::new(State::Up(Arc::new(connection))) })
+        let state = Mutex::new(State::Up(Arc::new(connection)));
+        Ok(Self { module, access, held: Mutex::default(), state })
+    }
+
+    /// What the labels of the vault's keys start with.
+    pub(super) fn key_prefix(&self) -> &str {
+        &self.access.key_prefix
     }
 
     /// From now on a new connection must find the keys that `recorded` describes.
     pub(super) fn hold_to(&self, recorded: Vec<(KeyName, CheckValue)>, context: Vec<u8>) {
-        let _ = self.held.set(Held { recorded, context });
+        *lock(&self.held) = Some(Held { recorded, context });
+    }
+
+    /// From now on a new connection must find the key `name`, too.
+    pub(super) fn hold(&self, name: KeyName, recorded: CheckValue) {
+        if let Some(held) = lock(&self.held).as_mut() {
+            held.recorded.push((name, recorded));
+        }
+    }
+
+    /// From now on a new connection need not find the key `name`.
+    pub(super) fn release(&self, name: KeyName) {
+        if let Some(held) = lock(&self.held).as_mut() {
+            held.recorded.retain(|(is, _)| *is != name);
+        }
     }
 
     /// The connection that was made at start-up.
@@ -184,10 +212,17 @@ impl Link {
     }
 
     fn reconnect(&self, state: &mut State, generation: u64) -> Result<Arc<Connection>, HsmError> {
-        let opened = Connection::open(&self.module, &self.access, generation).and_then(|connection| {
-            self.held.get().map_or(Ok(()), |held| connection.compare(held))?;
+        let held = lock(&self.held);
+        let wanted = |name| match &*held {
+            Some(held) => held.recorded.iter().any(|(is, _)| *is == name),
+            None => !self.access.unfinished.contains(&name),
+        };
+        let opened = Connection::open(&self.module, &self.access, generation, &wanted);
+        let opened = opened.and_then(|connection| {
+            held.as_ref().map_or(Ok(()), |held| connection.compare(held))?;
             Ok(connection)
         });
+        drop(held);
         match opened {
             Ok(connection) => {
                 tracing::warn!(generation, "the HSM connection was made anew");

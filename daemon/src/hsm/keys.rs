@@ -28,6 +28,8 @@ pub enum Purpose {
     Envelope,
     /// RSA signatures over JWTs.
     Jwt,
+    /// RSA signatures over the audit log's checkpoints.
+    Audit,
 }
 
 /// What a key of some purpose does.
@@ -43,7 +45,8 @@ pub enum Operation {
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 5] = [Self::Record, Self::Fingerprint, Self::Holder, Self::Envelope, Self::Jwt];
+    pub const ALL: [Self; 6] =
+        [Self::Record, Self::Fingerprint, Self::Holder, Self::Envelope, Self::Jwt, Self::Audit];
 
     /// The purpose as it stands in labels, in the store and in paths of the admin API.
     pub const fn as_str(self) -> &'static str {
@@ -53,7 +56,13 @@ impl Purpose {
             Self::Holder => "holder",
             Self::Envelope => "envelope",
             Self::Jwt => "jwt",
+            Self::Audit => "audit",
         }
+    }
+
+    /// Reads what [`Purpose::as_str`] gives; `None` for anything else.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.as_str() == name)
     }
 
     /// What its keys do.
@@ -61,7 +70,7 @@ impl Purpose {
         match self {
             Self::Record | Self::Envelope => Operation::Seal,
             Self::Fingerprint | Self::Holder => Operation::Mac,
-            Self::Jwt => Operation::Sign,
+            Self::Jwt | Self::Audit => Operation::Sign,
         }
     }
 }
@@ -94,7 +103,7 @@ impl KeyName {
     /// Reads what `Display` writes, as in `record-v1`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let (purpose, version) = text.rsplit_once("-v")?;
-        let purpose = Purpose::ALL.into_iter().find(|known| known.as_str() == purpose)?;
+        let purpose = Purpose::parse(purpose)?;
         let version = version.parse().ok().filter(|number| *number > 0)?;
         Some(Self { purpose, version })
     }
@@ -135,21 +144,27 @@ pub(super) struct Key {
 }
 
 /// Every key of the vault in one token. Handles are valid for one connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct KeyRing {
     keys: Vec<Key>,
 }
 
 impl KeyRing {
-    /// Finds the keys whose labels start with `prefix` and vets each.
+    /// Finds the keys whose labels start with `prefix` and which are `wanted`, and vets each.
     ///
     /// Fails with every objection to every key in one message, so that an operator sees the whole of it.
-    pub(super) fn find(session: &Session, prefix: &str) -> Result<Self, SetupError> {
+    pub(super) fn find(
+        session: &Session,
+        prefix: &str,
+        wanted: &dyn Fn(KeyName) -> bool,
+    ) -> Result<Self, SetupError> {
         let mut ring = Self::default();
         let mut objections = Vec::new();
         for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY] {
             for handle in session.find_objects(&[Attribute::Token(true), Attribute::Class(class)])? {
-                let Some(name) = name_of(session, handle, prefix)? else { continue };
+                let Some(name) = name_of(session, handle, prefix)?.filter(|name| wanted(*name)) else {
+                    continue;
+                };
                 let mut faults = vet(session, handle, name, class)?;
                 if ring.key(name).is_some() {
                     faults.push("there is another with the same label".to_owned());
@@ -194,6 +209,19 @@ impl KeyRing {
                 false
             }
         }
+    }
+
+    /// These keys and those of `other`.
+    pub(super) fn joined(&self, other: Self) -> Self {
+        let mut joined = self.clone();
+        joined.keys.extend(other.keys);
+        joined.keys.sort_by_key(|key| key.name);
+        joined
+    }
+
+    /// These keys but for `name`.
+    pub(super) fn without(&self, name: KeyName) -> Self {
+        Self { keys: self.keys.iter().filter(|key| key.name != name).cloned().collect() }
     }
 
     /// Seals a known text with each sealing key, for [`KeyRing::reference`].

@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod generate;
 mod keys;
+mod lifecycle;
 mod operations;
 mod pool;
 mod provision;

@@ -7,7 +7,7 @@ use cryptoki::{
 };
 use zeroize::Zeroizing;
 
-use super::{KeyName, Purpose, error::Fault, keys::KeyRing};
+use super::{KeyName, error::Fault, keys::KeyRing};
 
 /// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
 pub const NONCE_BYTES: usize = 12;
@@ -137,8 +137,8 @@ impl Operator<'_> {
     }
 
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
-    pub(super) fn sign(&self, key_version: u32, message: &[u8]) -> Result<Vec<u8>, Fault> {
-        let key = self.keys.handle(KeyName { purpose: Purpose::Jwt, version: key_version })?;
+    pub(super) fn sign(&self, key: KeyName, message: &[u8]) -> Result<Vec<u8>, Fault> {
+        let key = self.keys.handle(key)?;
         Ok(self.session.sign(&Mechanism::Sha256RsaPkcs, key, message)?)
     }
 

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, Purpose, SealRequest, Sealed, SetupError,
-    TokenFacts, TokenSelector,
+    HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, SealRequest, Sealed, SetupError, TokenFacts,
+    TokenSelector,
     check_value::CheckValue,
     connection::{Access, Link},
     error::Fault,
@@ -40,6 +40,8 @@ pub struct Settings {
     pub pin: SecretString,
     /// What the labels of the vault's keys start with.
     pub key_prefix: String,
+    /// Keys whose making or destruction was cut short: they are not looked at.
+    pub unfinished: Vec<KeyName>,
     /// How many sessions, and threads, to run.
     pub sessions: usize,
     /// How many operations may wait.
@@ -55,6 +57,7 @@ impl Settings {
             token: self.token.clone(),
             pin: self.pin.clone(),
             key_prefix: self.key_prefix.clone(),
+            unfinished: self.unfinished.clone(),
         }
     }
 }
@@ -70,7 +73,6 @@ struct Inner {
     queue: Sender<Job>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     random: RandomPool,
-    keys: Vec<KeyInfo>,
     sessions: usize,
     call_timeout: Duration,
 }
@@ -82,7 +84,6 @@ impl Hsm {
     /// [`SetupError`]; the PIN is tried once.
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
         let link = Arc::new(Link::open(settings.access())?);
-        let keys = link.current()?.key_infos();
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
         let hsm = Self {
             inner: Arc::new(Inner {
@@ -90,7 +91,6 @@ impl Hsm {
                 queue,
                 workers: Mutex::default(),
                 random: RandomPool::default(),
-                keys,
                 sessions: settings.sessions.max(1),
                 call_timeout: settings.call_timeout,
             }),
@@ -107,23 +107,16 @@ impl Hsm {
         Ok(hsm)
     }
 
-    /// The keys found at start-up, by purpose and version.
-    pub fn keys(&self) -> &[KeyInfo] {
-        &self.inner.keys
-    }
-
-    /// The key new work uses: that of the highest version there is.
+    /// The keys in service, by purpose and version.
     ///
     /// # Errors
-    /// [`HsmError::NoKey`] if the token holds none for `purpose`.
-    pub fn active_key(&self, purpose: Purpose) -> Result<KeyName, HsmError> {
-        self.inner
-            .keys
-            .iter()
-            .filter(|key| key.name.purpose == purpose)
-            .map(|key| key.name)
-            .max()
-            .ok_or_else(|| HsmError::NoKey(format!("{purpose} key")))
+    /// [`HsmError`] if the token cannot be used.
+    pub fn keys(&self) -> Result<Vec<KeyInfo>, HsmError> {
+        Ok(self.inner.link.connection()?.key_infos())
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.inner.link
     }
 
     /// Whether the key `name` is the one `recorded` was made with in the vault `context`.
@@ -189,12 +182,12 @@ impl Hsm {
         self.in_chunks(messages, move |operator, chunk| operator.mac(key, chunk)).await
     }
 
-    /// An RS256 signature over `message` by the signing key of `key_version`.
+    /// An RS256 signature over `message` by the signing key `key`.
     ///
     /// # Errors
     /// [`HsmError`] if the token cannot be used or holds no such key.
-    pub async fn sign(&self, key_version: u32, message: Vec<u8>) -> Result<Vec<u8>, HsmError> {
-        let answer = self.submit(move |operator| operator.sign(key_version, &message))?;
+    pub async fn sign(&self, key: KeyName, message: Vec<u8>) -> Result<Vec<u8>, HsmError> {
+        let answer = self.submit(move |operator| operator.sign(key, &message))?;
         self.answer(answer).await
     }
 

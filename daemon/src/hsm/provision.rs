@@ -18,6 +18,7 @@ pub struct Provisioner {
     module: Pkcs11,
     session: Session,
     prefix: String,
+    unfinished: Vec<KeyName>,
     keys: KeyRing,
 }
 
@@ -48,11 +49,18 @@ impl Provisioner {
             }
             let session = module.open_rw_session(slot)?;
             token::login(&session, &settings.pin)?;
-            let keys = KeyRing::find(&session, &settings.key_prefix)?;
+            let keys =
+                KeyRing::find(&session, &settings.key_prefix, &|name| !settings.unfinished.contains(&name))?;
             Ok((session, keys))
         })();
         match opened {
-            Ok((session, keys)) => Ok(Self { module, session, prefix: settings.key_prefix.clone(), keys }),
+            Ok((session, keys)) => Ok(Self {
+                module,
+                session,
+                prefix: settings.key_prefix.clone(),
+                unfinished: settings.unfinished.clone(),
+                keys,
+            }),
             Err(error) => {
                 let _ = module.finalize();
                 Err(error)
@@ -71,7 +79,7 @@ impl Provisioner {
         let name = KeyName { purpose, version: 1 };
         generate(&self.module, &self.session, &self.prefix, name)?;
         // Vets what was made: a module may quietly ignore an attribute.
-        self.keys = KeyRing::find(&self.session, &self.prefix)?;
+        self.keys = KeyRing::find(&self.session, &self.prefix, &|is| !self.unfinished.contains(&is))?;
         Ok(Provisioned { name, created: true })
     }
 

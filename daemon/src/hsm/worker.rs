@@ -76,7 +76,8 @@ impl Worker {
         let Some((session, connection)) = &self.seat else {
             return Err(HsmError::Unavailable("no session".to_owned()));
         };
-        let operator = Operator { session, keys: &connection.keys };
+        let keys = connection.keys.load();
+        let operator = Operator { session, keys: &keys };
         Ok(operation(&operator).map_err(|fault| (fault, connection.generation)))
     }
 }

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -16,7 +16,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::de::DeserializeOwned;
-use vault_api::Scope;
+use vault_api::{Reloaded, Scope};
 use zeroize::Zeroizing;
 
 use super::{
@@ -35,6 +35,9 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Reads issuers and peers anew; says what is in force now, or why nothing has changed.
+pub type Reload = Box<dyn Fn() -> Result<Reloaded, String> + Send + Sync>;
+
 /// The application behind the sockets. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -48,29 +51,41 @@ struct Inner {
     audit: AuditDir,
     tenants: Tenants,
     limits: Limits,
-    jwk_set: Bytes,
     openapi: Bytes,
+    reload: Reload,
+    started: Instant,
     request_prefix: String,
     requests: AtomicU64,
 }
 
 impl App {
-    /// An application. `jwk_set` is the vault's key set as JSON; `boot_id` makes request ids unique across restarts.
+    /// An application. `boot_id` makes request ids unique across restarts.
     pub fn new(
         vault: Vault,
         auth: Arc<Authenticator>,
         login: Arc<Login>,
         audit: AuditDir,
         limits: Limits,
-        jwk_set: Bytes,
+        reload: Reload,
         boot_id: u32,
     ) -> Self {
         let openapi = serde_json::to_vec(&super::openapi()).unwrap_or_default().into();
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
         let tenants = Tenants::new(limits.requests_per_second_per_tenant);
-        let inner =
-            Inner { vault, auth, login, audit, tenants, limits, jwk_set, openapi, request_prefix, requests };
+        let inner = Inner {
+            vault,
+            auth,
+            login,
+            audit,
+            tenants,
+            limits,
+            openapi,
+            reload,
+            started: Instant::now(),
+            request_prefix,
+            requests,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -94,8 +109,12 @@ impl App {
         &self.inner.limits
     }
 
-    pub(super) fn jwk_set_json(&self) -> Bytes {
-        self.inner.jwk_set.clone()
+    pub(super) fn reload(&self) -> Result<Reloaded, String> {
+        (self.inner.reload)()
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.inner.started.elapsed()
     }
 
     pub(super) fn openapi_json(&self) -> Bytes {

@@ -35,14 +35,20 @@ pub(super) async fn healthz() -> Response<Body> {
     )
 )]
 pub(super) async fn readyz(State(app): State<App>) -> Response<Body> {
+    let readiness = readiness(&app).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    public_json(status, &readiness)
+}
+
+/// What each part of the vault says when it is tried.
+pub(super) async fn readiness(app: &App) -> Readiness {
     let checks = BTreeMap::from([
         ("hsm".to_owned(), check(app.vault().probe_hsm().await)),
         ("store".to_owned(), check(app.vault().probe_store())),
         ("audit".to_owned(), check(app.audit().probe())),
     ]);
     let ready = checks.values().all(|check| check.ok);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    public_json(status, &Readiness { ready, checks })
+    Readiness { ready, checks }
 }
 
 fn check<E: ToString>(result: Result<(), E>) -> Check {

@@ -10,21 +10,24 @@ mod connections;
 mod detokenize;
 mod envelopes;
 mod health;
+mod key_set;
 mod keys;
 mod login;
 mod problem;
 mod reply;
+mod rewrap;
 mod router;
 mod search;
 mod server;
 mod socket;
+mod status;
 mod tenants;
 mod tokenize;
 mod tokens;
 
-pub use app::App;
+pub use app::{App, Reload};
 pub use body::parse_json;
-pub use keys::jwk_set;
+
 pub use router::openapi;
 pub use server::{Door, Server};
 pub use socket::{BoundSocket, SocketError};

@@ -167,15 +167,18 @@ fn code_of(error: &VaultError) -> Code {
         VaultError::UnknownToken => Code::UnknownToken,
         VaultError::TokenExpired => Code::TokenExpired,
         VaultError::TokenSpaceExhausted => Code::TokenSpaceExhausted,
+        VaultError::UnknownKey => Code::NotFound,
+        VaultError::KeyInUse(_) => Code::KeyInUse,
         VaultError::EnvelopeInvalid(_) => Code::EnvelopeInvalid,
         VaultError::EnvelopeExpired => Code::EnvelopeExpired,
         VaultError::EnvelopeReplayed => Code::EnvelopeReplayed,
         VaultError::RecordForged | VaultError::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => {
             Code::StoreUnavailable
         }
-        VaultError::TooManyUses | VaultError::Hsm(HsmError::Busy) | VaultError::Store(StoreError::Busy) => {
-            Code::Overloaded
-        }
+        VaultError::TooManyUses
+        | VaultError::KeysChanged
+        | VaultError::Hsm(HsmError::Busy)
+        | VaultError::Store(StoreError::Busy) => Code::Overloaded,
         VaultError::Hsm(HsmError::Unavailable(_) | HsmError::TimedOut | HsmError::NoKey(_))
         | VaultError::Store(StoreError::SealsSpent(_)) => Code::HsmUnavailable,
     }

@@ -10,9 +10,9 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    detokenize, envelopes, health, keys, login,
+    detokenize, envelopes, health, key_set, keys, login,
     problem::Failure,
-    search, tokenize, tokens,
+    rewrap, search, status, tokenize, tokens,
 };
 
 /// The head of the document; paths and schemas come from the handlers.
@@ -57,7 +57,7 @@ fn endpoints() -> OpenApiRouter<App> {
         .routes(routes!(envelopes::seal))
         .routes(routes!(envelopes::open))
         .routes(routes!(login::login))
-        .routes(routes!(keys::key_set))
+        .routes(routes!(key_set::key_set))
         .routes(routes!(openapi_document))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
@@ -79,7 +79,13 @@ impl App {
         let endpoints = OpenApiRouter::new()
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))
-            .routes(routes!(health::metrics));
+            .routes(routes!(health::metrics))
+            .routes(routes!(status::status))
+            .routes(routes!(status::reload))
+            .routes(routes!(keys::list))
+            .routes(routes!(keys::rotate))
+            .routes(routes!(keys::destroy))
+            .routes(routes!(rewrap::read, rewrap::start));
         self.finish(endpoints.split_for_parts().0)
     }
 
@@ -112,6 +118,12 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/metrics" => "/metrics",
+        "/v1/status" => "/v1/status",
+        "/v1/reload" => "/v1/reload",
+        "/v1/keys" => "/v1/keys",
+        "/v1/rewrap" => "/v1/rewrap",
+        key if key.starts_with("/v1/keys/") && key.ends_with("/rotate") => "/v1/keys/{purpose}/rotate",
+        key if key.starts_with("/v1/keys/") => "/v1/keys/{purpose}/{version}",
         token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",
         _ => "other",
     }

@@ -8,4 +8,4 @@ mod signer;
 
 pub use compact::{Compact, JwsError, MAX_JWT_BYTES};
 pub use keyset::{KeySet, KeySetError, VerifyingKey, thumbprint};
-pub use signer::Signer;
+pub use signer::{Signer, SigningKeys};

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The most encryptions under one key: half of what SP 800-38D allows.
+/// The most encryptions that may be allowed under one key: half of what SP 800-38D allows.
 pub const MAX_SEALS_PER_KEY: u64 = 1 << 31;
 /// How many encryptions are reserved at a time: small beside the limit, large beside a commit.
 pub(super) const BLOCK: u64 = 1 << 16;
@@ -27,8 +27,8 @@ struct Count {
 /// What [`SealBudget::spend`] says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spent {
-    /// Go ahead.
-    Granted,
+    /// Go ahead; so many are used now.
+    Granted(u64),
     /// First make this many durable, then call [`SealBudget::reserved`] and ask again.
     Reserve(u64),
     /// The key may not seal any more.
@@ -42,18 +42,23 @@ impl SealBudget {
         Self { keys: Mutex::new(keys) }
     }
 
-    pub(super) fn spend(&self, key: &str, seals: u64) -> Spent {
+    pub(super) fn spend(&self, key: &str, seals: u64, limit: u64) -> Spent {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let count = entry(&mut keys, key);
         let after = count.used.saturating_add(seals);
-        if after > MAX_SEALS_PER_KEY {
+        if after > limit.min(MAX_SEALS_PER_KEY) {
             Spent::Exhausted
         } else if after > count.reserved {
             Spent::Reserve(after.div_ceil(BLOCK) * BLOCK)
         } else {
             count.used = after;
-            Spent::Granted
+            Spent::Granted(after)
         }
+    }
+
+    pub(super) fn used(&self, key: &str) -> u64 {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.get(key).map_or(0, |count| count.used)
     }
 
     pub(super) fn reserved(&self, key: &str, durable: u64) {
@@ -74,23 +79,27 @@ mod tests {
     #[test]
     fn a_block_is_reserved_before_it_is_used() {
         let budget = SealBudget::new([]);
-        assert_eq!(budget.spend("a", 3), Spent::Reserve(BLOCK));
+        assert_eq!(budget.spend("a", 3, MAX_SEALS_PER_KEY), Spent::Reserve(BLOCK));
         budget.reserved("a", BLOCK);
-        assert_eq!(budget.spend("a", BLOCK), Spent::Granted);
-        assert_eq!(budget.spend("a", 1), Spent::Reserve(2 * BLOCK));
-        assert_eq!(budget.spend("b", 1), Spent::Reserve(BLOCK), "each key counts for itself");
+        assert_eq!(budget.spend("a", BLOCK, MAX_SEALS_PER_KEY), Spent::Granted(BLOCK));
+        assert_eq!(budget.spend("a", 1, MAX_SEALS_PER_KEY), Spent::Reserve(2 * BLOCK));
+        assert_eq!(
+            budget.spend("b", 1, MAX_SEALS_PER_KEY),
+            Spent::Reserve(BLOCK),
+            "each key counts for itself"
+        );
     }
 
     #[test]
     fn a_restart_skips_what_was_reserved() {
         let budget = SealBudget::new([("a".to_owned(), BLOCK)]);
-        assert_eq!(budget.spend("a", 1), Spent::Reserve(2 * BLOCK));
+        assert_eq!(budget.spend("a", 1, MAX_SEALS_PER_KEY), Spent::Reserve(2 * BLOCK));
     }
 
     #[test]
     fn the_limit_holds() {
         let budget = SealBudget::new([("a".to_owned(), MAX_SEALS_PER_KEY)]);
-        assert_eq!(budget.spend("a", 1), Spent::Exhausted);
-        assert_eq!(budget.spend("a", u64::MAX), Spent::Exhausted);
+        assert_eq!(budget.spend("a", 1, MAX_SEALS_PER_KEY), Spent::Exhausted);
+        assert_eq!(budget.spend("a", u64::MAX, MAX_SEALS_PER_KEY), Spent::Exhausted);
     }
 }

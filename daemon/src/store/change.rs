@@ -4,7 +4,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
 use super::{
-    Record, RecordError, StoreError, TokenKey,
+    FingerprintKey, KeyMove, KeyMoved, Record, RecordError, RewrapJob, StoreError, TokenKey,
+    rewrap::Replacement,
     schema::{TenantId, USE_ID_BYTES},
     tables::Encoded,
     uses::Use,
@@ -17,6 +18,9 @@ pub struct NewRecord {
     pub token: TokenKey,
     /// The record.
     pub record: Record,
+    /// Where its card may be found besides: its fingerprints under key versions that are retired and still hold
+    /// records.
+    pub older: Vec<FingerprintKey>,
 }
 
 /// What became of a [`NewRecord`].
@@ -28,6 +32,8 @@ pub enum Inserted {
     Seen(TokenKey, Record),
     /// Another card has this token: mint another one.
     TokenTaken,
+    /// It depends on keys that are no longer active, or was not looked for under all the older ones: make it anew.
+    Stale,
     /// The record this card has already is damaged: nothing can be said about it.
     Damaged(RecordError),
 }
@@ -41,13 +47,22 @@ pub enum Replaced {
     Changed,
     /// The token is gone.
     Gone,
+    /// The new record depends on keys that are no longer active: make it anew.
+    Stale,
+}
+
+/// A [`NewRecord`] on its way to the writer.
+pub(super) struct Incoming {
+    pub(super) token: TokenKey,
+    pub(super) new: Encoded,
+    pub(super) older: Vec<FingerprintKey>,
 }
 
 /// A change and the way to answer it.
 pub(super) enum Change {
     Insert {
         tenant: String,
-        records: Vec<(TokenKey, Encoded)>,
+        records: Vec<Incoming>,
         now_s: u64,
         answer: Answer<Vec<Inserted>>,
     },
@@ -75,6 +90,20 @@ pub(super) enum Change {
         most: usize,
         answer: Answer<Use>,
     },
+    Rewrap {
+        records: Vec<Replacement>,
+        job: RewrapJob,
+        answer: Answer<(Vec<Replaced>, RewrapJob)>,
+    },
+    TakeCensus {
+        answer: Answer<()>,
+    },
+    MoveKey {
+        name: String,
+        step: KeyMove,
+        now_ms: u64,
+        answer: Answer<KeyMoved>,
+    },
     ReserveSeals {
         key_name: String,
         reserved: u64,
@@ -100,7 +129,9 @@ pub(super) enum Outcome {
     Removed(bool),
     Swept(usize),
     Used(Use),
-    Reserved,
+    Rewrapped(Vec<Replaced>, RewrapJob),
+    Moved(KeyMoved),
+    Done,
     Refused(StoreError),
 }
 
@@ -113,7 +144,13 @@ impl Change {
             (Self::Remove { answer, .. }, Outcome::Removed(done)) => drop(answer.send(Ok(done))),
             (Self::Sweep { answer, .. }, Outcome::Swept(done)) => drop(answer.send(Ok(done))),
             (Self::UseUp { answer, .. }, Outcome::Used(done)) => drop(answer.send(Ok(done))),
-            (Self::ReserveSeals { answer, .. }, Outcome::Reserved) => drop(answer.send(Ok(()))),
+            (Self::Rewrap { answer, .. }, Outcome::Rewrapped(done, job)) => {
+                drop(answer.send(Ok((done, job))));
+            }
+            (Self::MoveKey { answer, .. }, Outcome::Moved(done)) => drop(answer.send(Ok(done))),
+            (Self::TakeCensus { answer } | Self::ReserveSeals { answer, .. }, Outcome::Done) => {
+                drop(answer.send(Ok(())));
+            }
             (change, Outcome::Refused(error)) => change.refuse(&error),
             (change, _) => change.refuse(&StoreError::Failed("the writer mixed up its answers".to_owned())),
         }
@@ -126,7 +163,11 @@ impl Change {
             Self::Remove { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Sweep { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::UseUp { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::ReserveSeals { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Rewrap { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::MoveKey { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::TakeCensus { answer } | Self::ReserveSeals { answer, .. } => {
+                drop(answer.send(Err(error.clone())));
+            }
             Self::Stop => {}
         }
     }

@@ -12,10 +12,10 @@ use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
 use super::{
-    FingerprintKey, Inserted, NewRecord, OpenError, Record, RecordError, Replaced, StoreError, StoredKey,
-    TokenKey,
+    FingerprintKey, Inserted, KeyMove, KeyMoved, NewRecord, OpenError, Record, RecordError, Replaced,
+    StoreError, StoredKey, TokenKey,
     budget::{SealBudget, Spent},
-    change::{self, Change},
+    change::{self, Change, Incoming},
     error::failed,
     handle::Handle,
     layout::{META_SCHEMA, VAULT_ID_BYTES, lay_out, read_keys, read_meta, upgrade},
@@ -151,28 +151,32 @@ impl Store {
         })
     }
 
-    /// The token and record each card got before, in order. One that is damaged fails alone.
+    /// The token and record each card got before, in order. One that is damaged fails alone. A card has a key for each
+    /// version it may be found under.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn find(&self, tenant: &str, keys: &[FingerprintKey]) -> Result<Vec<Found>, StoreError> {
+    pub fn find(&self, tenant: &str, cards: &[&[FingerprintKey]]) -> Result<Vec<Found>, StoreError> {
         let tenant = self.tenant(tenant);
         self.inner.handle.with(|database| {
             let snapshot = database.begin_read()?;
             let (fingerprints, records) = (snapshot.open_table(FINGERPRINTS)?, snapshot.open_table(RECORDS)?);
-            keys.iter()
-                .map(|key| {
-                    let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
-                    let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else {
-                        return Ok(Ok(None));
-                    };
-                    Ok(match read_record(&records, tenant, &token)? {
-                        Ok(Some(record)) if !record.is_of(key) => Err(RecordError::OtherCard.into()),
-                        Ok(record) => Ok(record.map(|record| (token, record))),
-                        Err(error) => Err(error.into()),
-                    })
+            let find = |key: &FingerprintKey| -> Result<Found, StoreError> {
+                let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
+                let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else {
+                    return Ok(Ok(None));
+                };
+                Ok(match read_record(&records, tenant, &token)? {
+                    Ok(Some(record)) if !record.is_of(key) => Err(RecordError::OtherCard.into()),
+                    Ok(record) => Ok(record.map(|record| (token, record))),
+                    Err(error) => Err(error.into()),
                 })
-                .collect()
+            };
+            let find_first = |keys: &&[FingerprintKey]| {
+                let mut found = keys.iter().map(find).filter(|found| !matches!(found, Ok(Ok(None))));
+                found.next().unwrap_or(Ok(Ok(None)))
+            };
+            cards.iter().map(find_first).collect()
         })
     }
 
@@ -207,7 +211,9 @@ impl Store {
         let tenant = tenant.to_owned();
         let records = records
             .into_iter()
-            .map(|new| Ok((new.token, Encoded::new(new.record)?)))
+            .map(|NewRecord { token, record, older }| {
+                Ok(Incoming { token, new: Encoded::new(record)?, older })
+            })
             .collect::<Result<_, StoreError>>()?;
         self.change(|answer| Change::Insert { tenant, records, now_s, answer }).await
     }
@@ -244,15 +250,25 @@ impl Store {
         self.change(|answer| Change::Sweep { ended_before_s, most, answer }).await
     }
 
-    /// Counts `seals` encryptions under the recorded key `key` before they are made.
+    /// Makes `step` in the life of the key `name`, at `now_ms` (milliseconds of Unix time).
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing changed.
+    pub async fn move_key(&self, name: &str, step: KeyMove, now_ms: u64) -> Result<KeyMoved, StoreError> {
+        let name = name.to_owned();
+        self.change(|answer| Change::MoveKey { name, step, now_ms, answer }).await
+    }
+
+    /// Counts `seals` encryptions under the recorded key `key`, which may make `limit` in all, before they are made;
+    /// says how many that are.
     ///
     /// # Errors
     /// [`StoreError::SealsSpent`] if the key has done its share, or another [`StoreError`].
-    pub async fn spend_seals(&self, key: &str, seals: usize) -> Result<(), StoreError> {
+    pub async fn spend_seals(&self, key: &str, seals: usize, limit: u64) -> Result<u64, StoreError> {
         let seals = u64::try_from(seals).unwrap_or(u64::MAX);
         loop {
-            match self.inner.seals.spend(key, seals) {
-                Spent::Granted => return Ok(()),
+            match self.inner.seals.spend(key, seals, limit) {
+                Spent::Granted(used) => return Ok(used),
                 Spent::Exhausted => return Err(StoreError::SealsSpent(key.to_owned())),
                 Spent::Reserve(reserved) => {
                     let key_name = key.to_owned();
@@ -261,6 +277,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// How many encryptions were counted under the key `key`, those that were reserved and lost in a restart included.
+    pub fn seals_used(&self, key: &str) -> u64 {
+        self.inner.seals.used(key)
     }
 
     /// Whether the store can be read and its writer takes changes.
@@ -298,7 +319,7 @@ impl Store {
         tenants.get(name).copied().unwrap_or(NO_TENANT)
     }
 
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         change: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Change,
     ) -> Result<T, StoreError> {

@@ -2,48 +2,21 @@
 
 use std::collections::HashMap;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
 
 use super::{
-    OpenError, SCHEMA_VERSION, StoreError,
+    KeyState, OpenError, SCHEMA_VERSION, StoreError, StoredKey,
     error::failed,
     handle::Handle,
+    key_book::{parse_name, read_rows},
     schema::TenantId,
-    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, META, RECORDS, TENANTS, USE_ENDS, USES},
+    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, META, RECORDS, RecordTables, TENANTS, USE_ENDS, USES},
 };
 
 pub(super) const META_SCHEMA: &str = "schema";
 const META_VAULT: &str = "vault";
 /// Bytes of a vault's id.
 pub(super) const VAULT_ID_BYTES: usize = 16;
-
-/// A key as the store remembers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
-    /// When it was recorded, in milliseconds of Unix time.
-    pub created_at_ms: u64,
-    /// How many encryptions are reserved for it.
-    pub reserved_seals: u64,
-    /// Its check value.
-    pub check_value: Vec<u8>,
-}
-
-impl StoredKey {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        [&self.created_at_ms.to_be_bytes(), &self.reserved_seals.to_be_bytes(), self.check_value.as_slice()]
-            .concat()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (created_at_ms, rest) = bytes.split_first_chunk()?;
-        let (reserved_seals, check_value) = rest.split_first_chunk()?;
-        Some(Self {
-            created_at_ms: u64::from_be_bytes(*created_at_ms),
-            reserved_seals: u64::from_be_bytes(*reserved_seals),
-            check_value: check_value.to_vec(),
-        })
-    }
-}
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Result<(), StoreError> {
@@ -64,10 +37,10 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
     Ok(transaction.commit()?)
 }
 
-/// Brings a store of an older schema to the newest: every table that is missing is made.
+/// Brings a store of an older schema to the newest, in one transaction.
 ///
 /// Schema 2 added the tables of holders and of uses. Records of schema 1 are read as they are; their holders are not
-/// found by a search until the card is tokenized anew.
+/// found by a search until the card is tokenized anew. Schema 3 added the states of keys, and the census.
 pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
     handle.with(|database| {
         let found = {
@@ -82,9 +55,49 @@ pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
         transaction.open_table(HOLDERS)?;
         transaction.open_table(USES)?;
         transaction.open_table(USE_ENDS)?;
+        give_keys_states(&transaction)?;
+        {
+            let mut tables = RecordTables::open(&transaction)?;
+            tables.take_census()?;
+            tables.keys.write(&transaction)?;
+        }
         transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
         Ok(transaction.commit()?)
     })
+}
+
+/// Before schema 3 the newest key of a purpose was the one in use, and a row was: when it was recorded (8), encryptions
+/// reserved (8), check value.
+fn give_keys_states(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(KEYS)?;
+    let mut keys = Vec::new();
+    for row in table.iter()? {
+        let (name, bytes) = row?;
+        let (name, bytes) = (name.value().to_owned(), bytes.value());
+        let damaged = || StoreError::Failed(format!("the entry of key {name} is damaged"));
+        let (created_at_ms, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
+        let (reserved_seals, check_value) = rest.split_first_chunk().ok_or_else(damaged)?;
+        let created_at_ms = u64::from_be_bytes(*created_at_ms);
+        let mut key = StoredKey::new(KeyState::Active, created_at_ms, check_value.to_vec());
+        key.reserved_seals = u64::from_be_bytes(*reserved_seals);
+        keys.push((name, key));
+    }
+    let named: Vec<_> =
+        keys.iter().filter_map(|(name, key)| Some((parse_name(name)?, key.created_at_ms))).collect();
+    let successor = |name: &str| {
+        let (purpose, version) = parse_name(name)?;
+        let newer = named.iter().filter(|((of, number), _)| *of == purpose && *number > version);
+        newer.min_by_key(|((_, number), _)| *number).map(|(_, created_at_ms)| *created_at_ms)
+    };
+    for (name, key) in &keys {
+        let mut key = key.clone();
+        if let Some(retired_at_ms) = successor(name) {
+            key.state = KeyState::Retired;
+            key.retired_at_ms = Some(retired_at_ms);
+        }
+        table.insert(name.as_str(), key.encode().as_slice())?;
+    }
+    Ok(())
 }
 
 /// The vault's id, and the tenants by name.
@@ -127,15 +140,5 @@ pub(super) fn read_meta(handle: &Handle) -> Result<Meta, OpenError> {
 
 /// The recorded keys, by name.
 pub(super) fn read_keys(database: &Database) -> Result<Vec<(String, StoredKey)>, StoreError> {
-    let table = database.begin_read()?.open_table(KEYS)?;
-    table
-        .iter()?
-        .map(|row| {
-            let (name, bytes) = row?;
-            let key = StoredKey::decode(bytes.value());
-            let key = key
-                .ok_or_else(|| StoreError::Failed(format!("the entry of key {} is damaged", name.value())))?;
-            Ok((name.value().to_owned(), key))
-        })
-        .collect()
+    read_rows(&database.begin_read()?.open_table(KEYS)?)
 }

@@ -11,8 +11,12 @@ mod budget;
 mod change;
 mod error;
 mod handle;
+mod inspect;
+mod key_book;
+mod keys;
 mod layout;
 mod record;
+mod rewrap;
 mod schema;
 mod search;
 mod tables;
@@ -25,10 +29,12 @@ pub use budget::MAX_SEALS_PER_KEY;
 pub use change::{Inserted, NewRecord, Replaced};
 pub use database::{Found, Store};
 pub use error::{OpenError, StoreError};
-pub use layout::StoredKey;
+pub use inspect::RowCounts;
+pub use keys::{KeyMove, KeyMoved, KeyRole, KeyState, StoredKey};
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};
+pub use rewrap::{Place, RewrapJob, Rewrapped, Stretch};
 pub use schema::{
-    FingerprintKey, HolderKey, Lookup, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey, USE_ID_BYTES,
+    BlindKey, FingerprintKey, Lookup, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey, USE_ID_BYTES,
 };
 pub use search::Hit;
 pub use uses::Use;

@@ -4,7 +4,7 @@
 //! big-endian. `docs/store-format.md` has the table.
 #![deny(clippy::indexing_slicing)]
 
-use super::HolderKey;
+use super::BlindKey;
 
 /// Bytes kept of a fingerprint: 128 of its 256 bits make an accidental match less likely than a hardware fault.
 pub const FINGERPRINT_CUT_BYTES: usize = 16;
@@ -51,7 +51,7 @@ pub struct Header {
     /// Name of the template, at most 255 bytes.
     pub template: String,
     /// Where the card's holder is looked up, if one was given.
-    pub holder: Option<HolderKey>,
+    pub holder: Option<BlindKey>,
 }
 
 /// Nonce and ciphertext with tag.
@@ -165,7 +165,7 @@ impl Record {
             holder: if flags & FLAG_HOLDER == 0 {
                 None
             } else {
-                Some(HolderKey { version: u32::from_be_bytes(input.array()?), hash: input.array()? })
+                Some(BlindKey { version: u32::from_be_bytes(input.array()?), hash: input.array()? })
             },
         };
         let private = if flags & FLAG_PRIVATE == 0 {
@@ -231,7 +231,7 @@ mod tests {
                 created_at_ms,
                 expires_at_s,
                 template,
-                holder: holder.map(|(version, hash)| HolderKey { version, hash }),
+                holder: holder.map(|(version, hash)| BlindKey { version, hash }),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::FINGERPRINT_CUT_BYTES;
 
 /// The schema this version writes and the newest it reads.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The longest key a token may have.
 pub const MAX_TOKEN_KEY_BYTES: usize = 24;
@@ -40,38 +40,29 @@ pub struct FingerprintKey {
     pub template: String,
 }
 
-/// Where a card holder is looked up: by the keyed hash of the name.
+/// A keyed hash by which records are looked up without what was hashed being in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HolderKey {
-    /// Version of the holder key.
+pub struct BlindKey {
+    /// Version of the key that made the hash.
     pub version: u32,
     /// The first bytes of the hash.
     pub hash: [u8; FINGERPRINT_CUT_BYTES],
 }
 
-/// What records are searched by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// By a card, whatever the template.
-    Card {
-        /// Version of the fingerprint key.
-        version: u32,
-        /// The first bytes of the fingerprint.
-        fingerprint: [u8; FINGERPRINT_CUT_BYTES],
-    },
-    /// By the card holder.
-    Holder(HolderKey),
-}
-
-impl Lookup {
+impl BlindKey {
     /// What the index rows it finds start with.
     pub(super) fn prefix(&self, tenant: TenantId) -> Vec<u8> {
-        let (version, hash) = match self {
-            Self::Card { version, fingerprint } => (version, fingerprint),
-            Self::Holder(holder) => (&holder.version, &holder.hash),
-        };
-        [&tenant.to_be_bytes(), &version.to_be_bytes(), hash.as_slice()].concat()
+        [&tenant.to_be_bytes(), &self.version.to_be_bytes(), self.hash.as_slice()].concat()
     }
+}
+
+/// What records are searched by: one thing, hashed under each key version that records may still depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// By a card, whatever the template.
+    Card(Vec<BlindKey>),
+    /// By the card holder.
+    Holder(Vec<BlindKey>),
 }
 
 /// Number of a tenant in keys. Numbers start at 1, so that 0 finds nothing.
@@ -81,6 +72,12 @@ pub(super) fn record_key(tenant: TenantId, token: &TokenKey) -> Vec<u8> {
     [&tenant.to_be_bytes(), token.as_bytes()].concat()
 }
 
+/// Takes a record key apart: tenant, token.
+pub(super) fn parse_record_key(key: &[u8]) -> Option<(TenantId, TokenKey)> {
+    let (tenant, token) = key.split_first_chunk()?;
+    Some((TenantId::from_be_bytes(*tenant), TokenKey::new(token)?))
+}
+
 /// The row by which the same card finds its token again.
 pub(super) fn shared_fingerprint_key(tenant: TenantId, key: &FingerprintKey) -> Vec<u8> {
     [&tenant.to_be_bytes(), &key.version.to_be_bytes(), key.fingerprint.as_slice(), key.template.as_bytes()]
@@ -88,8 +85,8 @@ pub(super) fn shared_fingerprint_key(tenant: TenantId, key: &FingerprintKey) -> 
 }
 
 /// The row by which a holder's token is found.
-pub(super) fn holder_key(tenant: TenantId, holder: &HolderKey, token: &TokenKey) -> Vec<u8> {
-    [&Lookup::Holder(*holder).prefix(tenant), token.as_bytes()].concat()
+pub(super) fn holder_key(tenant: TenantId, holder: &BlindKey, token: &TokenKey) -> Vec<u8> {
+    [&holder.prefix(tenant), token.as_bytes()].concat()
 }
 
 /// Bytes of what stands for something that may be used once.
@@ -113,8 +110,8 @@ pub(super) fn expiry_key(end_s: u64, tenant: TenantId, token: &TokenKey) -> Vec<
 /// Takes an expiry key apart: end, tenant, token.
 pub(super) fn parse_expiry_key(key: &[u8]) -> Option<(u64, TenantId, TokenKey)> {
     let (end, rest) = key.split_first_chunk()?;
-    let (tenant, token) = rest.split_first_chunk()?;
-    Some((u64::from_be_bytes(*end), TenantId::from_be_bytes(*tenant), TokenKey::new(token)?))
+    let (tenant, token) = parse_record_key(rest)?;
+    Some((u64::from_be_bytes(*end), tenant, token))
 }
 
 #[cfg(test)]

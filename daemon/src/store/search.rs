@@ -5,7 +5,7 @@ use std::ops::Bound;
 use redb::{ReadOnlyTable, ReadableDatabase, Value};
 
 use super::{
-    Lookup, Record, Store, StoreError, TokenKey,
+    BlindKey, Lookup, Record, Store, StoreError, TokenKey,
     schema::TenantId,
     tables::{Bytes, FINGERPRINTS, HOLDERS, RECORDS, read_record},
 };
@@ -39,12 +39,13 @@ impl Store {
         self.inner.handle.with(|database| {
             let snapshot = database.begin_read()?;
             let records = snapshot.open_table(RECORDS)?;
-            let mut scan = Scan { lookup, tenant, after, most, records, hits: Vec::new() };
+            let scan = Scan { lookup, tenant, after, most, records };
             match lookup {
-                Lookup::Card { .. } => scan.run(&snapshot.open_table(FINGERPRINTS)?, |_, token| token)?,
-                Lookup::Holder(_) => scan.run(&snapshot.open_table(HOLDERS)?, |position, ()| position)?,
+                Lookup::Card(keys) => scan.run(keys, &snapshot.open_table(FINGERPRINTS)?, |_, token| token),
+                Lookup::Holder(keys) => {
+                    scan.run(keys, &snapshot.open_table(HOLDERS)?, |position, ()| position)
+                }
             }
-            Ok(scan.hits)
         })
     }
 }
@@ -56,27 +57,47 @@ struct Scan<'s> {
     after: &'s [u8],
     most: usize,
     records: ReadOnlyTable<Bytes, Bytes>,
-    hits: Vec<Hit>,
 }
 
 impl Scan<'_> {
     /// Goes through the rows of one index; `token_of` says where a row, by its position and value, has its token.
+    ///
+    /// A position is what follows a key's prefix, the same under every key version: so a page starts where the one
+    /// before it ended, even if a record has gone from one version to another in between.
     fn run<V: Value + 'static>(
-        &mut self,
+        &self,
+        keys: &[BlindKey],
         index: &ReadOnlyTable<Bytes, V>,
         token_of: impl for<'r> Fn(&'r [u8], V::SelfType<'r>) -> &'r [u8],
+    ) -> Result<Vec<Hit>, StoreError> {
+        let mut hits = Vec::new();
+        for key in keys {
+            self.run_one(key, index, &token_of, &mut hits)?;
+        }
+        hits.sort_by(|a, b| a.position.cmp(&b.position));
+        hits.truncate(self.most);
+        Ok(hits)
+    }
+
+    fn run_one<V: Value + 'static>(
+        &self,
+        key: &BlindKey,
+        index: &ReadOnlyTable<Bytes, V>,
+        token_of: &impl for<'r> Fn(&'r [u8], V::SelfType<'r>) -> &'r [u8],
+        hits: &mut Vec<Hit>,
     ) -> Result<(), StoreError> {
-        let prefix = self.lookup.prefix(self.tenant);
+        let prefix = key.prefix(self.tenant);
         let start = [&prefix, self.after].concat();
+        let most = hits.len() + self.most;
         for row in index.range::<&[u8]>((Bound::Excluded(start.as_slice()), Bound::Unbounded))? {
             let (key, value) = row?;
             let Some(position) = key.value().strip_prefix(prefix.as_slice()) else { break };
             let Some(token) = TokenKey::new(token_of(position, value.value())) else { continue };
             let record = read_record(&self.records, self.tenant, &token)?.ok().flatten();
             if let Some(record) = record.filter(|record| record.fits(self.lookup)) {
-                self.hits.push(Hit { position: position.to_vec(), token, record });
+                hits.push(Hit { position: position.to_vec(), token, record });
             }
-            if self.hits.len() >= self.most {
+            if hits.len() >= most {
                 break;
             }
         }

@@ -3,13 +3,14 @@
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{
-    FingerprintKey, Lookup, Record, RecordError, StoreError, TokenKey,
+    BlindKey, FingerprintKey, Lookup, Record, RecordError, StoreError, TokenKey,
+    key_book::KeyBook,
     schema::{TenantId, expiry_key, holder_key, record_key, shared_fingerprint_key, single_fingerprint_key},
 };
 
 pub(super) type Bytes = &'static [u8];
 
-/// Schema version and vault id.
+/// Schema version, vault id, and how far the rewrap job is.
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 /// Tenant name → number.
 pub(super) const TENANTS: TableDefinition<'_, &str, TenantId> = TableDefinition::new("tenants");
@@ -34,6 +35,8 @@ pub(super) struct RecordTables<'t> {
     pub(super) fingerprints: Table<'t, Bytes, Bytes>,
     pub(super) holders: Table<'t, Bytes, ()>,
     pub(super) expiries: Table<'t, Bytes, ()>,
+    /// Counts every record that comes or goes.
+    pub(super) keys: KeyBook,
 }
 
 /// A record and its bytes: what cannot be encoded must fail before anything is written.
@@ -64,6 +67,7 @@ impl<'t> RecordTables<'t> {
             fingerprints: transaction.open_table(FINGERPRINTS)?,
             holders: transaction.open_table(HOLDERS)?,
             expiries: transaction.open_table(EXPIRIES)?,
+            keys: KeyBook::read(transaction)?,
         })
     }
 
@@ -95,7 +99,18 @@ impl<'t> RecordTables<'t> {
             return Ok(Some(Clash::Card(old)));
         }
         self.put_other_rows(tenant, token, &new.record)?;
+        self.keys.add(&new.record.header);
         Ok(None)
+    }
+
+    /// The token that `card` has, and the key of the row that says so.
+    pub(super) fn token_of(
+        &self,
+        tenant: TenantId,
+        card: &FingerprintKey,
+    ) -> Result<Option<TokenKey>, StoreError> {
+        let row = self.fingerprints.get(shared_fingerprint_key(tenant, card).as_slice())?;
+        Ok(row.and_then(|token| TokenKey::new(token.value())))
     }
 
     /// Writes a record and its index rows.
@@ -107,6 +122,7 @@ impl<'t> RecordTables<'t> {
     ) -> Result<(), StoreError> {
         self.records.insert(record_key(tenant, token).as_slice(), new.bytes.as_slice())?;
         self.fingerprints.insert(fingerprint_row(tenant, token, &new.record).as_slice(), token.as_bytes())?;
+        self.keys.add(&new.record.header);
         self.put_other_rows(tenant, token, &new.record)
     }
 
@@ -140,10 +156,23 @@ impl<'t> RecordTables<'t> {
         if let Some(end_s) = record.header.expires_at_s {
             self.expiries.remove(expiry_key(end_s, tenant, token).as_slice())?;
         }
+        self.keys.remove(&record.header);
         Ok(())
     }
 
-    /// Removes a record that does not decode, so that its index rows are not known.
+    /// Counts the records of each key version anew.
+    pub(super) fn take_census(&mut self) -> Result<(), StoreError> {
+        self.keys.forget_counts();
+        for row in self.records.iter()? {
+            // What does not decode depends on no key that is known.
+            if let Ok(record) = Record::decode(row?.1.value()) {
+                self.keys.add(&record.header);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a record that does not decode, so that neither its index rows nor its keys are known.
     pub(super) fn remove_damaged(&mut self, tenant: TenantId, token: &TokenKey) -> Result<(), StoreError> {
         self.records.remove(record_key(tenant, token).as_slice())?;
         Ok(())
@@ -170,7 +199,7 @@ pub(super) fn ended(
     ends.range(..end.as_slice())?.take(most).map(|row| Ok(row?.0.value().to_vec())).collect()
 }
 
-fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
+pub(super) fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
     let key = record.fingerprint_key();
     if record.header.reusable {
         shared_fingerprint_key(tenant, &key)
@@ -193,10 +222,11 @@ impl Record {
     pub fn fits(&self, lookup: &Lookup) -> bool {
         let header = &self.header;
         match lookup {
-            Lookup::Card { version, fingerprint } => {
-                header.fingerprint_version == *version && header.fingerprint == *fingerprint
+            Lookup::Card(keys) => {
+                let is = BlindKey { version: header.fingerprint_version, hash: header.fingerprint };
+                keys.contains(&is)
             }
-            Lookup::Holder(holder) => header.holder == Some(*holder),
+            Lookup::Holder(keys) => header.holder.is_some_and(|holder| keys.contains(&holder)),
         }
     }
 

@@ -6,11 +6,12 @@ use crossbeam_channel::Receiver;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    RecordError, StoreError, StoredKey, TokenKey,
-    change::{Change, Inserted, Outcome, Replaced},
+    FingerprintKey, Record, RecordError, StoreError, TokenKey,
+    change::{Change, Incoming, Inserted, Outcome, Replaced},
     handle::Handle,
+    rewrap::write_job,
     schema::{TenantId, parse_expiry_key},
-    tables::{Clash, Encoded, KEYS, RecordTables, TENANTS, ended},
+    tables::{Clash, Encoded, RecordTables, TENANTS, ended},
     uses,
 };
 
@@ -126,6 +127,7 @@ impl<'t> Batch<'t> {
                 other => other,
             })
             .collect::<Result<_, _>>()?;
+        self.tables.keys.write(self.transaction)?;
         Ok((outcomes, self.new_tenants))
     }
 
@@ -135,21 +137,12 @@ impl<'t> Batch<'t> {
                 let tenant = self.tenant(tenant)?;
                 let inserted = records
                     .iter()
-                    .map(|(token, new)| self.insert(tenant, token, new, *now_s))
+                    .map(|incoming| self.insert(tenant, incoming, *now_s))
                     .collect::<Result<_, _>>()?;
                 Ok(Outcome::Inserted(inserted))
             }
             Change::Replace { tenant, token, old, new, .. } => {
-                let replaced = match self.tables.record(*tenant, token)? {
-                    None => Replaced::Gone,
-                    Some(now) if now != **old => Replaced::Changed,
-                    Some(now) => {
-                        self.tables.remove(*tenant, token, &now)?;
-                        self.tables.put(*tenant, token, new)?;
-                        Replaced::Done
-                    }
-                };
-                Ok(Outcome::Replaced(replaced))
+                self.replace(*tenant, token, old, new).map(Outcome::Replaced)
             }
             Change::Remove { tenant, token, .. } => {
                 let existed = match self.tables.record(*tenant, token) {
@@ -159,7 +152,10 @@ impl<'t> Batch<'t> {
                         true
                     }
                     Err(StoreError::Damaged(error)) => {
-                        tracing::warn!(%error, "removing a damaged record; its index rows cannot be found");
+                        tracing::warn!(
+                            %error,
+                            "removing a damaged record; its index rows are not found, its keys count it until the next rewrap"
+                        );
                         self.tables.remove_damaged(*tenant, token)?;
                         true
                     }
@@ -174,42 +170,102 @@ impl<'t> Batch<'t> {
                 uses::use_up(self.transaction, id, *until_s, *now_s, *most).map(Outcome::Used)
             }
             Change::ReserveSeals { key_name, reserved, .. } => {
-                let mut keys = self.transaction.open_table(KEYS)?;
-                let stored = keys.get(key_name.as_str())?.and_then(|bytes| StoredKey::decode(bytes.value()));
-                let mut key =
-                    stored.ok_or_else(|| StoreError::Failed(format!("key {key_name} is not recorded")))?;
-                key.reserved_seals = key.reserved_seals.max(*reserved);
-                keys.insert(key_name.as_str(), key.encode().as_slice())?;
-                Ok(Outcome::Reserved)
+                self.tables.keys.reserve_seals(key_name, *reserved)?;
+                Ok(Outcome::Done)
+            }
+            Change::Rewrap { records, job, .. } => {
+                let replaced = records
+                    .iter()
+                    .map(|record| {
+                        match self.replace(record.tenant, &record.token, &record.old, &record.new) {
+                            Err(StoreError::Damaged(_)) => Ok(Replaced::Changed),
+                            other => other,
+                        }
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                let done = replaced.iter().filter(|replaced| **replaced == Replaced::Done).count();
+                let mut job = job.clone();
+                job.done = job.done.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
+                write_job(self.transaction, &job)?;
+                Ok(Outcome::Rewrapped(replaced, job))
+            }
+            Change::TakeCensus { .. } => {
+                self.tables.take_census()?;
+                Ok(Outcome::Done)
+            }
+            Change::MoveKey { name, step, now_ms, .. } => {
+                self.tables.keys.step(self.transaction, name, step, *now_ms).map(Outcome::Moved)
             }
             Change::Stop => Err(StoreError::Failed("the writer is stopping".to_owned())),
         }
     }
 
-    fn insert(
-        &mut self,
-        tenant: TenantId,
-        token: &TokenKey,
-        new: &Encoded,
-        now_s: u64,
-    ) -> Result<Inserted, StoreError> {
+    fn insert(&mut self, tenant: TenantId, incoming: &Incoming, now_s: u64) -> Result<Inserted, StoreError> {
+        let Incoming { token, new, older } = incoming;
+        let keys = &self.tables.keys;
+        let asked = |version| older.iter().any(|key| key.version == version);
+        if !keys.takes(&new.record.header, None) || !keys.covers_fingerprints(asked) {
+            return Ok(Inserted::Stale);
+        }
+        if new.record.header.reusable {
+            for card in older {
+                let Some(seen) = self.tables.token_of(tenant, card)? else { continue };
+                if let Some(settled) = self.settle(tenant, &seen, card, now_s)? {
+                    return Ok(settled);
+                }
+            }
+        }
         let seen = match self.tables.put_new(tenant, token, new)? {
             None => return Ok(Inserted::Created),
             Some(Clash::Token) => return Ok(Inserted::TokenTaken),
             Some(Clash::Card(token)) => token,
         };
         // Nothing of the new record is in the tables at this point.
-        let card = new.record.fingerprint_key();
-        match self.tables.record(tenant, &seen) {
-            Ok(Some(record)) if !record.is_of(&card) => return Ok(Inserted::Damaged(RecordError::OtherCard)),
-            Ok(Some(record)) if !record.header.expired(now_s) => return Ok(Inserted::Seen(seen, record)),
-            Ok(Some(ended)) => self.tables.remove(tenant, &seen, &ended)?,
-            Ok(None) => {}
-            Err(StoreError::Damaged(error)) => return Ok(Inserted::Damaged(error)),
-            Err(error) => return Err(error),
+        if let Some(settled) = self.settle(tenant, &seen, &new.record.fingerprint_key(), now_s)? {
+            return Ok(settled);
         }
         self.tables.put(tenant, token, new)?;
         Ok(Inserted::Created)
+    }
+
+    /// What becomes of a new record whose card has the token `seen`, unless that token has ended: then it is removed.
+    fn settle(
+        &mut self,
+        tenant: TenantId,
+        seen: &TokenKey,
+        card: &FingerprintKey,
+        now_s: u64,
+    ) -> Result<Option<Inserted>, StoreError> {
+        Ok(match self.tables.record(tenant, seen) {
+            Ok(Some(record)) if !record.is_of(card) => Some(Inserted::Damaged(RecordError::OtherCard)),
+            Ok(Some(record)) if !record.header.expired(now_s) => Some(Inserted::Seen(*seen, record)),
+            Ok(Some(ended)) => {
+                self.tables.remove(tenant, seen, &ended)?;
+                None
+            }
+            Ok(None) => None,
+            Err(StoreError::Damaged(error)) => Some(Inserted::Damaged(error)),
+            Err(error) => return Err(error),
+        })
+    }
+
+    fn replace(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        old: &Record,
+        new: &Encoded,
+    ) -> Result<Replaced, StoreError> {
+        match self.tables.record(tenant, token)? {
+            None => Ok(Replaced::Gone),
+            Some(now) if now != *old => Ok(Replaced::Changed),
+            Some(_) if !self.tables.keys.takes(&new.record.header, Some(&old.header)) => Ok(Replaced::Stale),
+            Some(now) => {
+                self.tables.remove(tenant, token, &now)?;
+                self.tables.put(tenant, token, new)?;
+                Ok(Replaced::Done)
+            }
+        }
     }
 
     fn tenant(&mut self, name: &str) -> Result<TenantId, StoreError> {

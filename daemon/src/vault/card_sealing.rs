@@ -155,7 +155,7 @@ pub(super) async fn open_record(
     Ok((card.ok_or(VaultError::RecordForged)?, private))
 }
 
-fn parse_private(opened: Opened) -> Result<Private, VaultError> {
+pub(super) fn parse_private(opened: Opened) -> Result<Private, VaultError> {
     opened.and_then(|text| serde_json::from_slice(&text).ok()).ok_or(VaultError::RecordForged)
 }
 

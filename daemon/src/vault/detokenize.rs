@@ -2,8 +2,9 @@
 
 use super::{
     Token, Vault, VaultError,
-    card_sealing::{Part, open_private, open_request, parse_card_text},
+    card_sealing::{Part, open_request, parse_card_text},
     now_s,
+    records::MAX_ATTEMPTS,
     tokenize::masked,
 };
 use crate::{
@@ -26,15 +27,41 @@ impl Vault {
         tenant: &str,
         tokens: Vec<Result<Token, VaultError>>,
     ) -> Vec<Result<Revealed, VaultError>> {
+        let (mut results, mut keys) = self.reveal(tenant, &tokens).await;
+        for _ in 1..MAX_ATTEMPTS {
+            let forged =
+                |result: &Result<Revealed, VaultError>| matches!(result, Err(VaultError::RecordForged));
+            if !results.iter().any(forged) {
+                break;
+            }
+            // It may have been rewrapped between the reading and the opening, and its old key be gone.
+            let (again, now) = self.reveal(tenant, &tokens).await;
+            let same = keys == now;
+            (results, keys) = (again, now);
+            if same {
+                break;
+            }
+        }
+        results
+    }
+
+    /// One try, and under which key versions the records were found.
+    async fn reveal(
+        &self,
+        tenant: &str,
+        tokens: &[Result<Token, VaultError>],
+    ) -> (Vec<Result<Revealed, VaultError>>, Vec<u32>) {
         let known: Vec<_> = tokens.iter().flatten().copied().collect();
         let mut requests = Vec::with_capacity(known.len());
+        let mut versions = Vec::with_capacity(known.len());
         let mut records = self.live_records(tenant, &known).into_iter();
         let planned: Vec<_> = tokens
-            .into_iter()
+            .iter()
             .map(|token| {
-                let token = token?;
+                let token = token.as_ref().map_err(Clone::clone)?;
                 let record = records.next().unwrap_or(Err(VaultError::UnknownToken))?;
-                let request = open_request(Part::Card, tenant, &token, record);
+                versions.push(record.header.key_version);
+                let request = open_request(Part::Card, tenant, token, record);
                 requests.push(request.ok_or(VaultError::RecordForged)?);
                 Ok(())
             })
@@ -47,7 +74,7 @@ impl Vault {
             let card = text.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
             Ok(Revealed { pan: card.0, expiry: card.1 })
         });
-        results.collect()
+        (results.collect(), versions)
     }
 
     /// What may be shown of the card of `token`.
@@ -56,7 +83,7 @@ impl Vault {
     /// [`VaultError`].
     pub async fn masked(&self, tenant: &str, token: Token) -> Result<Masked, VaultError> {
         let record = self.live_record(tenant, token)?;
-        open_private(&self.hsm, tenant, &token, &record).await?;
+        let (record, _) = self.open_private(tenant, token, record).await?;
         masked(&record.header)
     }
 

@@ -85,19 +85,26 @@ impl Vault {
             aud,
             iat,
             exp: iat + lifetime_s,
-            jti: self.signer.jti().await?,
+            jti: self.keys.signer().jti().await?,
             tenant: tenant.to_owned(),
             single_use: wish.single_use,
         };
-        let key = self.keys.envelope;
-        self.store.spend_seals(&key.to_string(), 1).await?;
-        let sealed = self.hsm.seal(vec![SealRequest { key, aad: aad(&open), plaintext }]).await?;
+        let mut key = self.keys.view().envelope;
+        let seal =
+            |key| self.seal(key, vec![SealRequest { key, aad: aad(&open), plaintext: plaintext.clone() }]);
+        let sealed = match seal(key).await {
+            Err(error) if self.keys.moved_on(&error) => {
+                key = self.keys.view().envelope;
+                seal(key).await?
+            }
+            sealed => sealed?,
+        };
         let Some(Sealed { nonce, ciphertext }) = sealed.into_iter().next() else {
             return Err(VaultError::EnvelopeInvalid("the HSM sealed nothing"));
         };
         let bytes = [&[FORMAT], key.version.to_be_bytes().as_slice(), &nonce, &ciphertext].concat();
         let claims = Claims { open, meta_data: URL_SAFE_NO_PAD.encode(bytes) };
-        let jwt = self.signer.sign(TYPE, &claims).await?;
+        let jwt = self.keys.signer().sign(TYPE, &claims).await?;
         Ok((jwt, claims.open))
     }
 
@@ -113,8 +120,8 @@ impl Vault {
         let invalid = VaultError::EnvelopeInvalid;
         let compact = Compact::parse(jwt, |typ| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(TYPE)));
         let compact = compact.map_err(|error| invalid(error.0))?;
-        let key = self.own_keys.key(&compact.kid).ok_or(invalid("the envelope is of another vault"))?;
-        compact.verify(key).map_err(|error| invalid(error.0))?;
+        let key = self.keys.signer().key(&compact.kid).ok_or(invalid("the envelope is of another vault"))?;
+        compact.verify(&key).map_err(|error| invalid(error.0))?;
         let Claims { open, meta_data } =
             compact.claims().ok_or(invalid("the envelope's claims are not complete"))?;
         // Another tenant's is told no more than one that is broken.

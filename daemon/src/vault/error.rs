@@ -42,6 +42,15 @@ pub enum VaultError {
     /// No more openings of single-use envelopes can be remembered for now.
     #[error("too many single-use envelopes are open")]
     TooManyUses,
+    /// There is no such key.
+    #[error("there is no such key")]
+    UnknownKey,
+    /// The key is still needed; the text says what for.
+    #[error("{0}")]
+    KeyInUse(String),
+    /// The keys have changed since the work began: it is to be done once more.
+    #[error("the vault's keys have changed meanwhile")]
+    KeysChanged,
     /// The HSM failed.
     #[error(transparent)]
     Hsm(#[from] HsmError),

@@ -4,30 +4,29 @@ use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 use zeroize::Zeroizing;
 
-use super::{Vault, VaultError};
-use crate::store::{FINGERPRINT_CUT_BYTES, HolderKey};
+use super::{Vault, VaultError, tokenize::cut};
+use crate::{hsm::KeyName, store::BlindKey};
 
 impl Vault {
-    /// Where each holder of `tenant` is looked up. Order is kept.
+    /// Where each holder, given with its tenant, is looked up by `key`. Order is kept.
     ///
     /// The HSM hashes a name for the use, the tenant and the normal form, so that the same name has unrelated hashes
     /// in two tenants, and none that is good for anything else.
     pub(super) async fn holder_keys<'h>(
         &self,
-        tenant: &str,
-        holders: impl Iterator<Item = &'h str>,
-    ) -> Result<Vec<HolderKey>, VaultError> {
-        let key = self.keys.holder;
-        let hashes = self.hsm.mac(key, holders.map(|holder| message(tenant, holder)).collect()).await?;
-        let holder_key = |hash: &[u8]| HolderKey {
-            version: key.version,
-            hash: hash.first_chunk::<FINGERPRINT_CUT_BYTES>().copied().unwrap_or_default(),
-        };
-        Ok(hashes.iter().map(|hash| holder_key(hash)).collect())
+        key: KeyName,
+        holders: impl Iterator<Item = (&'h str, &'h str)>,
+    ) -> Result<Vec<BlindKey>, VaultError> {
+        let messages: Vec<_> = holders.map(|(tenant, holder)| message(tenant, holder)).collect();
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hashes = self.hsm.mac(key, messages).await?;
+        Ok(hashes.iter().map(|hash| BlindKey { version: key.version, hash: cut(hash) }).collect())
     }
 }
 
-fn message(tenant: &str, holder: &str) -> Zeroizing<Vec<u8>> {
+pub(super) fn message(tenant: &str, holder: &str) -> Zeroizing<Vec<u8>> {
     const USE: &[u8] = b"vaultd holder v1\0";
     Zeroizing::new([USE, tenant.as_bytes(), b"\0", normal_form(holder).as_bytes()].concat())
 }

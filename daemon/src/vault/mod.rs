@@ -10,8 +10,11 @@ mod detokenize;
 mod envelope;
 mod error;
 mod holder;
+mod inspect;
+mod keys;
 mod mint;
 mod records;
+mod rewrap;
 mod search;
 mod template;
 mod token;
@@ -20,19 +23,24 @@ mod vetting;
 
 use std::{sync::Arc, time::Duration};
 
+use rewrap::Rewrapping;
+
 pub use clock::{now_ms, now_s};
 pub use detokenize::Revealed;
 pub use envelope::{EnvelopeRules, EnvelopeWish};
 pub use error::VaultError;
+pub use inspect::{Inspection, inspect};
+use keys::KeyView;
+pub use keys::{KeyReport, KeyRules, KeyWarning, Keys, finish_key_changes};
 pub use records::{RecordChange, RecordView};
+pub use rewrap::RewrapReport;
 pub use search::{Page, Search};
 pub use template::{Format, LuhnRule, Reuse, Template, TemplateError, Templates};
 pub use token::Token;
 pub use tokenize::{NewCard, Tokenized};
 
 use crate::{
-    hsm::{Hsm, HsmError, KeyName, Purpose, SealRequest, Sealed},
-    jose::{KeySet, Signer},
+    hsm::{Hsm, HsmError, KeyName, SealRequest, Sealed},
     store::{Store, StoreError},
 };
 
@@ -46,48 +54,37 @@ pub struct Vault {
     store: Store,
     templates: Arc<Templates>,
     envelopes: Arc<EnvelopeRules>,
-    signer: Signer,
-    own_keys: Arc<KeySet>,
-    keys: ActiveKeys,
-}
-
-/// The keys that new work is done with.
-#[derive(Clone, Copy)]
-struct ActiveKeys {
-    record: KeyName,
-    fingerprint: KeyName,
-    holder: KeyName,
-    envelope: KeyName,
+    keys: Keys,
+    rewrapping: Rewrapping,
+    /// How long a rewrapped record is to take.
+    rewrap_pace: Duration,
 }
 
 impl Vault {
-    /// A vault over an HSM and a store that belong together; `signer` signs envelopes, `own_keys`
-    /// verify them.
-    ///
-    /// # Errors
-    /// [`HsmError::NoKey`] if the token lacks a key.
-    pub fn new(
-        hsm: Hsm,
-        store: Store,
-        templates: Templates,
-        envelopes: EnvelopeRules,
-        signer: Signer,
-        own_keys: KeySet,
-    ) -> Result<Self, HsmError> {
-        let keys = ActiveKeys {
-            record: hsm.active_key(Purpose::Record)?,
-            fingerprint: hsm.active_key(Purpose::Fingerprint)?,
-            holder: hsm.active_key(Purpose::Holder)?,
-            envelope: hsm.active_key(Purpose::Envelope)?,
-        };
+    /// A vault over the HSM and the store that `keys` are of. `rewrap_pace` is how long a rewrapped record is to take.
+    pub fn new(keys: Keys, templates: Templates, envelopes: EnvelopeRules, rewrap_pace: Duration) -> Self {
+        let (hsm, store) = (keys.hsm().clone(), keys.store().clone());
         let (templates, envelopes) = (Arc::new(templates), Arc::new(envelopes));
-        Ok(Self { hsm, store, templates, envelopes, signer, own_keys: Arc::new(own_keys), keys })
+        Self { hsm, store, templates, envelopes, keys, rewrapping: Rewrapping::default(), rewrap_pace }
     }
 
-    /// Seals with the record key, counted.
-    async fn seal(&self, requests: Vec<SealRequest>) -> Result<Vec<Sealed>, VaultError> {
-        self.store.spend_seals(&self.keys.record.to_string(), requests.len()).await?;
+    /// The keys it works with.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Seals with `key`, counted.
+    async fn seal(&self, key: KeyName, requests: Vec<SealRequest>) -> Result<Vec<Sealed>, VaultError> {
+        self.keys.spend(key, requests.len()).await?;
         Ok(self.hsm.seal(requests).await?)
+    }
+
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn records(&self) -> Result<u64, VaultError> {
+        Ok(self.store.records()?)
     }
 
     /// Whether the HSM answers now.

@@ -5,18 +5,18 @@ use vault_api::{Metadata, Sensitive};
 
 use super::{
     Token, Vault, VaultError,
-    card_sealing::{Sealing, card_text, open_private, open_record},
+    card_sealing::{Private, Sealing, card_text, open_private, open_record},
     now_s,
     tokenize::masked,
     vetting::{vet_expires_in, vet_metadata},
 };
 use crate::{
     card::Masked,
-    store::{Record, Replaced},
+    store::{Record, Replaced, StoreError},
 };
 
-/// How often a change is tried again because another one came between.
-const MAX_CHANGE_ATTEMPTS: usize = 8;
+/// How often something is tried again because a change came between.
+pub(super) const MAX_ATTEMPTS: usize = 8;
 
 /// Bytes of a reference: what callers may tell each other in place of a ciphertext or a fingerprint.
 const REFERENCE_BYTES: usize = 16;
@@ -62,7 +62,7 @@ impl Vault {
     /// [`VaultError`].
     pub async fn record(&self, tenant: &str, token: Token) -> Result<RecordView, VaultError> {
         let record = self.live_record(tenant, token)?;
-        self.view(tenant, token, &record).await
+        self.view(tenant, token, record).await
     }
 
     /// Changes the record of `token` and gives it back.
@@ -80,16 +80,21 @@ impl Vault {
         if let Some(seconds) = change.expires_in_s {
             vet_expires_in(seconds)?;
         }
-        for _ in 0..MAX_CHANGE_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let old = self.live_record(tenant, token)?;
-            let new = self.changed(tenant, token, &old, &change).await?;
+            let new = match self.changed(tenant, token, &old, &change).await {
+                Err(VaultError::RecordForged) if self.live_record(tenant, token)? != old => continue,
+                Err(error) if self.keys.moved_on(&error) => continue,
+                new => new?,
+            };
             match self.store.replace(tenant, token.key(), old, new.clone()).await? {
-                Replaced::Done => return self.view(tenant, token, &new).await,
+                Replaced::Done => return self.view(tenant, token, new).await,
                 Replaced::Gone => return Err(VaultError::UnknownToken),
                 Replaced::Changed => {}
+                Replaced::Stale => self.keys.refresh()?,
             }
         }
-        Err(VaultError::Store(crate::store::StoreError::Busy))
+        Err(VaultError::Store(StoreError::Busy))
     }
 
     /// Forgets `token`: its ciphertext and every index row. An expired one can be forgotten, too.
@@ -101,6 +106,29 @@ impl Vault {
         if existed { Ok(()) } else { Err(VaultError::UnknownToken) }
     }
 
+    /// Opens the private part of `record`, the record of `token` that was just read; of the one that is there now, if
+    /// it was rewrapped since and the key that sealed it then is gone.
+    pub(super) async fn open_private(
+        &self,
+        tenant: &str,
+        token: Token,
+        mut record: Record,
+    ) -> Result<(Record, Private), VaultError> {
+        for _ in 0..MAX_ATTEMPTS {
+            match open_private(&self.hsm, tenant, &token, &record).await {
+                Err(VaultError::RecordForged) => {
+                    let now = self.live_record(tenant, token)?;
+                    if now == record {
+                        return Err(VaultError::RecordForged);
+                    }
+                    record = now;
+                }
+                private => return Ok((record, private?)),
+            }
+        }
+        Err(VaultError::Store(StoreError::Busy))
+    }
+
     async fn changed(
         &self,
         tenant: &str,
@@ -110,7 +138,8 @@ impl Vault {
     ) -> Result<Record, VaultError> {
         let ((pan, expiry), mut private) = open_record(&self.hsm, tenant, &token, old).await?;
         let mut header = old.header.clone();
-        header.key_version = self.keys.record.version;
+        let key = self.keys.view().record;
+        header.key_version = key.version;
         if let Some(seconds) = change.expires_in_s {
             header.expires_at_s = Some(now_s() + seconds);
         }
@@ -120,16 +149,16 @@ impl Vault {
         }
         let card = card_text(&pan, expiry.as_ref());
         let (sealing, requests) = Sealing::requests(header, tenant, &token, card, private.text())?;
-        sealing.record(&mut self.seal(requests).await?.into_iter())
+        sealing.record(&mut self.seal(key, requests).await?.into_iter())
     }
 
     pub(super) async fn view(
         &self,
         tenant: &str,
         token: Token,
-        record: &Record,
+        record: Record,
     ) -> Result<RecordView, VaultError> {
-        let private = open_private(&self.hsm, tenant, &token, record).await?;
+        let (record, private) = self.open_private(tenant, token, record).await?;
         let header = &record.header;
         Ok(RecordView {
             token,

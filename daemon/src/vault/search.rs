@@ -4,10 +4,13 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::{RecordView, Token, Vault, VaultError, now_s, tokenize::fingerprint_message};
+use super::{
+    KeyView, RecordView, Token, Vault, VaultError, now_s,
+    tokenize::{cut, fingerprint_message},
+};
 use crate::{
     card::{MAX_PAN_DIGITS, Pan},
-    store::{FINGERPRINT_CUT_BYTES, Hit, Lookup},
+    store::{BlindKey, Hit, Lookup},
 };
 
 /// The longest position in an index: a template's name and a token.
@@ -39,7 +42,12 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Request`] for a search for nothing or a cursor that is none.
     pub async fn search(&self, tenant: &str, search: Search<'_>, limit: usize) -> Result<Page, VaultError> {
-        let lookups = self.lookups(tenant, &search).await?;
+        let lookups = match self.lookups(&self.keys.view(), tenant, &search).await {
+            Err(error) if self.keys.moved_on(&error) => {
+                self.lookups(&self.keys.view(), tenant, &search).await?
+            }
+            lookups => lookups?,
+        };
         let [first, others @ ..] = lookups.as_slice() else {
             return Err(VaultError::Request("give holder, pan or both".to_owned()));
         };
@@ -56,7 +64,7 @@ impl Vault {
                     continue;
                 }
                 let token = Token::from_key(&token).ok_or(VaultError::RecordForged)?;
-                page.records.push(self.view(tenant, token, &record).await?);
+                page.records.push(self.view(tenant, token, record).await?);
             }
             if last {
                 return Ok(page);
@@ -78,19 +86,27 @@ impl Vault {
     }
 
     /// What to look up, the rarest first: a card has few tokens, a name may have many.
-    async fn lookups(&self, tenant: &str, search: &Search<'_>) -> Result<Vec<Lookup>, VaultError> {
+    async fn lookups(
+        &self,
+        keys: &KeyView,
+        tenant: &str,
+        search: &Search<'_>,
+    ) -> Result<Vec<Lookup>, VaultError> {
         let mut lookups = Vec::new();
         if let Some(pan) = search.pan {
-            let key = self.keys.fingerprint;
-            let macs = self.hsm.mac(key, vec![fingerprint_message(tenant, pan)]).await?;
-            let fingerprint =
-                macs.first().and_then(|mac| mac.first_chunk::<FINGERPRINT_CUT_BYTES>().copied());
-            lookups.extend(fingerprint.map(|fingerprint| Lookup::Card { version: key.version, fingerprint }));
+            let mut hashes = Vec::with_capacity(keys.fingerprints.len());
+            for key in &keys.fingerprints {
+                let macs = self.hsm.mac(*key, vec![fingerprint_message(tenant, pan)]).await?;
+                hashes.extend(macs.iter().map(|mac| BlindKey { version: key.version, hash: cut(mac) }));
+            }
+            lookups.push(Lookup::Card(hashes));
         }
         if let Some(holder) = search.holder {
-            lookups.extend(
-                self.holder_keys(tenant, std::iter::once(holder)).await?.into_iter().map(Lookup::Holder),
-            );
+            let mut hashes = Vec::with_capacity(keys.holders.len());
+            for key in &keys.holders {
+                hashes.append(&mut self.holder_keys(*key, std::iter::once((tenant, holder))).await?);
+            }
+            lookups.push(Lookup::Holder(hashes));
         }
         Ok(lookups)
     }

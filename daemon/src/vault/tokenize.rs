@@ -1,11 +1,13 @@
 //! Tokenize: a card in, a token out.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use vault_api::{Metadata, Sensitive};
 use zeroize::Zeroizing;
 
 use super::{
-    Reuse, Template, Token, Vault, VaultError,
+    KeyView, Reuse, Template, Token, Vault, VaultError,
     card_sealing::{Private, Sealing, card_text},
     mint::mint,
     now_ms, now_s,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     card::{CardExpiry, Masked, Pan, PanError},
-    store::{FINGERPRINT_CUT_BYTES, FingerprintKey, Header, HolderKey, Inserted, NewRecord, StoreError},
+    store::{BlindKey, FINGERPRINT_CUT_BYTES, FingerprintKey, Header, Inserted, NewRecord, StoreError},
 };
 
 /// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
@@ -60,9 +62,11 @@ pub struct Tokenized {
 struct Pending<'v> {
     place: usize,
     card: NewCard,
+    name: &'v str,
     template: &'v Template,
-    key: FingerprintKey,
-    holder: Option<HolderKey>,
+    /// Its fingerprints: under the active key, then under those that are retired.
+    keys: Vec<FingerprintKey>,
+    holder: Option<BlindKey>,
 }
 
 impl Vault {
@@ -88,18 +92,43 @@ impl Vault {
     async fn tokenize_part(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {
         let mut results = Vec::with_capacity(cards.len());
         let mut pending = self.vetted(cards, &mut results);
-        let mut failure = self.settle_seen(tenant, &mut pending, &mut results).await.err();
+        let mut failure = VaultError::TokenSpaceExhausted;
+        let mut looked_under = None;
         for _ in 0..MAX_MINT_ATTEMPTS {
-            if pending.is_empty() || failure.is_some() {
+            if pending.is_empty() {
                 break;
             }
-            failure = self.settle_new(tenant, &mut pending, &mut results).await.err();
+            let keys = self.keys.view();
+            let tried = self.settle(&keys, &mut looked_under, tenant, &mut pending, &mut results).await;
+            match tried {
+                Ok(()) => {}
+                Err(error) if self.keys.moved_on(&error) => failure = error,
+                Err(error) => {
+                    failure = error;
+                    break;
+                }
+            }
         }
-        let failure = failure.unwrap_or(VaultError::TokenSpaceExhausted);
         for item in pending {
             settle(&mut results, item.place, Err(failure.clone()));
         }
         results
+    }
+
+    /// One try: answers cards that were seen before, unless that was `looked_under` the same keys, and stores the others.
+    async fn settle(
+        &self,
+        keys: &Arc<KeyView>,
+        looked_under: &mut Option<Arc<KeyView>>,
+        tenant: &str,
+        pending: &mut Vec<Pending<'_>>,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) -> Result<(), VaultError> {
+        if !looked_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, keys)) {
+            self.settle_seen(keys, tenant, pending, results).await?;
+            *looked_under = Some(Arc::clone(keys));
+        }
+        if pending.is_empty() { Ok(()) } else { self.settle_new(keys, tenant, pending, results).await }
     }
 
     /// The cards that pass; `results` gets the errors of the others, and a place for each that passes.
@@ -112,12 +141,7 @@ impl Vault {
         for (place, card) in cards.into_iter().enumerate() {
             match self.vet(&card) {
                 Ok((name, template)) => {
-                    let key = FingerprintKey {
-                        version: self.keys.fingerprint.version,
-                        fingerprint: [0; FINGERPRINT_CUT_BYTES],
-                        template: name.to_owned(),
-                    };
-                    pending.push(Pending { place, card, template, key, holder: None });
+                    pending.push(Pending { place, card, name, template, keys: Vec::new(), holder: None });
                     results.push(Err(VaultError::TokenSpaceExhausted));
                 }
                 Err(error) => results.push(Err(error)),
@@ -144,20 +168,27 @@ impl Vault {
     /// Fingerprints the cards, and answers those whose token is in the store already.
     async fn settle_seen(
         &self,
+        keys: &KeyView,
         tenant: &str,
         pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
-        let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
-        let fingerprints = self.hsm.mac(self.keys.fingerprint, messages).await?;
-        for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
-            if let Some(cut) = fingerprint.first_chunk() {
-                item.key.fingerprint = *cut;
+        for item in pending.iter_mut() {
+            item.keys.clear();
+            item.holder = None;
+        }
+        for key in &keys.fingerprints {
+            let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
+            let fingerprints = self.hsm.mac(*key, messages).await?;
+            for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
+                let (version, fingerprint) = (key.version, cut(fingerprint));
+                item.keys.push(FingerprintKey { version, fingerprint, template: item.name.to_owned() });
             }
         }
         let reusing = |item: &Pending<'_>| item.template.reuse == Reuse::Tenant;
-        let keys: Vec<_> = pending.iter().filter(|item| reusing(item)).map(|item| item.key.clone()).collect();
-        let mut found = self.store.find(tenant, &keys)?.into_iter();
+        let cards: Vec<_> =
+            pending.iter().filter(|item| reusing(item)).map(|item| item.keys.as_slice()).collect();
+        let mut found = self.store.find(tenant, &cards)?.into_iter();
         let now_s = now_s();
         pending.retain(|item| {
             let seen = if reusing(item) { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
@@ -176,33 +207,35 @@ impl Vault {
     /// Mints, seals and stores; the cards whose new token was taken stay in `pending`.
     async fn settle_new(
         &self,
+        keys: &KeyView,
         tenant: &str,
         pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
-        self.hash_holders(tenant, pending).await?;
+        self.hash_holders(keys, tenant, pending).await?;
         let now_ms = now_ms();
         let mut fresh = Vec::with_capacity(pending.len());
         let mut sealings = Vec::with_capacity(pending.len());
         let mut requests = Vec::with_capacity(pending.len());
         for item in pending.iter() {
             let token = mint(&self.hsm, item.template.format, &item.card.pan).await?;
-            let header = self.header(item, now_ms);
+            let header = header(keys, item, now_ms)?;
             fresh.push(tokenized(Some(token), item, header.clone(), true));
             let card = card_text(&item.card.pan, item.card.expiry.as_ref());
             let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, item.private_text())?;
-            sealings.push((token, sealing));
+            sealings.push((token, sealing, item.keys.get(1..).unwrap_or_default().to_vec()));
             requests.append(&mut parts);
         }
-        let mut sealed = self.seal(requests).await?.into_iter();
+        let mut sealed = self.seal(keys.record, requests).await?.into_iter();
         let records = sealings
             .into_iter()
-            .map(|(token, sealing)| {
-                Ok(NewRecord { token: token.key(), record: sealing.record(&mut sealed)? })
+            .map(|(token, sealing, older)| {
+                Ok(NewRecord { token: token.key(), record: sealing.record(&mut sealed)?, older })
             })
             .collect::<Result<Vec<_>, VaultError>>()?;
         let outcomes = self.store.insert(tenant, records, now_ms / 1_000).await?;
 
+        let stale = outcomes.contains(&Inserted::Stale);
         let mut outcomes = outcomes.into_iter().zip(fresh);
         pending.retain(|item| match outcomes.next() {
             Some((Inserted::Created, fresh)) => {
@@ -217,44 +250,47 @@ impl Vault {
                 settle(results, item.place, Err(StoreError::from(error).into()));
                 false
             }
-            Some((Inserted::TokenTaken, _)) | None => true,
+            Some((Inserted::TokenTaken | Inserted::Stale, _)) | None => true,
         });
-        Ok(())
+        if stale { Err(VaultError::KeysChanged) } else { Ok(()) }
     }
 
     /// Looks up the cards' holders, where they have any and a first try has not done so.
-    async fn hash_holders(&self, tenant: &str, pending: &mut [Pending<'_>]) -> Result<(), VaultError> {
+    async fn hash_holders(
+        &self,
+        keys: &KeyView,
+        tenant: &str,
+        pending: &mut [Pending<'_>],
+    ) -> Result<(), VaultError> {
         let items: Vec<_> =
             pending.iter_mut().filter(|item| item.card.holder.is_some() && item.holder.is_none()).collect();
-        if items.is_empty() {
-            return Ok(());
-        }
-        let names = items.iter().filter_map(|item| Some(item.card.holder.as_ref()?.expose()));
-        let keys = self.holder_keys(tenant, names).await?;
-        for (item, key) in items.into_iter().zip(keys) {
+        let names = items.iter().filter_map(|item| Some((tenant, item.card.holder.as_ref()?.expose())));
+        let key = keys.holder().ok_or(VaultError::KeysChanged)?;
+        let hashes = self.holder_keys(key, names).await?;
+        for (item, key) in items.into_iter().zip(hashes) {
             item.holder = Some(key);
         }
         Ok(())
     }
+}
 
-    fn header(&self, item: &Pending<'_>, now_ms: u64) -> Header {
-        let masked = item.card.pan.masked();
-        let lifetime_s =
-            item.card.expires_in_s.or(item.template.expires_in.map(|lifetime| lifetime.as_secs()));
-        Header {
-            key_version: self.keys.record.version,
-            fingerprint_version: item.key.version,
-            fingerprint: item.key.fingerprint,
-            reusable: item.template.reuse == Reuse::Tenant,
-            bin: masked.bin_number(),
-            last4: u16::try_from(masked.last4_number()).unwrap_or(u16::MAX),
-            pan_digits: u8::try_from(masked.pan_digits()).unwrap_or(u8::MAX),
-            created_at_ms: now_ms,
-            expires_at_s: lifetime_s.map(|seconds| now_ms / 1_000 + seconds),
-            template: item.key.template.clone(),
-            holder: item.holder,
-        }
-    }
+fn header(keys: &KeyView, item: &Pending<'_>, now_ms: u64) -> Result<Header, VaultError> {
+    let key = item.keys.first().ok_or(VaultError::KeysChanged)?;
+    let masked = item.card.pan.masked();
+    let lifetime_s = item.card.expires_in_s.or(item.template.expires_in.map(|lifetime| lifetime.as_secs()));
+    Ok(Header {
+        key_version: keys.record.version,
+        fingerprint_version: key.version,
+        fingerprint: key.fingerprint,
+        reusable: item.template.reuse == Reuse::Tenant,
+        bin: masked.bin_number(),
+        last4: u16::try_from(masked.last4_number()).unwrap_or(u16::MAX),
+        pan_digits: u8::try_from(masked.pan_digits()).unwrap_or(u8::MAX),
+        created_at_ms: now_ms,
+        expires_at_s: lifetime_s.map(|seconds| now_ms / 1_000 + seconds),
+        template: item.name.to_owned(),
+        holder: item.holder,
+    })
 }
 
 impl Pending<'_> {
@@ -274,6 +310,11 @@ pub(super) fn fingerprint_message(tenant: &str, pan: &Pan) -> Zeroizing<Vec<u8>>
     message.push(0);
     message.extend_from_slice(pan.digits());
     message
+}
+
+/// The part of a keyed hash that indexes keep.
+pub(super) fn cut(mac: &[u8]) -> [u8; FINGERPRINT_CUT_BYTES] {
+    mac.first_chunk().copied().unwrap_or_default()
 }
 
 fn settle(

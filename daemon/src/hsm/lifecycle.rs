@@ -1,0 +1,120 @@
+//! Keys that come and go while others work.
+//!
+//! A key's life is decided by whoever owns the store; here its objects are made, found and removed. Each step runs on
+//! a thread and a read-write session of its own: making an RSA key takes a second that no worker has to spare.
+
+use std::{sync::Arc, time::Duration};
+
+use cryptoki::object::Attribute;
+use tokio::sync::oneshot;
+
+use super::{
+    CheckValue, Hsm, HsmError, KeyInfo, KeyName, SetupError,
+    connection::{Connection, Link},
+    generate::generate,
+    keys::KeyRing,
+    operations::Operator,
+};
+
+/// How long a step may take: slow tokens need many seconds for an RSA key.
+const STEP_TIMEOUT: Duration = Duration::from_mins(2);
+
+impl Hsm {
+    /// Makes the key `name` in the token and takes it into service; nothing is done with it before somebody names it.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token does not make it, or makes it other than asked; objects of that name may stay behind
+    /// in the token.
+    pub async fn create_key(&self, name: KeyName) -> Result<KeyInfo, HsmError> {
+        self.step(move |connection, prefix| connection.create(prefix, name)).await
+    }
+
+    /// Takes the key `name`, which is in the token, into service.
+    ///
+    /// # Errors
+    /// [`HsmError`] if it is not there, or not as it must be.
+    pub async fn adopt_key(&self, name: KeyName) -> Result<KeyInfo, HsmError> {
+        self.step(move |connection, prefix| connection.adopt(prefix, name)).await
+    }
+
+    /// Removes every object of the key `name` from the token, if there are any. There is no way back.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token does not remove them.
+    pub async fn destroy_key(&self, name: KeyName) -> Result<(), HsmError> {
+        self.step(move |connection, prefix| connection.destroy(prefix, name)).await
+    }
+
+    /// The check value of the key `name` for the vault `context`. A connection that is made anew must find the key from
+    /// now on.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token does not hold or use the key.
+    pub async fn record_key(&self, name: KeyName, context: Vec<u8>) -> Result<CheckValue, HsmError> {
+        let value = self.step(move |connection, _| connection.check_value(name, &context)).await?;
+        self.link().hold(name, value.clone());
+        Ok(value)
+    }
+
+    /// A connection that is made anew need not find the key `name` any more.
+    pub fn release_key(&self, name: KeyName) {
+        self.link().release(name);
+    }
+
+    async fn step<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection, &str) -> Result<T, SetupError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let (answer, receiver) = oneshot::channel();
+        let link = Arc::clone(self.link());
+        // Not one of the runtime's blocking threads: it waits for those when it ends, and a module may hang.
+        std::thread::Builder::new()
+            .name("hsm-keys".to_owned())
+            .spawn(move || drop(answer.send(run(&link, step))))
+            .map_err(|error| HsmError::Unavailable(error.to_string()))?;
+        match tokio::time::timeout(STEP_TIMEOUT, receiver).await {
+            Ok(done) => done.unwrap_or_else(|_| Err(HsmError::Unavailable("an HSM thread ended".to_owned()))),
+            Err(_) => Err(HsmError::TimedOut),
+        }
+    }
+}
+
+fn run<T>(link: &Link, step: impl FnOnce(&Connection, &str) -> Result<T, SetupError>) -> Result<T, HsmError> {
+    let connection = link.connection()?;
+    step(&connection, link.key_prefix()).map_err(|error| HsmError::Unavailable(error.to_string()))
+}
+
+impl Connection {
+    fn create(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
+        let session = self.module.open_rw_session(self.slot)?;
+        generate(&self.module, &session, prefix, name)?;
+        self.adopt(prefix, name)
+    }
+
+    fn adopt(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
+        let control = self.control();
+        let mut found = KeyRing::find(&control, prefix, &|is| is == name)?;
+        found.use_working_copies(&control);
+        found.seal_references(&control)?;
+        let info = found.infos().next();
+        let info = info.ok_or_else(|| SetupError::Key(format!("the token holds no key {name}")))?;
+        self.keys.store(Arc::new(self.keys.load().joined(found)));
+        Ok(info)
+    }
+
+    fn destroy(&self, prefix: &str, name: KeyName) -> Result<(), SetupError> {
+        let session = self.module.open_rw_session(self.slot)?;
+        let _control = self.control();
+        self.keys.store(Arc::new(self.keys.load().without(name)));
+        // The working copy goes as well: it has the same label.
+        for object in session.find_objects(&[Attribute::Label(name.label(prefix).into_bytes())])? {
+            session.destroy_object(object)?;
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, name: KeyName, context: &[u8]) -> Result<CheckValue, SetupError> {
+        let control = self.control();
+        CheckValue::make(&Operator { session: &control, keys: &self.keys.load() }, name, context)
+    }
+}

@@ -1,0 +1,193 @@
+//! Rotation and destruction: each a few steps between store and token that may be cut short anywhere.
+//!
+//! The store is told before the token is touched, so that a crash leaves nothing unexplained: a key that is pending
+//! there is finished at the next start if it is whole in the token, and given up otherwise; a key that is destroyed
+//! there is removed from the token once more.
+
+use std::time::Duration;
+
+use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
+use crate::{
+    hsm::{CheckValue, Hsm, KeyName, Purpose},
+    store::{KeyMove, KeyMoved, KeyState, Store},
+    vault::{now_ms, now_s},
+};
+
+/// How often the keys are looked at without being asked.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+impl Keys {
+    /// Makes a new key for `purpose`: new work is done with it from now on, and the one before it is retired.
+    ///
+    /// # Errors
+    /// [`VaultError`]; then the key before it is still the active one.
+    pub async fn rotate(&self, purpose: Purpose) -> Result<KeyName, VaultError> {
+        let _changing = self.inner.changing.lock().await;
+        self.rotate_now(purpose).await
+    }
+
+    /// Rotates the purpose of `spent`, unless somebody else has.
+    pub(super) async fn replace(&self, spent: KeyName) -> Result<(), VaultError> {
+        let _changing = self.inner.changing.lock().await;
+        let rows = rows(&self.inner.store)?;
+        if rows.iter().any(|(name, key)| *name == spent && key.state == KeyState::Active) {
+            let fresh = self.rotate_now(spent.purpose).await?;
+            tracing::warn!(%spent, %fresh, "rotated a key before its last encryption; records are rewrapped on request");
+        }
+        self.refresh()
+    }
+
+    async fn rotate_now(&self, purpose: Purpose) -> Result<KeyName, VaultError> {
+        let Inner { hsm, store, rules, .. } = &*self.inner;
+        let newest = rows(store)?
+            .into_iter()
+            .filter(|(name, _)| name.purpose == purpose)
+            .max_by_key(|(name, _)| *name);
+        let name = match newest {
+            // One that was not finished and not given up: nothing was ever done with it.
+            Some((name, key)) if key.state == KeyState::Pending => {
+                hsm.release_key(name);
+                hsm.destroy_key(name).await?;
+                name
+            }
+            newest => {
+                let version = newest.map_or(1, |(newest, _)| newest.version.saturating_add(1));
+                let name = KeyName { purpose, version };
+                step(store, name, KeyMove::Begin).await?;
+                name
+            }
+        };
+        let made = match hsm.create_key(name).await {
+            Ok(_) => hsm.record_key(name, store.vault_id().to_vec()).await,
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(check_value) => activate(store, rules, name, check_value).await?,
+            Err(error) => {
+                give_up(hsm, store, name).await;
+                return Err(error.into());
+            }
+        }
+        self.refresh()?;
+        tracing::info!(key = %name, "rotated");
+        Ok(name)
+    }
+
+    /// Destroys a retired key that nothing depends on any more. There is no way back.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownKey`] and [`VaultError::KeyInUse`]; after another error the key may be gone from the token,
+    /// and is removed from it at the next start at the latest.
+    pub async fn destroy(&self, name: KeyName) -> Result<(), VaultError> {
+        let _changing = self.inner.changing.lock().await;
+        let Inner { hsm, store, .. } = &*self.inner;
+        step(store, name, KeyMove::Destroy).await?;
+        self.refresh()?;
+        hsm.release_key(name);
+        hsm.destroy_key(name).await?;
+        tracing::info!(key = %name, "destroyed");
+        Ok(())
+    }
+
+    /// Rotates keys as they near their last encryption, and lets go of JWT keys whose last JWT is over. Never ends by
+    /// itself.
+    pub async fn tend(&self) {
+        loop {
+            let told = tokio::time::timeout(LOOK_EVERY, self.inner.spent_soon.notified()).await;
+            if told.is_err() {
+                if let Err(error) = self.refresh() {
+                    tracing::warn!(%error, "the keys cannot be looked at");
+                }
+                continue;
+            }
+            let KeyView { record, envelope, .. } = *self.view();
+            for key in [record, envelope] {
+                if self.spent_soon(key)
+                    && let Err(error) = self.replace(key).await
+                {
+                    tracing::error!(%key, %error, "cannot rotate a key that nears its last encryption");
+                }
+            }
+        }
+    }
+
+    fn spent_soon(&self, key: KeyName) -> bool {
+        let Inner { store, rules, .. } = &*self.inner;
+        store.seals_used(&key.to_string()) >= rules.spent_soon()
+    }
+}
+
+/// Finishes what a crash has cut short. For start-up, before anybody calls.
+///
+/// # Errors
+/// [`VaultError`].
+pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> Result<(), VaultError> {
+    for (name, key) in rows(store)? {
+        match key.state {
+            KeyState::Active | KeyState::Retired => {}
+            KeyState::Pending => {
+                let whole = match hsm.adopt_key(name).await {
+                    Ok(_) => hsm.record_key(name, store.vault_id().to_vec()).await,
+                    Err(error) => Err(error),
+                };
+                match whole {
+                    Ok(check_value) => {
+                        activate(store, rules, name, check_value).await?;
+                        tracing::warn!(key = %name, "finished a rotation that was cut short");
+                    }
+                    Err(error) => {
+                        tracing::warn!(key = %name, %error, "gave up a rotation that was cut short: rotate again");
+                        give_up(hsm, store, name).await;
+                    }
+                }
+            }
+            KeyState::Destroyed => hsm.destroy_key(name).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the key `name` into use. If this fails the store may have done it all the same: the key must stay.
+async fn activate(
+    store: &Store,
+    rules: &KeyRules,
+    name: KeyName,
+    check_value: CheckValue,
+) -> Result<(), VaultError> {
+    let needed_until_s = now_s().saturating_add(rules.needed_s(name.purpose));
+    step(store, name, KeyMove::Activate { check_value: check_value.0, needed_until_s }).await
+}
+
+/// Removes what there is of a key that was never used.
+async fn give_up(hsm: &Hsm, store: &Store, name: KeyName) {
+    hsm.release_key(name);
+    let removed = match hsm.destroy_key(name).await {
+        Ok(()) => step(store, name, KeyMove::Abandon).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = removed {
+        tracing::error!(key = %name, %error, "a key that was not finished is in the way until the next start");
+    }
+}
+
+async fn step(store: &Store, name: KeyName, step: KeyMove) -> Result<(), VaultError> {
+    let in_use = |why: String| Err(VaultError::KeyInUse(why));
+    match store.move_key(&name.to_string(), step, now_ms()).await? {
+        KeyMoved::Done => Ok(()),
+        KeyMoved::Impossible(None) => Err(VaultError::UnknownKey),
+        KeyMoved::Impossible(Some(KeyState::Active)) => in_use(format!("{name} is active: rotate it first")),
+        KeyMoved::Impossible(Some(KeyState::Pending)) => {
+            in_use(format!("{name} is not finished: the next start of the vault finishes it"))
+        }
+        KeyMoved::Impossible(Some(KeyState::Retired | KeyState::Destroyed)) => {
+            in_use(format!("{name} is destroyed already"))
+        }
+        KeyMoved::HoldsRecords(records) => {
+            in_use(format!("records that depend on {name}: {records}; rewrap them first"))
+        }
+        KeyMoved::NeededUntil(until_s) => in_use(format!(
+            "what was made with {name} may live for {} more seconds",
+            until_s.saturating_sub(now_s())
+        )),
+    }
+}

@@ -1,0 +1,182 @@
+//! The keys of the vault: which version new work is done with, which older ones still count, and how that changes.
+//!
+//! The door is [`Keys`]. The store holds the truth (states and census), the token the material; what a request goes by
+//! is a [`KeyView`] of both. A request that began under an older view is told so by the store's writer, which takes
+//! records of active keys only, and does its work once more.
+
+mod change;
+mod report;
+mod view;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, Notify};
+
+pub use change::finish_key_changes;
+pub use report::{KeyReport, KeyWarning};
+pub(super) use view::KeyView;
+
+use super::{VaultError, now_s};
+use crate::{
+    hsm::{Hsm, HsmError, KeyName, Purpose},
+    jose::{Signer, SigningKeys},
+    store::{KeyState, Store, StoredKey},
+};
+
+/// How long keys live, and what ends them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRules {
+    /// The cryptoperiod of each purpose, in the order of [`Purpose::ALL`], in seconds (SP 800-57 part 1, 5.3.6).
+    pub cryptoperiods_s: [u64; Purpose::ALL.len()],
+    /// How long before its end a key is warned of, in seconds.
+    pub warn_before_s: u64,
+    /// The most encryptions under one key (SP 800-38D, 8.3).
+    pub max_encryptions: u64,
+    /// Whether a key that nears its last encryption is rotated; it refuses to encrypt otherwise.
+    pub rotate_when_spent: bool,
+    /// How long a JWT that was signed just now may have to be verified, in seconds.
+    pub jwt_needed_s: u64,
+    /// How long an envelope that was sealed just now may have to be opened, in seconds.
+    pub envelope_needed_s: u64,
+}
+
+impl KeyRules {
+    fn cryptoperiod_s(&self, purpose: Purpose) -> u64 {
+        let place = Purpose::ALL.iter().position(|is| *is == purpose);
+        place.and_then(|place| self.cryptoperiods_s.get(place)).copied().unwrap_or(u64::MAX)
+    }
+
+    /// How long something outside the store may need a key of `purpose` that was used just now, in seconds.
+    pub const fn needed_s(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Jwt => self.jwt_needed_s,
+            Purpose::Envelope => self.envelope_needed_s,
+            Purpose::Record | Purpose::Fingerprint | Purpose::Holder | Purpose::Audit => 0,
+        }
+    }
+
+    /// From how many encryptions on a key is rotated before it has to refuse: a sixteenth is left for those who are on
+    /// their way.
+    const fn spent_soon(&self) -> u64 {
+        self.max_encryptions - self.max_encryptions / 16
+    }
+}
+
+/// The keys. Cheap to clone; a change is seen by all clones.
+#[derive(Clone)]
+pub struct Keys {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hsm: Hsm,
+    store: Store,
+    rules: KeyRules,
+    signer: Signer,
+    view: ArcSwap<KeyView>,
+    /// Held by whoever changes keys: one at a time.
+    changing: Mutex<()>,
+    /// Told when a key nears its last encryption.
+    spent_soon: Notify,
+}
+
+impl Keys {
+    /// The keys of an HSM and a store that belong together.
+    ///
+    /// # Errors
+    /// [`VaultError`] if a purpose has no active key, or a signing key is of no use.
+    pub fn new(hsm: Hsm, store: Store, rules: KeyRules) -> Result<Self, VaultError> {
+        let rows = rows(&store)?;
+        let view = ArcSwap::from_pointee(KeyView::new(&rows)?);
+        let signer = Signer::new(hsm.clone(), signing_keys(&hsm, &rows)?);
+        let (changing, spent_soon) = (Mutex::default(), Notify::new());
+        Ok(Self { inner: Arc::new(Inner { hsm, store, rules, signer, view, changing, spent_soon }) })
+    }
+
+    /// What signs JWTs with the active key.
+    pub fn signer(&self) -> &Signer {
+        &self.inner.signer
+    }
+
+    pub(super) fn hsm(&self) -> &Hsm {
+        &self.inner.hsm
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The keys as they are now.
+    pub(super) fn view(&self) -> Arc<KeyView> {
+        self.inner.view.load_full()
+    }
+
+    /// Looks at the store again.
+    pub(super) fn refresh(&self) -> Result<(), VaultError> {
+        let Inner { hsm, store, signer, view, .. } = &*self.inner;
+        let rows = rows(store)?;
+        let fresh = KeyView::new(&rows)?;
+        signer.change(signing_keys(hsm, &rows)?);
+        if **view.load() != fresh {
+            view.store(Arc::new(fresh));
+        }
+        Ok(())
+    }
+
+    /// Whether `error` only says that keys have changed since the work began: then the view is fresh now, and the work
+    /// is worth another try.
+    pub(super) fn moved_on(&self, error: &VaultError) -> bool {
+        match error {
+            VaultError::KeysChanged | VaultError::Hsm(HsmError::NoKey(_)) => self.refresh().is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Counts encryptions under `key` before they are made; rotates a key that cannot make them, if it is to.
+    pub(super) async fn spend(&self, key: KeyName, seals: usize) -> Result<(), VaultError> {
+        use crate::store::StoreError;
+        let Inner { store, rules, spent_soon, .. } = &*self.inner;
+        match store.spend_seals(&key.to_string(), seals, rules.max_encryptions).await {
+            Ok(used) => {
+                if rules.rotate_when_spent && used >= rules.spent_soon() {
+                    spent_soon.notify_one();
+                }
+                Ok(())
+            }
+            Err(StoreError::SealsSpent(_)) if rules.rotate_when_spent => {
+                self.replace(key).await?;
+                Err(VaultError::KeysChanged)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The recorded keys whose names this version knows.
+fn rows(store: &Store) -> Result<Vec<(KeyName, StoredKey)>, VaultError> {
+    let rows = store.keys()?.into_iter();
+    Ok(rows.filter_map(|(name, key)| Some((KeyName::parse(&name)?, key))).collect())
+}
+
+/// The JWT keys that sign and verify: the active one, and retired ones as long as a JWT of theirs may live.
+fn signing_keys(hsm: &Hsm, rows: &[(KeyName, StoredKey)]) -> Result<SigningKeys, VaultError> {
+    let infos = hsm.keys()?;
+    let public = |name: &KeyName| {
+        let info = infos.iter().find(|info| info.name == *name);
+        info.and_then(|info| info.public.clone()).ok_or_else(|| HsmError::NoKey(name.to_string()))
+    };
+    let now_s = now_s();
+    let mut active = None;
+    let mut others = Vec::new();
+    for (name, key) in rows.iter().filter(|(name, _)| name.purpose == Purpose::Jwt) {
+        match key.state {
+            KeyState::Active => active = Some((*name, public(name)?)),
+            KeyState::Retired if key.needed_until_s > now_s => others.push(public(name)?),
+            KeyState::Pending | KeyState::Retired | KeyState::Destroyed => {}
+        }
+    }
+    let (active, its_public) = active.ok_or_else(|| HsmError::NoKey("active jwt key".to_owned()))?;
+    SigningKeys::new(active, its_public, others)
+        .map_err(|error| HsmError::Unavailable(format!("the vault's own signing key {error}")).into())
+}

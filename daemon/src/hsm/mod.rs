@@ -11,6 +11,7 @@ mod check_value;
 mod connection;
 mod error;
 mod keys;
+mod link;
 mod operations;
 mod pool;
 mod provision;

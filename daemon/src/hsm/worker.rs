@@ -5,12 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use cryptoki::session::Session;
 
-use super::{
-    HsmError,
-    connection::{Connection, Link},
-    error::Fault,
-    operations::Operator,
-};
+use super::{HsmError, connection::Connection, error::Fault, link::Link, operations::Operator};
 
 /// What a worker is given to do.
 pub(super) enum Job {

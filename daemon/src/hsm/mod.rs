@@ -8,6 +8,7 @@
 //! module allows it, because many modules read a token object anew for each operation.
 
 mod check_value;
+mod class;
 mod connection;
 mod error;
 mod keys;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use cryptoki::session::Session;
 
-use super::{HsmError, connection::Connection, error::Fault, link::Link, operations::Operator};
+use super::{HsmError, class::Class, connection::Connection, error::Fault, link::Link, operations::Operator};
 
 /// What a worker is given to do.
 pub(super) enum Job {
@@ -39,7 +39,7 @@ impl Worker {
         operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
     ) -> Result<R, HsmError> {
         match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
+            Err((error, generation)) if error.class() != Class::Request => {
                 tracing::warn!(%error, "an HSM operation failed: trying once more on a new connection");
                 self.seat = None;
                 self.link.replace(generation)?;
@@ -47,7 +47,7 @@ impl Worker {
             other => return other.map_err(|(fault, _)| fault.into()),
         }
         match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
+            Err((error, generation)) if error.class() != Class::Request => {
                 self.seat = None;
                 self.link.fail(generation, &error.to_string());
                 Err(HsmError::Unavailable(error.to_string()))
@@ -65,7 +65,7 @@ impl Worker {
             let connection = self.link.connection()?;
             match connection.session() {
                 Ok(session) => self.seat = Some((session, connection)),
-                Err(error) => return Ok(Err((Fault::Connection(error), connection.generation))),
+                Err(error) => return Ok(Err((Fault::Call(error), connection.generation))),
             }
         }
         let Some((session, connection)) = &self.seat else {

@@ -27,6 +27,7 @@ pub(super) fn hsm_settings(config: &Config) -> Result<hsm::Settings, CommandErro
         sessions: config.hsm.sessions,
         queue: config.hsm.queue,
         call_timeout: config.hsm.call_timeout,
+        max_written_off: config.hsm.max_written_off,
     })
 }
 

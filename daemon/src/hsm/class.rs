@@ -161,6 +161,29 @@ impl Class {
     }
 }
 
+/// A failed call in the words of the standard, as in `C_Sign: CKR_DEVICE_ERROR`.
+pub(super) fn told(error: &Pkcs11Error) -> String {
+    match error {
+        Pkcs11Error::Pkcs11(value, function) => format!("C_{function:?}: {}", name(*value)),
+        other => other.to_string(),
+    }
+}
+
+/// The name of a return value: that of the crate's variant, written as the standard does.
+pub(super) fn name(value: RvError) -> String {
+    match value {
+        RvError::VendorDefined(value) => format!("CKR_VENDOR_DEFINED {value:#x}"),
+        RvError::UnknownErrorCode(value) => format!("CKR {value:#x}"),
+        known => format!("{known:?}").chars().fold("CKR".to_owned(), |mut name, letter| {
+            if letter.is_ascii_uppercase() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+            name
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cryptoki::context::Function;
@@ -187,6 +210,18 @@ mod tests {
             (RvError::PinLocked, Class::Fatal),
         ] {
             assert_eq!(class(value), wanted, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn errors_are_told_in_the_words_of_the_standard() {
+        for (value, wanted) in [
+            (RvError::DeviceError, "C_Sign: CKR_DEVICE_ERROR"),
+            (RvError::SlotIdInvalid, "C_Sign: CKR_SLOT_ID_INVALID"),
+            (RvError::VendorDefined(0x8000_0001), "C_Sign: CKR_VENDOR_DEFINED 0x80000001"),
+            (RvError::UnknownErrorCode(0x777), "C_Sign: CKR 0x777"),
+        ] {
+            assert_eq!(told(&Pkcs11Error::Pkcs11(value, Function::Sign)), wanted);
         }
     }
 

@@ -2,15 +2,20 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use cryptoki::{context::Pkcs11, session::Session, slot::Slot};
+use cryptoki::{error::Error as Pkcs11Error, slot::Slot};
 use secrecy::SecretString;
 
 use super::{
-    KeyInfo, KeyName, SetupError, TokenFacts, TokenSelector, check_value::CheckValue, keys::KeyRing,
-    operations::Operator, token,
+    KeyInfo, KeyName, SetupError, TokenFacts, TokenSelector,
+    check_value::CheckValue,
+    keys::KeyRing,
+    module::{self, Lease, Module, Visit},
+    operations::Operator,
+    token,
+    watch::beat,
 };
 
 /// What is needed to reach the keys.
@@ -23,34 +28,45 @@ pub(super) struct Access {
 
 /// A login with its keys. The control session keeps login and session objects alive; workers open their own.
 pub(super) struct Connection {
-    pub(super) module: Pkcs11,
-    pub(super) slot: Slot,
+    module: Arc<Module>,
+    slot: Slot,
     pub(super) keys: KeyRing,
     /// Counts connections, so that a worker can tell whether somebody else has already made a new one.
     pub(super) generation: u64,
-    control: Mutex<Session>,
+    /// Whether the keys are working copies.
+    pub(super) copies: bool,
+    control: Mutex<Lease>,
 }
 
 impl Connection {
-    pub(super) fn open(module: &Pkcs11, access: &Access, generation: u64) -> Result<Self, SetupError> {
-        token::initialize(module)?;
-        let slot = token::find_slot(module, &access.module_path, &access.token)?;
-        let control = module.open_ro_session(slot)?;
+    pub(super) fn open(module: &Arc<Module>, access: &Access, generation: u64) -> Result<Self, SetupError> {
+        token::initialize(&module.pkcs11)?;
+        let slot = token::find_slot(&module.pkcs11, &access.module_path, &access.token)?;
+        beat();
+        let control = module.session(slot)?;
         token::login(&control, &access.pin)?;
+        beat();
         let mut keys = KeyRing::find(&control, &access.key_prefix)?;
+        beat();
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
         tracing::debug!(generation, copies, "logged in to the token");
-        Ok(Self { module: module.clone(), slot, keys, generation, control: Mutex::new(control) })
+        Ok(Self { module: Arc::clone(module), slot, keys, generation, copies, control: Mutex::new(control) })
     }
 
     /// A session for one worker.
-    pub(super) fn session(&self) -> Result<Session, cryptoki::error::Error> {
-        self.module.open_ro_session(self.slot)
+    pub(super) fn session(&self) -> Result<Lease, Pkcs11Error> {
+        self.module.session(self.slot)
+    }
+
+    /// To be held while any of this connection's sessions is used.
+    pub(super) fn visit(&self) -> Result<Visit<'_>, Pkcs11Error> {
+        self.module.visit().ok_or_else(module::away)
     }
 
     pub(super) fn facts(&self) -> Result<TokenFacts, SetupError> {
-        Ok(token::facts(&self.module, self.slot)?)
+        let _visit = self.visit()?;
+        Ok(token::facts(&self.module.pkcs11, self.slot)?)
     }
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
@@ -84,6 +100,7 @@ impl Connection {
         recorded: &CheckValue,
         context: &[u8],
     ) -> Result<bool, SetupError> {
+        let _visit = self.visit()?;
         let control = lock(&self.control);
         recorded.fits(&Operator { session: &control, keys: &self.keys }, name, context)
     }

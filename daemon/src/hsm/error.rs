@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cryptoki::error::Error as Pkcs11Error;
 
-use super::class::Class;
+use super::class::{Class, told};
 
 /// Why the HSM cannot be taken into service. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum SetupError {
     #[error("{0}")]
     Key(String),
     /// The module failed in the middle of something.
-    #[error("PKCS#11 {0}")]
+    #[error("{}", told(.0))]
     Pkcs11(#[from] Pkcs11Error),
 }
 
@@ -57,6 +57,9 @@ pub enum HsmError {
     /// The token cannot be used now; it may come back.
     #[error("the HSM is unavailable: {0}")]
     Unavailable(String),
+    /// It is known to be so: it was logged when that began, and is not tried for this caller.
+    #[error("the HSM is down: {0}")]
+    Down(String),
     /// More operations are waiting than `hsm.queue` allows.
     #[error("the HSM queue is full")]
     Busy,
@@ -72,7 +75,7 @@ pub enum HsmError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The module refused or failed.
-    #[error("{0}")]
+    #[error("{}", told(.0))]
     Call(#[from] Pkcs11Error),
     /// The module gave out something that cannot be right. Nobody gets to see it.
     #[error("the module gave out {bytes} bytes where {what} has {must_be}")]

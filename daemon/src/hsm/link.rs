@@ -1,55 +1,61 @@
-//! The way to the token: a connection, and how it is made anew after a fault.
+//! The way to the token: who is let through, and how the connection is made anew after a fault.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use cryptoki::context::Pkcs11;
-
 use super::{
     HsmError, KeyName, SetupError,
+    breaker::{Breaker, Depth, Event, Standing, Task},
     check_value::CheckValue,
+    class::{Class, told},
     connection::{Access, Connection, Held, lock},
+    error::Fault,
+    module::{self, Module},
     token,
+    watch::{Desk, beat},
 };
 
-/// How long after a failed attempt the next one may be made. Callers in between fail at once.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a mend waits for the module to be empty before it does without `C_Finalize`.
+const EMPTY_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The current connection, shared by all workers: up, or down until somebody brings it up again.
+/// How long the mender sleeps where nothing is to be done. It is woken when that changes.
+const LONG: Duration = Duration::from_hours(1);
+
+/// The current connection, shared by all workers: up, or down until the mender has made another.
 pub(super) struct Link {
-    module: Pkcs11,
+    module: Arc<Module>,
     access: Access,
     held: OnceLock<Held>,
-    state: Mutex<State>,
-}
-
-enum State {
-    Up(Arc<Connection>),
-    /// Tried again when the pause since the last attempt is over.
-    Down {
-        since: Instant,
-        generation: u64,
-        reason: String,
-    },
-    /// Never tried again: the PIN was refused, or the module is finalized.
-    Closed {
-        reason: String,
-    },
+    breaker: Mutex<Breaker<Arc<Connection>>>,
+    /// The breaker has moved.
+    moved: Condvar,
+    /// Changed under the breaker's lock, like the breaker itself.
+    ended: AtomicBool,
+    /// The longest that a worker waits for the mender.
+    patience: Duration,
+    /// Whether the token made working copies of keys at start-up.
+    copies: bool,
 }
 
 impl Link {
-    pub(super) fn open(access: Access) -> Result<Self, SetupError> {
-        let module = token::load(&access.module_path)?;
+    pub(super) fn open(access: Access, patience: Duration) -> Result<Self, SetupError> {
+        let module = Arc::new(Module::new(token::load(&access.module_path)?));
         let connection = match Connection::open(&module, &access, 0) {
-            Ok(connection) => connection,
+            Ok(connection) => Arc::new(connection),
             Err(error) => {
-                let _ = module.finalize();
+                let _ = module.finalize(EMPTY_PATIENCE);
                 return Err(error);
             }
         };
-        Ok(Self { module, access, held: OnceLock::new(), state: Mutex::new(State::Up(Arc::new(connection))) })
+        let copies = connection.copies;
+        let breaker = Mutex::new(Breaker::new(connection, Instant::now()));
+        let (moved, ended) = (Condvar::new(), AtomicBool::new(false));
+        Ok(Self { module, access, held: OnceLock::new(), breaker, moved, ended, patience, copies })
     }
 
     /// From now on a new connection must find the keys that `recorded` describes.
@@ -62,75 +68,157 @@ impl Link {
         self.connection().map_err(|error| SetupError::Key(error.to_string()))
     }
 
-    /// The connection, made anew if it is down and the pause since the last attempt is over.
+    /// Whether it is worth a caller's while to wait for a worker.
+    pub(super) fn admits(&self) -> Result<(), HsmError> {
+        match lock(&self.breaker).standing() {
+            _ if self.has_ended() => Err(shut_down()),
+            Standing::Up(_) | Standing::Wait => Ok(()),
+            Standing::Refused(cause) => Err(HsmError::Down(cause)),
+        }
+    }
+
+    /// The connection. Waits for the first attempt to mend it, and for none after that.
     pub(super) fn connection(&self) -> Result<Arc<Connection>, HsmError> {
-        let mut state = lock(&self.state);
-        match &*state {
-            State::Up(connection) => Ok(Arc::clone(connection)),
-            State::Down { since, reason, .. } if since.elapsed() < RETRY_PAUSE => {
-                Err(HsmError::Unavailable(reason.clone()))
-            }
-            State::Down { generation, .. } => {
-                let generation = generation + 1;
-                self.reconnect(&mut state, generation)
-            }
-            State::Closed { reason } => Err(HsmError::Unavailable(reason.clone())),
-        }
-    }
-
-    /// Replaces the connection `failed`, unless another worker has done so.
-    pub(super) fn replace(&self, failed: u64) -> Result<Arc<Connection>, HsmError> {
-        let mut state = lock(&self.state);
-        match &*state {
-            State::Up(connection) if connection.generation == failed => {
-                self.reconnect(&mut state, failed + 1)
-            }
-            State::Up(connection) => Ok(Arc::clone(connection)),
-            State::Down { reason, .. } | State::Closed { reason } => {
-                Err(HsmError::Unavailable(reason.clone()))
+        let deadline = Instant::now() + self.patience;
+        let mut breaker = lock(&self.breaker);
+        loop {
+            match breaker.standing() {
+                Standing::Up(connection) => return Ok(connection),
+                Standing::Refused(cause) => return Err(HsmError::Down(cause)),
+                Standing::Wait if self.has_ended() => return Err(shut_down()),
+                Standing::Wait => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(HsmError::TimedOut);
+                    }
+                    breaker = self.wait(breaker, left);
+                }
             }
         }
     }
 
-    /// Declares the connection `failed` dead without trying to replace it at once.
-    pub(super) fn fail(&self, failed: u64, reason: &str) {
-        let mut state = lock(&self.state);
-        if matches!(&*state, State::Up(connection) if connection.generation == failed) {
-            *state = State::Down { since: Instant::now(), generation: failed, reason: reason.to_owned() };
-            tracing::error!(reason, "the HSM connection is down; operations fail until it is back");
-        }
+    /// An operation on the connection `failed` did not work, on fresh sessions neither.
+    pub(super) fn report(&self, failed: u64, fault: &Fault) {
+        self.moved(|breaker, now| breaker.fail(Some(failed), fault.class(), &fault.to_string(), now));
     }
 
-    fn reconnect(&self, state: &mut State, generation: u64) -> Result<Arc<Connection>, HsmError> {
-        let opened = Connection::open(&self.module, &self.access, generation).and_then(|connection| {
-            self.held.get().map_or(Ok(()), |held| connection.compare(held))?;
-            Ok(connection)
+    /// A call does not come back: whether the connection is any good is for the mender to find out.
+    pub(super) fn distrust(&self, cause: &str) {
+        self.moved(|breaker, now| breaker.fail(None, Class::Login, cause, now));
+    }
+
+    /// The mender does not come back.
+    pub(super) fn abandon(&self, cause: &str) {
+        self.moved(|breaker, now| breaker.miss(None, cause, now));
+    }
+
+    /// Lets nobody through until [`Link::release`].
+    pub(super) fn hold(&self, cause: &str) {
+        self.moved(|breaker, now| breaker.hold(cause, now));
+    }
+
+    pub(super) fn release(&self) {
+        self.moved(|breaker, now| {
+            breaker.release(now);
+            None
         });
-        match opened {
-            Ok(connection) => {
-                tracing::warn!(generation, "the HSM connection was made anew");
-                let connection = Arc::new(connection);
-                *state = State::Up(Arc::clone(&connection));
-                Ok(connection)
+    }
+
+    /// Ends the mender, and lets no new work in. What is queued is still done if the connection is good.
+    pub(super) fn end(&self) {
+        let _breaker = lock(&self.breaker);
+        self.ended.store(true, Ordering::Relaxed);
+        self.moved.notify_all();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// `C_Finalize`: some modules crash in `atexit` handlers if this is left out.
+    pub(super) fn finalize(&self) {
+        match self.module.finalize(EMPTY_PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the PKCS#11 module is in use and was not finalized"),
+            Err(error) => tracing::warn!(error = told(&error), "the PKCS#11 module did not finalize"),
+        }
+    }
+
+    /// The mender's work, until the link ends or the mender is written off.
+    pub(super) fn mend(&self, desk: &Desk) {
+        let mut breaker = lock(&self.breaker);
+        while !desk.is_written_off() && !self.has_ended() {
+            let (task, retired) = breaker.task(Instant::now());
+            breaker = match task {
+                Task::Wait(time) if retired.is_empty() => self.wait(breaker, time.unwrap_or(LONG)),
+                task => {
+                    drop(breaker);
+                    desk.watched(|| drop(retired));
+                    if let Task::Attempt { ticket, depth } = task {
+                        let made = desk.watched(|| self.attempt(ticket, depth));
+                        self.settle(ticket, made);
+                    }
+                    lock(&self.breaker)
+                }
+            };
+        }
+    }
+
+    fn attempt(&self, ticket: u64, depth: Depth) -> Result<Connection, SetupError> {
+        if depth == Depth::Module && !self.module.reinitialize(EMPTY_PATIENCE)? {
+            tracing::debug!("a call is under way: the module is not initialised anew");
+        }
+        beat();
+        // A mender that was written off may still be in there.
+        let _visit = self.module.visit().ok_or_else(module::away)?;
+        let connection = Connection::open(&self.module, &self.access, ticket)?;
+        if self.copies && !connection.copies {
+            // Without them it would work, but so slowly that nobody would call it well again.
+            return Err(SetupError::Key("the token makes no working copies of keys any more".to_owned()));
+        }
+        self.held.get().map_or(Ok(()), |held| connection.compare(held))?;
+        Ok(connection)
+    }
+
+    fn settle(&self, ticket: u64, made: Result<Connection, SetupError>) {
+        self.moved(|breaker, now| match made {
+            Ok(connection) => breaker.succeed(ticket, Arc::new(connection), now),
+            Err(error @ SetupError::Pin { .. }) => breaker.close(&error.to_string()),
+            Err(error) => breaker.miss(Some(ticket), &error.to_string(), now),
+        });
+    }
+
+    /// Makes a move, tells whoever waits for one, and logs what an operator wants to know.
+    fn moved(&self, make: impl FnOnce(&mut Breaker<Arc<Connection>>, Instant) -> Option<Event>) {
+        let event = make(&mut lock(&self.breaker), Instant::now());
+        self.moved.notify_all();
+        match event {
+            None => {}
+            Some(Event::Down { cause }) => tracing::error!(
+                cause,
+                "the HSM is down: callers get 503 hsm_unavailable; it is tried again until it is back"
+            ),
+            Some(Event::Closed { cause }) => {
+                tracing::error!(
+                    cause,
+                    "the HSM is down and not tried again: correct this and restart vaultd"
+                );
             }
-            Err(error) => {
-                let reason = error.to_string();
-                tracing::error!(reason, "the HSM connection is down; operations fail until it is back");
-                *state = match error {
-                    // A second try with a PIN that was refused is how tokens get locked.
-                    SetupError::Pin { .. } => State::Closed { reason: reason.clone() },
-                    _ => State::Down { since: Instant::now(), generation, reason: reason.clone() },
-                };
-                Err(HsmError::Unavailable(reason))
+            Some(Event::Back { cause, after }) => {
+                tracing::warn!(cause, down_ms = after.as_millis(), "the HSM is back");
             }
         }
     }
 
-    /// Ends the login and the module (`C_Finalize`): some modules crash in `atexit` handlers if this is left out.
-    pub(super) fn finalize(&self) {
-        *lock(&self.state) = State::Closed { reason: "shut down".to_owned() };
-        if let Err(error) = self.module.clone().finalize() {
-            tracing::warn!(%error, "the PKCS#11 module did not finalize");
-        }
+    fn wait<'b>(
+        &self,
+        breaker: MutexGuard<'b, Breaker<Arc<Connection>>>,
+        time: Duration,
+    ) -> MutexGuard<'b, Breaker<Arc<Connection>>> {
+        self.moved.wait_timeout(breaker, time).unwrap_or_else(PoisonError::into_inner).0
     }
+}
+
+fn shut_down() -> HsmError {
+    HsmError::Unavailable("shut down".to_owned())
 }

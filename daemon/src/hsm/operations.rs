@@ -8,7 +8,7 @@ use cryptoki::{
 };
 use zeroize::Zeroizing;
 
-use super::{KeyName, Purpose, class::Class, error::Fault, keys::KeyRing};
+use super::{KeyName, Purpose, class::Class, error::Fault, keys::KeyRing, watch::beat};
 
 /// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
 pub const NONCE_BYTES: usize = 12;
@@ -18,8 +18,8 @@ pub const TAG_BYTES: usize = 16;
 pub const MAC_BYTES: usize = 32;
 
 /// How often a record must be refused, and a sound one opened in between, before it counts as forged: a token of which
-/// every second call fails would look like that once in 500 times.
-const PROOFS: usize = 4;
+/// every second call fails would look like that once in 130,000 times.
+const PROOFS: usize = 8;
 
 /// What is to be sealed.
 pub struct SealRequest {
@@ -74,6 +74,7 @@ impl Operator<'_> {
                 let key = self.keys.handle(request.key)?;
                 let mut iv = *nonce;
                 let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
+                beat();
                 let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
                 let must_be = request.plaintext.len() + TAG_BYTES;
                 let ciphertext = Fault::check_length("a ciphertext", must_be, ciphertext)?;
@@ -116,6 +117,7 @@ impl Operator<'_> {
         let key = self.keys.handle(request.key)?;
         let mut iv = request.sealed.nonce;
         let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
+        beat();
         let plaintext = Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?);
         Fault::check_length(
             "a plaintext",
@@ -144,6 +146,7 @@ impl Operator<'_> {
         messages
             .iter()
             .map(|message| {
+                beat();
                 let mac = self.session.sign(&Mechanism::Sha256Hmac, key, message)?;
                 let bytes = mac.len();
                 mac.try_into().map_err(|_| Fault::Length { what: "a MAC", bytes, must_be: MAC_BYTES })
@@ -154,6 +157,7 @@ impl Operator<'_> {
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
     pub(super) fn sign(&self, key_version: u32, message: &[u8]) -> Result<Vec<u8>, Fault> {
         let name = KeyName { purpose: Purpose::Jwt, version: key_version };
+        beat();
         let signature = self.session.sign(&Mechanism::Sha256RsaPkcs, self.keys.handle(name)?, message)?;
         let modulus =
             self.keys.key(name).and_then(|key| key.public.as_ref()).map(|public| public.modulus.len());
@@ -162,6 +166,7 @@ impl Operator<'_> {
 
     /// Bytes of the token's random number generator.
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
+        beat();
         Ok(self.session.generate_random_slice(out)?)
     }
 }

@@ -14,10 +14,12 @@
 
 mod http;
 mod jwt;
+mod load;
 mod pans;
 mod vault;
 
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
+pub use load::{Caller, Load, Refusal, Tally};
 pub use pans::{Pans, luhn_valid, seeded_random};
-pub use vault::{SOFTHSM, Vault, run, vaultd};
+pub use vault::{SOFTHSM, Vault, chaotic, run, vaultd};

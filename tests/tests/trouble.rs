@@ -11,21 +11,9 @@ use std::{
 };
 
 use serde_json::json;
-use vault_tests::{SOFTHSM, Vault};
+use vault_tests::{Vault, chaotic};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
-
-/// A configuration whose module is troubled by the script in the file `fault` (`tests/chaos-hsm`).
-fn chaotic(config: &str) -> String {
-    let chaos = vault_tests::vaultd().with_file_name("libchaos_hsm.so");
-    assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
-    let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
-    let fault = fault.replace("vaultd.sock", "fault");
-    config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
-        "environment = {",
-        &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
-    )
-}
 
 #[test]
 fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {

@@ -14,12 +14,14 @@
 
 mod http;
 mod jwt;
+mod load;
 mod operator;
 mod pans;
 mod vault;
 
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
+pub use load::{Caller, Load, Refusal, Tally};
 pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
-pub use vault::{SOFTHSM, Vault, run, vaultd};
+pub use vault::{SOFTHSM, Vault, chaotic, run, vaultd};

@@ -23,7 +23,12 @@ impl Default for Pans {
 impl Pans {
     /// A source with a [`seeded_random`].
     pub fn new() -> Self {
-        Self { random: seeded_random(), used: std::collections::HashSet::new() }
+        Self::with(seeded_random())
+    }
+
+    /// A source that draws from `random`.
+    pub fn with(random: fastrand::Rng) -> Self {
+        Self { random, used: std::collections::HashSet::new() }
     }
 
     /// The next PAN.

@@ -220,6 +220,18 @@ fn send(socket: &Path, jwt: &str, method: &str, path: &str, body: &str) -> Answe
     exchange(socket, request.as_bytes())
 }
 
+/// A configuration whose module is troubled by the script in the vault's file `fault` (`tests/chaos-hsm`).
+pub fn chaotic(config: &str) -> String {
+    let chaos = vaultd().with_file_name("libchaos_hsm.so");
+    assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
+    let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
+    let fault = fault.replace("vaultd.sock", "fault");
+    config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
+        "environment = {",
+        &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
+    )
+}
+
 /// The `vaultd` of this build.
 pub fn vaultd() -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -28,6 +28,7 @@ pub(super) fn hsm_settings(config: &Config, unfinished: Vec<KeyName>) -> Result<
         sessions: config.hsm.sessions,
         queue: config.hsm.queue,
         call_timeout: config.hsm.call_timeout,
+        max_written_off: config.hsm.max_written_off,
     })
 }
 

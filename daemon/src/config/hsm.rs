@@ -36,6 +36,8 @@ impl Validator {
         let sessions = self.count("hsm.sessions", raw.sessions, 1, 1..=1_024);
         let queue = self.count("hsm.queue", raw.queue, 4_096, 1..=1_000_000);
         let call_timeout = self.duration("hsm.call_timeout_seconds", raw.call_timeout_seconds, 5);
+        let max_written_off =
+            self.count("hsm.max_written_off_threads", raw.max_written_off_threads, 8, 0..=1_024);
         Some(Hsm {
             module: module?,
             token: token?,
@@ -44,6 +46,7 @@ impl Validator {
             sessions,
             queue,
             call_timeout,
+            max_written_off,
             environment: raw.environment,
         })
     }

@@ -130,8 +130,10 @@ pub struct Hsm {
     pub sessions: usize,
     /// Operations that may wait.
     pub queue: usize,
-    /// How long a caller waits for an operation.
+    /// How long a caller waits for an operation, and the longest that a call may last.
     pub call_timeout: Duration,
+    /// How many threads whose call lasts longer are replaced.
+    pub max_written_off: usize,
     /// Environment variables the module reads.
     pub environment: BTreeMap<String, String>,
 }

@@ -87,8 +87,11 @@ pub(super) struct Hsm {
     pub(super) sessions: Option<u64>,
     /// Operations that may wait for a session. Default 4096.
     pub(super) queue: Option<u64>,
-    /// How long a caller waits for an operation. Default 5.
+    /// How long a caller waits for an operation, and the longest that a call to the module may last. Default 5.
     pub(super) call_timeout_seconds: Option<u64>,
+    /// Threads whose call lasts longer and that are replaced; more, and the HSM counts as unavailable until one comes
+    /// back. Default 8.
+    pub(super) max_written_off_threads: Option<u64>,
     /// Environment variables the module reads its own configuration from.
     pub(super) environment: BTreeMap<String, String>,
 }

@@ -61,9 +61,9 @@ impl CheckValue {
                     Ok(opened) => {
                         Ok(opened.iter().flatten().any(|plaintext| plaintext.as_slice() == KNOWN_TEXT))
                     }
-                    // Some modules have no return value of their own for a tag that does not fit.
-                    Err(Fault::Connection(_) | Fault::Permanent(_)) => Ok(false),
-                    Err(fault @ Fault::NoKey(_)) => Err(fault.into()),
+                    // Where keys are made there is no reference yet to tell a tag that does not fit by.
+                    Err(Fault::Call(_)) if operator.keys.reference(name).is_none() => Ok(false),
+                    Err(fault) => Err(fault.into()),
                 }
             }
             Operation::Mac => Ok(mac(operator, name, context)? == self.0),

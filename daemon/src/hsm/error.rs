@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use cryptoki::error::{Error as Pkcs11Error, RvError};
+use cryptoki::error::Error as Pkcs11Error;
+
+use super::class::{Class, told};
 
 /// Why the HSM cannot be taken into service. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +47,7 @@ pub enum SetupError {
     #[error("{0}")]
     Key(String),
     /// The module failed in the middle of something.
-    #[error("PKCS#11 {0}")]
+    #[error("{}", told(.0))]
     Pkcs11(#[from] Pkcs11Error),
 }
 
@@ -55,6 +57,9 @@ pub enum HsmError {
     /// The token cannot be used now; it may come back.
     #[error("the HSM is unavailable: {0}")]
     Unavailable(String),
+    /// It is known to be so: it was logged when that began, and is not tried for this caller.
+    #[error("the HSM is down: {0}")]
+    Down(String),
     /// More operations are waiting than `hsm.queue` allows.
     #[error("the HSM queue is full")]
     Busy,
@@ -66,30 +71,53 @@ pub enum HsmError {
     NoKey(String),
 }
 
-/// What a failed PKCS#11 call means for the operation it was part of.
-#[derive(Debug)]
+/// Why an operation on a session failed.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// Session, login, handles or device: worth another try on a new connection.
-    Connection(Pkcs11Error),
-    /// Nothing that another try would mend.
-    Permanent(Pkcs11Error),
+    /// The module refused or failed.
+    #[error("{}", told(.0))]
+    Call(#[from] Pkcs11Error),
+    /// The module gave out something that cannot be right. Nobody gets to see it.
+    #[error("the module gave out {bytes} bytes where {what} has {must_be}")]
+    Length {
+        /// What it should have been.
+        what: &'static str,
+        /// How long it is.
+        bytes: usize,
+        /// How long that must be.
+        must_be: usize,
+    },
     /// No key of this version in the ring.
+    #[error("the token holds no {0}")]
     NoKey(String),
 }
 
-impl From<Pkcs11Error> for Fault {
-    fn from(error: Pkcs11Error) -> Self {
-        match error {
-            Pkcs11Error::Pkcs11(rv, _) if mends_with_new_connection(rv) => Self::Connection(error),
-            _ => Self::Permanent(error),
+impl Fault {
+    /// What it takes to work again.
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Call(error) => Class::of(error),
+            Self::Length { .. } => Class::Module,
+            Self::NoKey(_) => Class::Request,
         }
+    }
+
+    /// Gives out `output` if it has the length that `what` must have.
+    pub(super) fn check_length<T: AsRef<[u8]>>(
+        what: &'static str,
+        must_be: usize,
+        output: T,
+    ) -> Result<T, Self> {
+        let bytes = output.as_ref().len();
+        if bytes == must_be { Ok(output) } else { Err(Self::Length { what, bytes, must_be }) }
     }
 }
 
 impl From<Fault> for SetupError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Connection(error) | Fault::Permanent(error) => Self::Pkcs11(error),
+            Fault::Call(error) => Self::Pkcs11(error),
+            Fault::Length { .. } => Self::Key(fault.to_string()),
             Fault::NoKey(name) => Self::Key(format!("the token holds no key {name}; run `vaultd init`")),
         }
     }
@@ -98,30 +126,8 @@ impl From<Fault> for SetupError {
 impl From<Fault> for HsmError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Connection(error) | Fault::Permanent(error) => Self::Unavailable(error.to_string()),
+            Fault::Call(_) | Fault::Length { .. } => Self::Unavailable(fault.to_string()),
             Fault::NoKey(name) => Self::NoKey(name),
         }
     }
-}
-
-/// Return values after which a new session, a new login or fresh handles can succeed (PKCS #11 v3.1, 5.1).
-fn mends_with_new_connection(rv: RvError) -> bool {
-    matches!(
-        rv,
-        RvError::SessionClosed
-            | RvError::SessionHandleInvalid
-            | RvError::OperationActive
-            | RvError::OperationNotInitialized
-            | RvError::UserNotLoggedIn
-            | RvError::KeyHandleInvalid
-            | RvError::ObjectHandleInvalid
-            | RvError::DeviceError
-            | RvError::DeviceMemory
-            | RvError::DeviceRemoved
-            | RvError::TokenNotPresent
-            | RvError::TokenNotRecognized
-            | RvError::CryptokiNotInitialized
-            | RvError::FunctionFailed
-            | RvError::GeneralError
-    )
 }

@@ -13,6 +13,7 @@ use super::{
     error::Fault,
     operations::Operator,
     vetting::{public_half, vet},
+    watch::beat,
 };
 
 /// What a key is for. A key has one purpose only.
@@ -162,6 +163,7 @@ impl KeyRing {
         let mut objections = Vec::new();
         for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY] {
             for handle in session.find_objects(&[Attribute::Token(true), Attribute::Class(class)])? {
+                beat();
                 let Some(name) = name_of(session, handle, prefix)?.filter(|name| wanted(*name)) else {
                     continue;
                 };

@@ -9,11 +9,8 @@ use cryptoki::object::Attribute;
 use tokio::sync::oneshot;
 
 use super::{
-    CheckValue, Hsm, HsmError, KeyInfo, KeyName, SetupError,
-    connection::{Connection, Link},
-    generate::generate,
-    keys::KeyRing,
-    operations::Operator,
+    CheckValue, Hsm, HsmError, KeyInfo, KeyName, SetupError, connection::Connection, generate::generate,
+    keys::KeyRing, link::Link, operations::Operator,
 };
 
 /// How long a step may take: slow tokens need many seconds for an RSA key.
@@ -52,13 +49,13 @@ impl Hsm {
     /// [`HsmError`] if the token does not hold or use the key.
     pub async fn record_key(&self, name: KeyName, context: Vec<u8>) -> Result<CheckValue, HsmError> {
         let value = self.step(move |connection, _| connection.check_value(name, &context)).await?;
-        self.link().hold(name, value.clone());
+        self.link().expect_key(name, value.clone());
         Ok(value)
     }
 
     /// A connection that is made anew need not find the key `name` any more.
     pub fn release_key(&self, name: KeyName) {
-        self.link().release(name);
+        self.link().forget_key(name);
     }
 
     async fn step<T: Send + 'static>(
@@ -81,13 +78,15 @@ impl Hsm {
 
 fn run<T>(link: &Link, step: impl FnOnce(&Connection, &str) -> Result<T, SetupError>) -> Result<T, HsmError> {
     let connection = link.connection()?;
+    // The module stays initialised for as long as the step lasts.
+    let _visit = connection.visit().map_err(|error| HsmError::Unavailable(error.to_string()))?;
     step(&connection, link.key_prefix()).map_err(|error| HsmError::Unavailable(error.to_string()))
 }
 
 impl Connection {
     fn create(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
-        let session = self.module.open_rw_session(self.slot)?;
-        generate(&self.module, &session, prefix, name)?;
+        let session = self.writing_session()?;
+        generate(self.pkcs11(), &session, prefix, name)?;
         self.adopt(prefix, name)
     }
 
@@ -103,7 +102,7 @@ impl Connection {
     }
 
     fn destroy(&self, prefix: &str, name: KeyName) -> Result<(), SetupError> {
-        let session = self.module.open_rw_session(self.slot)?;
+        let session = self.writing_session()?;
         let _control = self.control();
         self.keys.store(Arc::new(self.keys.load().without(name)));
         // The working copy goes as well: it has the same label.

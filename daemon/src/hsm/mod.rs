@@ -7,18 +7,24 @@
 //! Keys never leave the token. They are found by label once, vetted, and used as session-object copies where the
 //! module allows it, because many modules read a token object anew for each operation.
 
+mod breaker;
 mod check_value;
+mod class;
 mod connection;
+mod crew;
 mod error;
 mod generate;
 mod keys;
 mod lifecycle;
+mod link;
+mod module;
 mod operations;
 mod pool;
 mod provision;
 mod random;
 mod token;
 mod vetting;
+mod watch;
 mod worker;
 
 pub use check_value::CheckValue;

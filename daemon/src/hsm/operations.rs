@@ -1,13 +1,14 @@
 //! The five operations on one session.
 
 use cryptoki::{
+    context::Function,
     error::{Error as Pkcs11Error, RvError},
     mechanism::{Mechanism, aead::GcmParams},
     session::Session,
 };
 use zeroize::Zeroizing;
 
-use super::{KeyName, error::Fault, keys::KeyRing};
+use super::{KeyName, class::Class, error::Fault, keys::KeyRing, watch::beat};
 
 /// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
 pub const NONCE_BYTES: usize = 12;
@@ -15,6 +16,10 @@ pub const NONCE_BYTES: usize = 12;
 pub const TAG_BYTES: usize = 16;
 /// Bytes of an HMAC-SHA-256.
 pub const MAC_BYTES: usize = 32;
+
+/// How often a record must be refused, and a sound one opened in between, before it counts as forged: a token of which
+/// every second call fails would look like that once in 130,000 times.
+const PROOFS: usize = 8;
 
 /// What is to be sealed.
 pub struct SealRequest {
@@ -69,7 +74,10 @@ impl Operator<'_> {
                 let key = self.keys.handle(request.key)?;
                 let mut iv = *nonce;
                 let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
+                beat();
                 let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
+                let must_be = request.plaintext.len() + TAG_BYTES;
+                let ciphertext = Fault::check_length("a ciphertext", must_be, ciphertext)?;
                 Ok(Sealed { nonce: *nonce, ciphertext })
             })
             .collect()
@@ -84,29 +92,38 @@ impl Operator<'_> {
         match self.decrypt(request) {
             Ok(plaintext) => Ok(Some(plaintext)),
             // No key: the version was edited, or its key destroyed. Either way nobody can open it.
-            Err(
-                Fault::NoKey(_)
-                | Fault::Permanent(Pkcs11Error::Pkcs11(
-                    RvError::EncryptedDataInvalid
-                    | RvError::EncryptedDataLenRange
-                    | RvError::SignatureInvalid,
-                    _,
-                )),
-            ) => Ok(None),
-            // Some modules say "general error" for a tag that does not fit. If the same key on the same session
-            // opens what it certainly sealed, then it is this record that is wrong and not the token.
-            Err(fault) => match self.keys.reference(request.key).map(|reference| self.decrypt(reference)) {
-                Some(Ok(_)) => Ok(None),
+            Err(Fault::NoKey(_)) => Ok(None),
+            Err(fault) => match refusal(&fault) {
+                Some(reason) if self.is_refused(request, reason) => Ok(None),
                 _ => Err(fault),
             },
         }
+    }
+
+    /// Whether `request` is refused for `reason` each time, while the same key on the same session opens what it
+    /// certainly sealed.
+    ///
+    /// Modules may say the same of a tag that does not fit and of a device that fails. The first must be told apart:
+    /// to call a good record forged is a wrong answer.
+    fn is_refused(&self, request: &OpenRequest, reason: RvError) -> bool {
+        let Some(reference) = self.keys.reference(request.key) else { return false };
+        (0..PROOFS).all(|_| {
+            self.decrypt(reference).is_ok()
+                && self.decrypt(request).is_err_and(|fault| refusal(&fault) == Some(reason))
+        })
     }
 
     fn decrypt(&self, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let key = self.keys.handle(request.key)?;
         let mut iv = request.sealed.nonce;
         let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
-        Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
+        beat();
+        let plaintext = Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?);
+        Fault::check_length(
+            "a plaintext",
+            request.sealed.ciphertext.len().saturating_sub(TAG_BYTES),
+            plaintext,
+        )
     }
 
     /// Whether the token draws random bytes and the newest record key still opens what it sealed.
@@ -129,22 +146,37 @@ impl Operator<'_> {
         messages
             .iter()
             .map(|message| {
+                beat();
                 let mac = self.session.sign(&Mechanism::Sha256Hmac, key, message)?;
-                // A module that gives back another length is broken, not merely refusing.
-                mac.try_into().map_err(|_| Fault::Permanent(Pkcs11Error::InvalidValue))
+                let bytes = mac.len();
+                mac.try_into().map_err(|_| Fault::Length { what: "a MAC", bytes, must_be: MAC_BYTES })
             })
             .collect()
     }
 
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
-    pub(super) fn sign(&self, key: KeyName, message: &[u8]) -> Result<Vec<u8>, Fault> {
-        let key = self.keys.handle(key)?;
-        Ok(self.session.sign(&Mechanism::Sha256RsaPkcs, key, message)?)
+    pub(super) fn sign(&self, name: KeyName, message: &[u8]) -> Result<Vec<u8>, Fault> {
+        beat();
+        let signature = self.session.sign(&Mechanism::Sha256RsaPkcs, self.keys.handle(name)?, message)?;
+        let modulus =
+            self.keys.key(name).and_then(|key| key.public.as_ref()).map(|public| public.modulus.len());
+        Fault::check_length("a signature", modulus.unwrap_or_default(), signature)
     }
 
     /// Bytes of the token's random number generator.
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
+        beat();
         Ok(self.session.generate_random_slice(out)?)
+    }
+}
+
+/// What the module says of a tag that does not fit, if `fault` can be that.
+fn refusal(fault: &Fault) -> Option<RvError> {
+    match fault {
+        Fault::Call(error @ Pkcs11Error::Pkcs11(value, Function::Decrypt)) => {
+            Class::of(error).may_be_a_tag().then_some(*value)
+        }
+        _ => None,
     }
 }
 

@@ -1,11 +1,6 @@
 //! The pool: one thread and one session each, fed from one bounded queue.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Sender, TrySendError};
 use secrecy::SecretString;
@@ -16,18 +11,17 @@ use super::{
     HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, SealRequest, Sealed, SetupError, TokenFacts,
     TokenSelector,
     check_value::CheckValue,
-    connection::{Access, Link},
+    connection::Access,
+    crew::{Crew, Size},
     error::Fault,
+    link::Link,
     operations::Operator,
     random::{REFILL_BYTES, RandomPool},
-    worker::{Job, Worker},
+    worker::Job,
 };
 
 /// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
 const MAX_CHUNK_ITEMS: usize = 64;
-
-/// How often a thread that is to end is looked at.
-const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// How to reach the token and how many sessions to use.
 #[derive(Clone, Debug)]
@@ -46,8 +40,10 @@ pub struct Settings {
     pub sessions: usize,
     /// How many operations may wait.
     pub queue: usize,
-    /// How long a caller waits for an operation.
+    /// How long a caller waits for an operation, and the longest that a call may last.
     pub call_timeout: Duration,
+    /// How many threads whose call lasts longer are replaced.
+    pub max_written_off: usize,
 }
 
 impl Settings {
@@ -71,7 +67,7 @@ pub struct Hsm {
 struct Inner {
     link: Arc<Link>,
     queue: Sender<Job>,
-    workers: Mutex<Vec<JoinHandle<()>>>,
+    crew: Arc<Crew>,
     random: RandomPool,
     sessions: usize,
     call_timeout: Duration,
@@ -83,28 +79,18 @@ impl Hsm {
     /// # Errors
     /// [`SetupError`]; the PIN is tried once.
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
-        let link = Arc::new(Link::open(settings.access())?);
+        let link = Arc::new(Link::open(settings.access(), settings.call_timeout)?);
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
-        let hsm = Self {
-            inner: Arc::new(Inner {
-                link,
-                queue,
-                workers: Mutex::default(),
-                random: RandomPool::default(),
-                sessions: settings.sessions.max(1),
-                call_timeout: settings.call_timeout,
-            }),
+        let sessions = settings.sessions.max(1);
+        let size = Size {
+            workers: sessions,
+            written_off: settings.max_written_off,
+            call_timeout: settings.call_timeout,
         };
-        for number in 0..hsm.inner.sessions {
-            let mut worker = Worker::new(Arc::clone(&hsm.inner.link));
-            let jobs = jobs.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("hsm-{number}"))
-                .spawn(move || worker.serve(&jobs))
-                .map_err(|error| SetupError::Key(format!("cannot start an HSM thread: {error}")))?;
-            hsm.inner.workers.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-        }
-        Ok(hsm)
+        let crew = Crew::start(Arc::clone(&link), jobs, size)
+            .map_err(|error| SetupError::Key(format!("cannot start an HSM thread: {error}")))?;
+        let (random, call_timeout) = (RandomPool::default(), settings.call_timeout);
+        Ok(Self { inner: Arc::new(Inner { link, queue, crew, random, sessions, call_timeout }) })
     }
 
     /// The keys in service, by purpose and version.
@@ -223,28 +209,11 @@ impl Hsm {
 
     /// Ends the workers after the work that is queued, and finalizes the module. Blocks.
     pub fn close(&self) {
-        let mut workers = self.inner.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in workers.iter() {
-            // A worker that hangs in the module must not keep the daemon from ending.
-            let _ = self.inner.queue.send_timeout(Job::Stop, self.inner.call_timeout);
-        }
-        let deadline = Instant::now() + self.inner.call_timeout;
-        let mut stuck = false;
-        for worker in workers.drain(..) {
-            while !worker.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(STOP_POLL);
-            }
-            if !worker.is_finished() {
-                stuck = true;
-            } else if worker.join().is_err() {
-                tracing::error!("an HSM thread ended with a panic");
-            }
-        }
-        if stuck {
-            // C_Finalize while another thread is in the module is undefined (PKCS #11, 5.4).
-            tracing::error!("an HSM call does not come back; the process ends without it");
-        } else {
+        if self.inner.crew.stop(&self.inner.queue) {
             self.inner.link.finalize();
+        } else {
+            // C_Finalize while another thread is in the module is undefined (PKCS #11 v3.1, 5.4.2).
+            tracing::error!("an HSM call does not come back; the process ends without it");
         }
     }
 
@@ -277,6 +246,7 @@ impl Hsm {
         &self,
         operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<R, HsmError>>, HsmError> {
+        self.inner.link.admits()?;
         let (answer, receiver) = oneshot::channel();
         let job = Job::Run(Box::new(move |worker| {
             // Whoever gave up waiting does not want the work done either.

@@ -11,7 +11,7 @@ use cryptoki::{
 };
 use secrecy::SecretString;
 
-use super::SetupError;
+use super::{SetupError, class};
 
 /// Which token of a module to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +193,7 @@ pub(super) fn login(session: &Session, pin: &SecretString) -> Result<(), SetupEr
             | RvError::PinLocked
             | RvError::UserPinNotInitialized),
             _,
-        )) => Err(SetupError::Pin { reason: reason.to_string() }),
+        )) => Err(SetupError::Pin { reason: class::name(reason) }),
         Err(other) => Err(other.into()),
     }
 }

@@ -1,15 +1,18 @@
-//! A worker: one thread with one session, and what it does when the connection breaks under it.
+//! A worker: one thread with one session, and what it does when that breaks under it.
 
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use cryptoki::session::Session;
 
 use super::{
     HsmError,
-    connection::{Connection, Link},
+    class::Class,
+    connection::Connection,
     error::Fault,
+    link::Link,
+    module::Lease,
     operations::Operator,
+    watch::{Desk, beat},
 };
 
 /// What a worker is given to do.
@@ -21,63 +24,103 @@ pub(super) enum Job {
 /// One thread's place: its session, and the connection the session belongs to.
 pub(super) struct Worker {
     link: Arc<Link>,
-    seat: Option<(Session, Arc<Connection>)>,
+    desk: Arc<Desk>,
+    seat: Option<(Lease, Arc<Connection>)>,
+}
+
+/// Why an attempt came to nothing.
+enum Miss {
+    /// There is no connection to try on.
+    Away(HsmError),
+    /// The connection of this generation failed.
+    Failed(Fault, u64),
 }
 
 impl Worker {
     /// A worker that takes its seat with its first job.
-    pub(super) fn new(link: Arc<Link>) -> Self {
-        Self { link, seat: None }
+    pub(super) fn new(link: Arc<Link>, desk: Arc<Desk>) -> Self {
+        Self { link, desk, seat: None }
     }
 
+    /// Works until it is told to stop or written off.
     pub(super) fn serve(&mut self, jobs: &Receiver<Job>) {
         while let Ok(Job::Run(job)) = jobs.recv() {
             job(self);
+            if self.desk.is_written_off() {
+                break;
+            }
         }
         // The session must be closed before the module is finalized.
-        self.seat = None;
+        let seat = self.seat.take();
+        self.desk.watched(|| drop(seat));
     }
 
-    /// Runs `operation`, once more on a new connection if the first one has broken.
+    /// Runs `operation`. What can be mended is: first by a fresh session, then by a new connection.
     pub(super) fn run<R>(
         &mut self,
         operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
     ) -> Result<R, HsmError> {
-        match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
-                tracing::warn!(%error, "an HSM operation failed: trying once more on a new connection");
-                self.seat = None;
-                self.link.replace(generation)?;
+        let mut miss = match self.attempt(operation) {
+            Err(Miss::Failed(fault, _)) if matches!(fault.class(), Class::Session | Class::Module) => {
+                tracing::debug!(%fault, "an HSM operation failed: trying again on a fresh session");
+                self.attempt(operation)
             }
-            other => return other.map_err(|(fault, _)| fault.into()),
-        }
-        match self.attempt(operation)? {
-            Err((Fault::Connection(error), generation)) => {
-                self.seat = None;
-                self.link.fail(generation, &error.to_string());
-                Err(HsmError::Unavailable(error.to_string()))
+            other => other,
+        };
+        if let Err(Miss::Failed(fault, generation)) = &miss
+            && fault.class() != Class::Request
+        {
+            tracing::debug!(%fault, "an HSM operation failed: trying again on a new connection");
+            self.link.report(*generation, fault);
+            miss = self.attempt(operation);
+            if let Err(Miss::Failed(fault, generation)) = &miss
+                && fault.class() != Class::Request
+            {
+                self.link.report(*generation, fault);
             }
-            other => other.map_err(|(fault, _)| fault.into()),
         }
+        miss.map_err(|miss| match miss {
+            Miss::Away(error) => error,
+            Miss::Failed(fault, _) => fault.into(),
+        })
     }
 
-    /// The outer error: there is no session to try on. The inner one names the connection that failed.
-    fn attempt<R>(
-        &mut self,
-        operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
-    ) -> Result<Result<R, (Fault, u64)>, HsmError> {
-        if self.seat.is_none() {
-            let connection = self.link.connection()?;
-            match connection.session() {
-                Ok(session) => self.seat = Some((session, connection)),
-                Err(error) => return Ok(Err((Fault::Connection(error), connection.generation))),
-            }
+    fn attempt<R>(&mut self, operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>) -> Result<R, Miss> {
+        let connection = self.link.connection().map_err(Miss::Away)?;
+        if self.desk.is_written_off() {
+            return Err(Miss::Away(HsmError::TimedOut));
         }
-        let Some((session, connection)) = &self.seat else {
-            return Err(HsmError::Unavailable("no session".to_owned()));
+        let desk = Arc::clone(&self.desk);
+        let generation = connection.generation;
+        desk.watched(move || {
+            let result = self.on_session(&connection, operation);
+            if result.is_err() {
+                // An operation may be left half done in it.
+                self.seat = None;
+            }
+            // To let the last hand on a connection go is a call, too.
+            drop(connection);
+            result
+        })
+        .map_err(|fault| Miss::Failed(fault, generation))
+    }
+
+    fn on_session<R>(
+        &mut self,
+        connection: &Arc<Connection>,
+        operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let visit = connection.visit()?;
+        let seat = match self.seat.take() {
+            Some(seat) if seat.1.generation == connection.generation && visit.fits(&seat.0) => seat,
+            other => {
+                drop(other);
+                beat();
+                (connection.session()?, Arc::clone(connection))
+            }
         };
-        let keys = connection.keys.load();
-        let operator = Operator { session, keys: &keys };
-        Ok(operation(&operator).map_err(|fault| (fault, connection.generation)))
+        beat();
+        let (session, connection) = self.seat.insert(seat);
+        operation(&Operator { session, keys: &connection.keys.load() })
     }
 }

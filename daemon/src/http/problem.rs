@@ -141,6 +141,9 @@ impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         let code = code_of(&error);
         match code {
+            Code::HsmUnavailable if matches!(error, VaultError::Hsm(HsmError::Down(_))) => {
+                Self::new(code, "the HSM is away; the vault goes on as soon as it is back")
+            }
             Code::StoreUnavailable | Code::HsmUnavailable => {
                 let detail = "the daemon's log has the cause under this request's id; try again later";
                 Self { cause: Some(error.to_string()), ..Self::new(code, detail) }
@@ -179,7 +182,9 @@ fn code_of(error: &VaultError) -> Code {
         | VaultError::KeysChanged
         | VaultError::Hsm(HsmError::Busy)
         | VaultError::Store(StoreError::Busy) => Code::Overloaded,
-        VaultError::Hsm(HsmError::Unavailable(_) | HsmError::TimedOut | HsmError::NoKey(_))
+        VaultError::Hsm(
+            HsmError::Unavailable(_) | HsmError::Down(_) | HsmError::TimedOut | HsmError::NoKey(_),
+        )
         | VaultError::Store(StoreError::SealsSpent(_)) => Code::HsmUnavailable,
     }
 }

@@ -1,0 +1,86 @@
+//! How long the call lasts that a thread is in.
+
+use std::{
+    cell::OnceCell,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::connection::lock;
+
+thread_local! {
+    /// The desk of this thread. A thread that nobody watches has none.
+    static DESK: OnceCell<Arc<Desk>> = const { OnceCell::new() };
+}
+
+/// What others can see of a thread that calls the module.
+#[derive(Default)]
+pub(super) struct Desk {
+    /// When the call began that it is in.
+    call: Mutex<Option<Instant>>,
+    written_off: AtomicBool,
+}
+
+impl Desk {
+    /// Makes this the desk of the thread that asks.
+    pub(super) fn sit_down(self: &Arc<Self>) {
+        DESK.with(|desk| {
+            let _ = desk.set(Arc::clone(self));
+        });
+    }
+
+    /// Does something that calls the module.
+    pub(super) fn watched<R>(&self, work: impl FnOnce() -> R) -> R {
+        *lock(&self.call) = Some(Instant::now());
+        let result = work();
+        *lock(&self.call) = None;
+        result
+    }
+
+    /// How long the call lasts by now; `None` between calls.
+    pub(super) fn calling_for(&self) -> Option<Duration> {
+        lock(&self.call).map(|began| began.elapsed())
+    }
+
+    /// Nobody waits for the thread any more. It ends when its call comes back.
+    pub(super) fn write_off(&self) {
+        self.written_off.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_written_off(&self) -> bool {
+        self.written_off.load(Ordering::Relaxed)
+    }
+}
+
+/// This thread is about to make another call, so the one before has come back.
+pub(super) fn beat() {
+    DESK.with(|desk| {
+        if let Some(began) = desk.get().map(|desk| lock(&desk.call)).as_mut().and_then(|call| call.as_mut()) {
+            *began = Instant::now();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_is_timed_for_itself() {
+        let desk = Arc::new(Desk::default());
+        desk.sit_down();
+        beat();
+        assert_eq!(desk.calling_for(), None, "no call has begun");
+        desk.watched(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            let first = desk.calling_for().unwrap();
+            assert!(first >= Duration::from_millis(20));
+            beat();
+            assert!(desk.calling_for().unwrap() < first);
+        });
+        assert_eq!(desk.calling_for(), None);
+    }
+}

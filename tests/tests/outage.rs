@@ -1,0 +1,282 @@
+//! The HSM fails in every way it can while everybody is at work, and heals without a restart.
+//!
+//! Whatever happens, a request is answered rightly or with 503, in bounded time, and the daemon is alive. Each test
+//! prints what it saw.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use vault_tests::{Caller, Load, Refusal, Tally, Vault, chaotic, seeded_random};
+
+/// How long a fault lasts, if it is not made to hang.
+const FAULT: Duration = Duration::from_millis(200);
+/// How soon all must be well again once a fault has ended. The figure.
+const RECOVERY: Duration = Duration::from_secs(2);
+const CALLERS: u64 = 16;
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a busy build machine may add to an answer.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// One at a time: recovery is timed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A vault under load, and what was seen of it.
+struct Outage {
+    // Before the vault, so that they end before it does.
+    load: Load,
+    inspector: Caller,
+    vault: Vault,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Outage {
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more settings of the HSM.
+    fn with(settings: &str) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let vault = Vault::start_with(|config| {
+            let hsm =
+                format!("[hsm]\nsessions = 4\ncall_timeout_seconds = {}\n{settings}", CALL_TIMEOUT.as_secs());
+            let limits = format!("[limits]\nrequest_timeout_seconds = {}\n\n", REQUEST_TIMEOUT.as_secs());
+            limits + &chaotic(&config).replace("[hsm]", &hsm)
+        });
+        let load = Load::start(&vault, CALLERS);
+        let mut inspector = Caller::new(&vault, seeded_random());
+        inspector.everything().unwrap();
+        Self { load, inspector, vault, _alone: alone }
+    }
+
+    /// Puts the faults in `script` into force for `time`.
+    fn suffer(&mut self, name: &str, script: &str, time: Duration) -> Tally {
+        self.during(name, |vault| {
+            order(vault, script);
+            thread::sleep(time);
+        })
+    }
+
+    /// Does `trouble`, which ends in a vault that could work again, and checks what callers saw of it.
+    fn during(&mut self, name: &str, trouble: impl FnOnce(&Vault)) -> Tally {
+        self.load.take();
+        trouble(&self.vault);
+        let _ = fs::remove_file(self.vault.path("fault"));
+        let over = Instant::now();
+        while let Err(refusal) = self.inspector.everything() {
+            assert!(over.elapsed() < RECOVERY, "{name}: still {refusal:?} after {:?}", over.elapsed());
+            thread::sleep(Duration::from_millis(10));
+        }
+        let back = over.elapsed();
+        let tally = self.load.take();
+        let row = format!(
+            "{name:<58} {:>6} done, 503: {:<32} slowest {:>5} ms, back in {:>5} ms",
+            tally.done,
+            format!("{:?}", tally.refused),
+            tally.slowest.as_millis(),
+            back.as_millis()
+        );
+        eprintln!("{row}");
+        assert!(tally.wrong.is_empty(), "{name}: {:#?}", tally.wrong);
+        assert!(back <= RECOVERY, "{name}: back after {back:?}");
+        assert!(tally.slowest < REQUEST_TIMEOUT + SLACK, "{name}: {:?}", tally.slowest);
+        for code in tally.refused.keys() {
+            assert!(["hsm_unavailable", "overloaded"].contains(&code.as_str()), "{name}: {code}");
+        }
+        tally
+    }
+}
+
+/// In one step, so that no half of a script is read.
+fn order(vault: &Vault, script: &str) {
+    fs::write(vault.path("fault.new"), script).unwrap();
+    fs::rename(vault.path("fault.new"), vault.path("fault")).unwrap();
+}
+
+/// The functions that serve requests, and those that are called only while the connection is made anew.
+const SERVING: [&str; 7] =
+    ["C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_SignInit", "C_Sign", "C_GenerateRandom"];
+const MENDING: [&str; 4] = ["C_OpenSession", "C_Login", "C_FindObjects", "C_GetSlotList"];
+
+/// What each class of error asks for, and a return value of that class.
+const CLASSES: [(&str, &str); 5] = [
+    ("a session", "CKR_SESSION_HANDLE_INVALID"),
+    ("a login", "CKR_USER_NOT_LOGGED_IN"),
+    ("keys", "CKR_KEY_HANDLE_INVALID"),
+    ("the module", "CKR_GENERAL_ERROR"),
+    ("nothing", "CKR_DATA_INVALID"),
+];
+
+#[test]
+fn each_class_of_error_on_each_function() {
+    let mut outage = Outage::new();
+    for (class, value) in CLASSES {
+        for function in SERVING {
+            let script = format!("{function} error {value}");
+            let tally = outage.suffer(&format!("asks for {class}: {script}"), &script, FAULT);
+            assert!(!tally.refused.is_empty(), "{script}: nobody was troubled");
+        }
+        for function in MENDING {
+            let script = format!("C_Encrypt lose-sessions count=1\n{function} error {value}");
+            outage.suffer(&format!("asks for {class}: {function} error {value}"), &script, FAULT);
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_once_is_mended_before_callers_know() {
+    let mut outage = Outage::new();
+    for (function, fault) in [
+        ("C_Encrypt", "lose-sessions"),
+        ("C_GenerateRandom", "lose-sessions"),
+        ("C_Decrypt", "lose-login"),
+        ("C_Sign", "lose-login"),
+        ("C_EncryptInit", "stale-handles"),
+        ("C_Sign", "stale-handles"),
+        ("C_Decrypt", "error CKR_DEVICE_ERROR"),
+        ("C_Sign", "error CKR_SESSION_CLOSED"),
+    ] {
+        // A connection that has lasted is mended without a pause.
+        thread::sleep(Duration::from_secs(1));
+        let script = format!("{function} {fault} count=1");
+        let tally = outage.suffer(&script, &script, FAULT);
+        // None as a rule. On a slow machine those that were under way may have waited too long.
+        assert!(tally.refused.values().sum::<u64>() <= CALLERS, "{script}: {:?}", tally.refused);
+    }
+}
+
+#[test]
+fn faults_that_come_and_go() {
+    let mut outage = Outage::new();
+    for script in [
+        "* error CKR_DEVICE_ERROR rate=0.1",
+        "C_Decrypt error CKR_GENERAL_ERROR rate=0.5",
+        "C_Decrypt error CKR_ENCRYPTED_DATA_INVALID rate=0.5",
+        "C_DecryptInit error CKR_GENERAL_ERROR rate=0.5",
+        "* lose-sessions rate=0.02",
+        "* lose-login rate=0.02",
+        "* stale-handles rate=0.02",
+        "C_Encrypt wrong-length -1",
+        "C_Encrypt wrong-length +1",
+        "C_Decrypt wrong-length -1",
+        "C_Decrypt wrong-length +1",
+        "C_Sign wrong-length -1",
+        "C_Sign wrong-length +1",
+        "* latency 5ms",
+        "C_Sign error CKR_DEVICE_REMOVED\nC_Finalize error CKR_FUNCTION_FAILED",
+        "C_Sign error CKR_CRYPTOKI_NOT_INITIALIZED\nC_Initialize error CKR_GENERAL_ERROR",
+        "C_Sign error CKR_DEVICE_ERROR\nC_CopyObject error CKR_DEVICE_MEMORY",
+        "C_Sign error 0x80000001",
+    ] {
+        outage.suffer(&script.replace('\n', "; "), script, FAULT);
+    }
+}
+
+#[test]
+fn calls_that_hang_are_given_up() {
+    let mut outage = Outage::with("max_written_off_threads = 3\n");
+    for script in [
+        "C_Sign hang",
+        "C_EncryptInit hang",
+        "C_Encrypt lose-login count=1\nC_Login hang",
+        "C_Encrypt error CKR_DEVICE_REMOVED\nC_Initialize hang",
+    ] {
+        outage.suffer(&script.replace('\n', "; "), script, CALL_TIMEOUT * 5 / 2);
+    }
+    let log = outage.vault.log();
+    assert!(log.contains("its thread is given up and replaced"), "{log}");
+    assert!(log.contains("HSM calls do not come back"), "there was no limit: {log}");
+}
+
+#[test]
+fn the_token_goes_away_and_comes_back() {
+    let mut outage = Outage::new();
+    let tokens = outage.vault.path("softhsm/tokens");
+    let aside = outage.vault.path("softhsm/aside");
+    let forget = "C_Encrypt lose-sessions count=1";
+
+    outage.during("the token's directory is moved away and back", |vault| {
+        fs::rename(&tokens, &aside).unwrap();
+        fs::create_dir(&tokens).unwrap();
+        order(vault, forget);
+        thread::sleep(FAULT);
+        fs::remove_dir(&tokens).unwrap();
+        fs::rename(&aside, &tokens).unwrap();
+    });
+    outage.during("the token's objects are deleted and put back", |vault| {
+        copy(&tokens, &aside);
+        for object in objects(&tokens) {
+            fs::remove_file(object).unwrap();
+        }
+        order(vault, forget);
+        thread::sleep(FAULT);
+        fs::remove_dir_all(&tokens).unwrap();
+        fs::rename(&aside, &tokens).unwrap();
+    });
+    outage.during("the token is deleted and put back", |vault| {
+        copy(&tokens, &aside);
+        let deleted = Command::new("softhsm2-util")
+            .args(["--delete-token", "--token", "vaultd-dev"])
+            .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
+            .output();
+        assert!(deleted.unwrap().status.success());
+        order(vault, forget);
+        thread::sleep(FAULT);
+        fs::remove_dir_all(&tokens).unwrap();
+        fs::rename(&aside, &tokens).unwrap();
+    });
+    outage.during("another program writes to the token", |vault| {
+        let other = vault.path("other");
+        fs::write(&other, "something").unwrap();
+        let object = ["--write-object", other.to_str().unwrap(), "--type", "data", "--label", "other"];
+        let written = vault.pkcs11_tool(&object);
+        assert!(written.status.success(), "{written:?}");
+        order(vault, forget);
+        thread::sleep(FAULT);
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// The files of a SoftHSM2 token that hold keys.
+fn objects(tokens: &Path) -> Vec<PathBuf> {
+    let token = fs::read_dir(tokens).unwrap().next().unwrap().unwrap().path();
+    let files = fs::read_dir(token).unwrap().map(|entry| entry.unwrap().path());
+    let is_object = |path: &PathBuf| {
+        path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object")
+    };
+    files.filter(is_object).collect()
+}
+
+#[test]
+fn a_pin_that_is_refused_is_not_tried_again() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    let mut caller = Caller::new(&vault, seeded_random());
+    caller.everything().unwrap();
+    // A second login would go well.
+    order(&vault, "C_Encrypt lose-login count=1\nC_Login error CKR_PIN_INCORRECT count=1");
+    assert_eq!(caller.everything(), Err(Refusal("hsm_unavailable".to_owned())));
+    thread::sleep(RECOVERY);
+    assert_eq!(caller.everything(), Err(Refusal("hsm_unavailable".to_owned())));
+    let ready = caller.send("GET", "/readyz", "");
+    assert_eq!((ready.status, &ready.json()["checks"]["hsm"]["ok"]), (503, &json!(false)));
+    assert!(ready.body.contains("refused the PIN"), "{ready:?}");
+    assert_eq!(caller.send("GET", "/healthz", "").status, 200);
+    assert_eq!(vault.log().matches("not tried again").count(), 1, "{}", vault.log());
+
+    fs::remove_file(vault.path("fault")).unwrap();
+    assert!(vault.stop().success());
+    vault.restart();
+    Caller::new(&vault, seeded_random()).everything().unwrap();
+}

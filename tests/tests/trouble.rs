@@ -15,7 +15,7 @@ use vault_tests::{SOFTHSM, Vault};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
-/// A configuration whose module fails with the PKCS#11 error that stands in the file `fault`.
+/// A configuration whose module is troubled by the script in the file `fault` (`tests/chaos-hsm`).
 fn chaotic(config: &str) -> String {
     let chaos = vault_tests::vaultd().with_file_name("libchaos_hsm.so");
     assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
@@ -90,8 +90,7 @@ fn a_module_that_hangs_does_not_keep_the_daemon_from_ending() {
     let mut vault =
         Vault::start_with(|config| chaotic(&config).replace("[hsm]", "[hsm]\ncall_timeout_seconds = 1"));
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
-    // Nobody ever writes into it, so whoever opens it waits.
-    assert!(Command::new("mkfifo").arg(vault.path("fault")).status().unwrap().success());
+    std::fs::write(vault.path("fault"), "C_Sign hang").unwrap();
     let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
     assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"));
     assert!(vault.stop().success());

@@ -1,34 +1,52 @@
-//! A PKCS#11 module that forwards to a real one and fails on command, so that an outage can be rehearsed.
+//! A PKCS#11 module that forwards every function of PKCS #11 v2.40 to a real module, and fails on command, so that an
+//! outage can be rehearsed.
 //!
-//! Environment: `CHAOS_HSM_MODULE` is the path of the real module; `CHAOS_HSM_FAULT` the path of a file. As long as
-//! that file holds a number (a `CKR_*`, decimal or `0x…`), every operation on data and every new session returns it.
-//! The file can be written and removed under a running daemon.
+//! Environment: `CHAOS_HSM_MODULE` is the path of the real module, `CHAOS_HSM_FAULT` that of a file with faults. The
+//! file can be written, changed and removed under a running program; each change is noted at the next call and counts
+//! anew. No file, or an empty one: no faults. A file that cannot be understood is refused on stderr, with line and
+//! reason, and the faults stay as they were. One rule a line; several that fit a call are carried out in their order:
+//!
+//! ```text
+//! # functions                 fault               options
+//! C_Encrypt,C_Decrypt         error CKR_DEVICE_ERROR rate=0.1   # names of the standard, or a number
+//! *                           latency 1ms         # or 1ms..3ms; us, ms, s
+//! C_Sign                      hang                # until the rule is gone; or hang 10s
+//! C_Encrypt                   lose-sessions after=100 count=1   # C_CloseAllSessions on every slot, then the call
+//! C_Sign                      lose-login count=1  # C_Logout, then the call
+//! C_DecryptInit               stale-handles       # every object handle given out so far is invalid for ever
+//! C_Sign                      wrong-length -1     # of an output; +1 where the caller's buffer has room
+//! seed 42                                         # of rates and of latencies that vary
+//! CKR_DEVICE_ERROR                                # alone: operations on data and new sessions fail with it
+//! ```
+//!
+//! `*` is every function that the fault fits, but `C_Initialize`, `C_Finalize` and `C_GetFunctionList`. `rate=` is the
+//! chance of each call, `after=` how many calls pass before the rule begins, `count=` how often it strikes; counted
+//! since the file was read. A call that only asks for the length of an output is never troubled or counted. When an
+//! error is ordered for a function that ends an operation (`C_Encrypt`, `C_Sign`, …), the operation ends, as the
+//! standard wants (v2.40, 5.2). The length of what `C_GenerateRandom` gives is the caller's, so it cannot be wrong.
+//!
+//! Object handles are numbered anew here; one inside a mechanism's parameter is not translated. `C_GetInterface` and
+//! `C_GetInterfaceList` of PKCS #11 v3.0 are not exported: callers fall back to `C_GetFunctionList`.
 #![expect(unsafe_code, reason = "the PKCS#11 interface is C")]
 
-use std::{ffi::OsString, fs, ptr, sync::OnceLock};
+mod chaos;
+mod code;
+mod forward;
+mod handles;
+mod rule;
+mod script;
+mod watch;
 
-use cryptoki_sys::{
-    CK_BYTE_PTR, CK_FLAGS, CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR, CK_FUNCTION_LIST_PTR_PTR, CK_NOTIFY,
-    CK_RV, CK_SESSION_HANDLE, CK_SESSION_HANDLE_PTR, CK_SLOT_ID, CK_ULONG, CK_ULONG_PTR, CK_VOID_PTR,
-    CKR_ARGUMENTS_BAD, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK,
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    ptr,
 };
 
-/// The real module and the list that is given out in its place.
-struct Modules {
-    real: CK_FUNCTION_LIST,
-    ours: CK_FUNCTION_LIST,
-    fault: OsString,
-}
+use cryptoki_sys::{CK_FUNCTION_LIST_PTR_PTR, CK_RV, CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR, CKR_OK};
 
-// SAFETY: the lists hold function pointers and numbers only, are never changed once made, and the functions are those
-// of a module that was initialised for use by several threads.
-unsafe impl Sync for Modules {}
-// SAFETY: as above.
-unsafe impl Send for Modules {}
-
-static MODULES: OnceLock<Option<Modules>> = OnceLock::new();
-
-/// The one function a PKCS#11 module must export (PKCS #11 v2.40, 5.4).
+/// The one function a PKCS#11 module must export (PKCS #11 v2.40, 5.4). `CKR_GENERAL_ERROR` if there is no real module
+/// to forward to; stderr has the reason.
 ///
 /// # Safety
 /// `list` must be null or point to room for a pointer.
@@ -37,77 +55,14 @@ pub unsafe extern "C" fn C_GetFunctionList(list: CK_FUNCTION_LIST_PTR_PTR) -> CK
     if list.is_null() {
         return CKR_ARGUMENTS_BAD;
     }
-    match MODULES.get_or_init(load) {
-        Some(modules) => {
-            // SAFETY: `list` is not null, and the caller promises that it points to room for a pointer. What it will
-            // point to lives as long as the process.
-            unsafe { *list = ptr::from_ref(&modules.ours).cast_mut() };
-            CKR_OK
-        }
-        None => CKR_GENERAL_ERROR,
-    }
+    let Some(chaos) = chaos::get_or_load() else { return CKR_GENERAL_ERROR };
+    // SAFETY: `list` is not null, and the caller promises that it points to room for a pointer. What it will point to
+    // lives as long as the process.
+    unsafe { *list = ptr::from_ref(chaos.list()).cast_mut() };
+    CKR_OK
 }
 
-fn load() -> Option<Modules> {
-    let path = std::env::var_os("CHAOS_HSM_MODULE")?;
-    let fault = std::env::var_os("CHAOS_HSM_FAULT")?;
-    let mut list: CK_FUNCTION_LIST_PTR = ptr::null_mut();
-    // SAFETY: whoever sets the variable vouches for the module; its symbol has the type the standard gives it.
-    let rv = unsafe {
-        // Its code is called until the process ends.
-        let library = Box::leak(Box::new(libloading::Library::new(path).ok()?));
-        let get =
-            library.get::<unsafe extern "C" fn(CK_FUNCTION_LIST_PTR_PTR) -> CK_RV>(b"C_GetFunctionList\0");
-        get.ok()?(&raw mut list)
-    };
-    if rv != CKR_OK || list.is_null() {
-        return None;
-    }
-    // SAFETY: the module has just given out this list.
-    let real = unsafe { *list };
-    let mut ours = real;
-    ours.C_OpenSession = Some(open_session);
-    ours.C_Encrypt = Some(encrypt);
-    ours.C_Decrypt = Some(decrypt);
-    ours.C_Sign = Some(sign);
-    ours.C_GenerateRandom = Some(generate_random);
-    Some(Modules { real, ours, fault })
+/// Tells whoever runs this. The program that loaded the module owns stderr: one line, and if it is gone, none.
+fn say(what: impl Display) {
+    let _ = writeln!(io::stderr(), "chaos-hsm: {what}");
 }
-
-/// The fault that is ordered, if one is.
-fn fault(modules: &Modules) -> Option<CK_RV> {
-    let text = fs::read_to_string(&modules.fault).ok()?;
-    let text = text.trim();
-    text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| CK_RV::from_str_radix(hex, 16).ok())
-}
-
-/// Defines a function that returns the ordered fault, or what the real module returns.
-macro_rules! forward {
-    ($name:ident, $real:ident, ($($argument:ident: $kind:ty),+)) => {
-        unsafe extern "C" fn $name($($argument: $kind),+) -> CK_RV {
-            let Some(Some(modules)) = MODULES.get() else { return CKR_GENERAL_ERROR };
-            if let Some(fault) = fault(modules) {
-                return fault;
-            }
-            match modules.real.$real {
-                // SAFETY: the arguments are passed on as they came, under the same contract.
-                Some(real) => unsafe { real($($argument),+) },
-                None => CKR_FUNCTION_NOT_SUPPORTED,
-            }
-        }
-    };
-}
-
-forward!(open_session, C_OpenSession, (
-    slot: CK_SLOT_ID, flags: CK_FLAGS, application: CK_VOID_PTR, notify: CK_NOTIFY, session: CK_SESSION_HANDLE_PTR
-));
-forward!(encrypt, C_Encrypt, (
-    session: CK_SESSION_HANDLE, data: CK_BYTE_PTR, len: CK_ULONG, out: CK_BYTE_PTR, out_len: CK_ULONG_PTR
-));
-forward!(decrypt, C_Decrypt, (
-    session: CK_SESSION_HANDLE, data: CK_BYTE_PTR, len: CK_ULONG, out: CK_BYTE_PTR, out_len: CK_ULONG_PTR
-));
-forward!(sign, C_Sign, (
-    session: CK_SESSION_HANDLE, data: CK_BYTE_PTR, len: CK_ULONG, out: CK_BYTE_PTR, out_len: CK_ULONG_PTR
-));
-forward!(generate_random, C_GenerateRandom, (session: CK_SESSION_HANDLE, out: CK_BYTE_PTR, len: CK_ULONG));

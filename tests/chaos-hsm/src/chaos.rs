@@ -113,15 +113,15 @@ impl Chaos {
             let _calm = (!waits).then(|| self.calls.read().unwrap_or_else(PoisonError::into_inner));
             forward()
         };
-        let script = self.watch.script();
         if let Some(output) = call.output.filter(|output| output.bytes.is_null()) {
             let rv = forward();
             if rv == CKR_OK {
                 // SAFETY: the caller's promise.
-                unsafe { output.announce_more(script.growth(call.function)) };
+                unsafe { output.announce_more(self.watch.last().growth(call.function)) };
             }
             return rv;
         }
+        let script = self.watch.script();
         let mut longer = 0_isize;
         for rule in &script.rules {
             let Some(number) = rule.strikes(call.function) else { continue };

@@ -40,7 +40,7 @@ lint: ## formatting, clippy, documentation links, dependency rules
 bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
 	@scripts/needs run
 	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
-	@$(CARGO) build --locked --release -p vaultd
+	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm
 	@$(CARGO) run --locked --release -p vault-bench -- $(BENCH)
 
 chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an outage

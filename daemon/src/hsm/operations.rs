@@ -70,6 +70,8 @@ impl Operator<'_> {
                 let mut iv = *nonce;
                 let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
                 let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
+                // Kept, it could never be opened again.
+                has_length(&ciphertext, request.plaintext.len() + TAG_BYTES)?;
                 Ok(Sealed { nonce: *nonce, ciphertext })
             })
             .collect()
@@ -93,6 +95,8 @@ impl Operator<'_> {
                     _,
                 )),
             ) => Ok(None),
+            // The tag fits, but not all of the plaintext came: the module is broken, whatever the reference does.
+            Err(fault @ Fault::Permanent(Pkcs11Error::InvalidValue)) => Err(fault),
             // Some modules say "general error" for a tag that does not fit. If the same key on the same session
             // opens what it certainly sealed, then it is this record that is wrong and not the token.
             Err(fault) => match self.keys.reference(request.key).map(|reference| self.decrypt(reference)) {
@@ -106,7 +110,9 @@ impl Operator<'_> {
         let key = self.keys.handle(request.key)?;
         let mut iv = request.sealed.nonce;
         let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
-        Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
+        let plaintext = Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?);
+        has_length(&plaintext, request.sealed.ciphertext.len().saturating_sub(TAG_BYTES))?;
+        Ok(plaintext)
     }
 
     /// Whether the token draws random bytes and the newest record key still opens what it sealed.
@@ -146,6 +152,11 @@ impl Operator<'_> {
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
         Ok(self.session.generate_random_slice(out)?)
     }
+}
+
+/// Whether `output` has as many `bytes` as its mechanism makes: a module that gives back others is broken.
+fn has_length(output: &[u8], bytes: usize) -> Result<(), Fault> {
+    if output.len() == bytes { Ok(()) } else { Err(Fault::Permanent(Pkcs11Error::InvalidValue)) }
 }
 
 fn gcm<'a>(iv: &'a mut [u8; NONCE_BYTES], aad: &'a [u8]) -> Result<GcmParams<'a>, Pkcs11Error> {

@@ -121,13 +121,15 @@ impl Chaos {
             }
             return rv;
         }
-        let script = self.watch.script();
+        // What ends an operation follows its beginning, which has just looked at the file.
+        let ends = ENDING.contains(&call.function.name);
+        let script = if ends { self.watch.last() } else { self.watch.script() };
         let mut longer = 0_isize;
         for rule in &script.rules {
             let Some(number) = rule.strikes(call.function) else { continue };
             match rule.order.fault {
                 Fault::Error(error) => {
-                    if error != CKR_BUFFER_TOO_SMALL && ENDING.contains(&call.function.name) {
+                    if error != CKR_BUFFER_TOO_SMALL && ends {
                         forward();
                         // SAFETY: the caller's promise.
                         call.output.into_iter().for_each(|output| unsafe { output.wipe() });

@@ -5,7 +5,7 @@ use std::{fs, ops::AddAssign};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::number::float;
+use crate::number::{float, grouped};
 
 /// Processor time in clock ticks, up to now or over a while.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -41,17 +41,22 @@ impl Ticks {
         self.share(self.busy) >= NEARLY_ALL
     }
 
-    /// The shares in words.
-    pub(crate) fn text(self) -> String {
+    /// The shares in words, and what they mean for the `rate` that was reached with them: `alone` is what the CPU would
+    /// allow if nobody else used it.
+    pub(crate) fn text(self, rate: f64) -> String {
         let percent = |ticks| 100.0 * self.share(ticks);
-        let others = self.busy.saturating_sub(self.daemon + self.load_generator);
+        let ours = self.daemon + self.load_generator;
+        let verdict = if self.is_limit() {
+            format!("the limit, alone {}/s", grouped(rate / self.share(ours)))
+        } else {
+            "not the limit".to_owned()
+        };
         format!(
-            "{:.0} % busy (vaultd {:.0}, load generator {:.0}, others {:.0}): the CPU is {}the limit",
+            "{:.0} % (vaultd {:.0}, load generator {:.0}, others {:.0}): {verdict}",
             percent(self.busy),
             percent(self.daemon),
             percent(self.load_generator),
-            percent(others),
-            if self.is_limit() { "" } else { "not " },
+            percent(self.busy.saturating_sub(ours)),
         )
     }
 
@@ -117,7 +122,9 @@ mod tests {
     #[test]
     fn the_limit_is_where_nothing_is_left() {
         let used = Ticks { daemon: 60, load_generator: 30, busy: 97, all: 100 };
-        assert_eq!(used.text(), "97 % busy (vaultd 60, load generator 30, others 7): the CPU is the limit");
-        assert!(!Ticks { busy: 80, ..used }.is_limit());
+        let shares = "97 % (vaultd 60, load generator 30, others 7)";
+        let limit = "the limit, alone 10,000/s";
+        assert_eq!(used.text(9_000.0), format!("{shares}: {limit}"));
+        assert!(Ticks { busy: 90, ..used }.text(9_000.0).ends_with("others 0): not the limit"));
     }
 }

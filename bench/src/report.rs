@@ -194,7 +194,7 @@ fn rows(findings: &Findings) -> Vec<Row> {
     }
     rows.push(slow_hsm(findings));
     rows.extend([
-        Row::fact("CPU meanwhile", findings.slow_cpu.text()),
+        Row::fact("CPU meanwhile", findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm))),
         same_time(findings),
         Row::fact("detokenize, 1 connection, p50 / p99", latency(&findings.latency_alone)),
         Row::fact("detokenize, 64 connections, p50 / p99", latency(&findings.latency)),

@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 DIR ?= run/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz schema clean
+.PHONY: help run test lint bench chaos fuzz schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,8 +40,12 @@ lint: ## formatting, clippy, documentation links, dependency rules
 bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
 	@scripts/needs run
 	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
-	@$(CARGO) build --locked --release -p vaultd
+	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm
 	@$(CARGO) run --locked --release -p vault-bench -- $(BENCH)
+
+chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an outage
+	@scripts/needs build
+	$(CARGO) build --locked --release -p chaos-hsm
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	@scripts/needs build

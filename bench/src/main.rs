@@ -7,6 +7,7 @@
 
 mod ceiling;
 mod connection;
+mod cpu;
 mod load;
 mod machine;
 mod number;
@@ -15,6 +16,7 @@ mod payload;
 mod process;
 mod report;
 mod run;
+mod slow;
 mod vault;
 
 use std::{

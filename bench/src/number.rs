@@ -25,6 +25,27 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The standard score of how often a value of `left` exceeds one of `right` (Mann and Whitney, 1947).
+pub(crate) fn rank_test(left: &[f64], right: &[f64]) -> f64 {
+    let wins: f64 = left
+        .iter()
+        .flat_map(|l| {
+            right.iter().map(move |r| {
+                if l > r {
+                    1.0
+                } else if l < r {
+                    0.0
+                } else {
+                    0.5
+                }
+            })
+        })
+        .sum();
+    let count = |samples: &[f64]| f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
+    let (n, m) = (count(left), count(right));
+    (wins - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+}
+
 /// A whole number with commas between thousands.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
@@ -47,6 +68,14 @@ mod tests {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_rank_test_tells_what_differs_from_what_does_not() {
+        let low: Vec<_> = (0..9).map(f64::from).collect();
+        let high: Vec<_> = (100..109).map(f64::from).collect();
+        assert!(rank_test(&low, &low).abs() < 1e-9);
+        assert!(rank_test(&low, &high) < -3.0 && rank_test(&high, &low) > 3.0);
     }
 
     #[test]

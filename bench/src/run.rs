@@ -13,21 +13,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use vault_api::{BatchAnswer, TokenizeAnswer};
 
 use crate::{
     Options,
     ceiling::{EmptyHandler, Hsm, Redb, hsm::Operation},
     connection::Target,
+    cpu::Ticks,
     load::{Load, Route, Seen, histogram},
     machine::Machine,
     number::{float, median},
     oha::{self, Oha},
     payload::{self, BATCH, Body, Pans, Random},
-    vault::{StoreSize, Vault},
+    slow::SlowVault,
+    vault::{StoreSize, TOKENIZE_BATCH, Vault},
 };
 
 /// Something whose rate is sampled: a request to the vault, or a ceiling.
@@ -49,11 +50,12 @@ pub(crate) enum Side {
     DetokenizeAlone,
     UnknownToken,
     ForeignToken,
+    DetokenizeSlowHsm,
 }
 
 impl Side {
     /// Every side, the vault's beside their ceilings.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Detokenize,
         Self::EmptyHandler,
         Self::TokenizeSeen,
@@ -69,6 +71,7 @@ impl Side {
         Self::DetokenizeAlone,
         Self::UnknownToken,
         Self::ForeignToken,
+        Self::DetokenizeSlowHsm,
     ];
 }
 
@@ -82,6 +85,8 @@ pub(crate) struct Findings {
     pub(crate) latency: Histogram<u64>,
     /// Nanoseconds of a detokenize with one connection.
     pub(crate) latency_alone: Histogram<u64>,
+    /// Who had the processor during [`Side::DetokenizeSlowHsm`].
+    pub(crate) slow_cpu: Ticks,
     /// Bytes of memory before the first request and after the last.
     pub(crate) resident: (u64, u64),
     /// Tokens in the store when the samples began and when they ended.
@@ -121,6 +126,7 @@ pub(crate) fn run(options: &Options, seed: u64) -> Result<Findings> {
         samples: found.samples,
         latency: found.latency,
         latency_alone: found.latency_alone,
+        slow_cpu: found.slow_cpu,
         resident,
         tokens: (found.preloaded, pans.drawn()),
         store,
@@ -140,6 +146,7 @@ struct Bench {
     empty: EmptyHandler,
     hsm: Hsm,
     redb: Redb,
+    slow: SlowVault,
     oha: Option<Oha>,
     pans: Arc<Pans>,
     tokens: Arc<Vec<String>>,
@@ -152,6 +159,7 @@ struct Found {
     samples: BTreeMap<Side, Vec<f64>>,
     latency: Histogram<u64>,
     latency_alone: Histogram<u64>,
+    slow_cpu: Ticks,
     oha: Option<(Vec<f64>, Vec<f64>)>,
 }
 
@@ -160,9 +168,11 @@ impl Bench {
         let oha = if options.oha { Some(Oha::find(dir)?) } else { None };
         let empty = EmptyHandler::start(dir)?;
         let hsm = Hsm::start(options.module.as_deref(), dir)?;
-        let vault = Vault::start(&options.vaultd()?, dir, options.cache_mib)?;
+        let program = options.vaultd()?;
+        let vault = Vault::start(&program, dir, "d", |config| Ok(measured(&config, options.cache_mib)))?;
         let target = vault.target()?;
         let stranger = vault.stranger(&load)?;
+        let slow = SlowVault::start(&program, dir, &load, seed)?;
         say(&format!("filling redb alone with {} records", options.records))?;
         let redb = Redb::create(dir, seed, options.records)?;
         let pans = Arc::new(Pans::new(seed));
@@ -177,6 +187,7 @@ impl Bench {
             empty,
             hsm,
             redb,
+            slow,
             oha,
             pans,
             tokens,
@@ -191,10 +202,11 @@ impl Bench {
             samples: BTreeMap::new(),
             latency: histogram()?,
             latency_alone: histogram()?,
+            slow_cpu: Ticks::default(),
             oha: self.oha.is_some().then(Default::default),
         };
         say(&format!("filling the vault with {} tokens", options.records))?;
-        self.preload(options.records)?;
+        self.tokens = Arc::new(self.vault.fill(&self.load, &self.pans, options.records)?);
         found.preloaded = self.pans.drawn();
         for round in 1..=options.samples() {
             say(&format!("round {round} of {}", options.samples()))?;
@@ -209,24 +221,6 @@ impl Bench {
             self.sample_with_oha(&mut found)?;
         }
         Ok(found)
-    }
-
-    /// Makes the tokens that are detokenized later.
-    fn preload(&mut self, records: u64) -> Result<()> {
-        let mut tokens = Vec::new();
-        let body = payload::tokenize_batch(&self.pans);
-        self.load.post_each(&self.target, TOKENIZE_BATCH, records.div_ceil(BATCH), body, |answer| {
-            let answer: BatchAnswer<TokenizeAnswer> =
-                serde_json::from_slice(answer).context("reading the answer of a batch")?;
-            let made: Result<Vec<_>, _> =
-                answer.results.into_iter().map(vault_api::BatchItem::into_result).collect();
-            let made = made.map_err(|error| anyhow::anyhow!("an item of a batch failed: {}", error.code))?;
-            ensure!(made.iter().all(|item| item.created), "the vault takes a new PAN for one it knows");
-            tokens.extend(made.into_iter().map(|item| item.token));
-            Ok(())
-        })?;
-        self.tokens = Arc::new(tokens);
-        Ok(())
     }
 
     /// One sample of `side`, as a rate.
@@ -280,6 +274,9 @@ impl Bench {
                 let bodies = |lane| payload::detokenize_batch(&tokens, random(lane));
                 batched * self.ask(wide(DETOKENIZE_BATCH), bodies)?.rate
             }
+            Side::DetokenizeSlowHsm => {
+                self.slow.sample(&self.load, self.time, choice, &mut found.slow_cpu)?.rate
+            }
             Side::RedbBy64 => self.redb.sample(64, self.time)?,
             Side::RedbBy1000 => self.redb.sample(BATCH, self.time)?,
             Side::HsmPair => self.hsm.sample(Operation::Pair, self.time)?,
@@ -308,6 +305,12 @@ impl Bench {
     }
 }
 
+/// The configuration of the vault that is measured: with the page cache of the run, and a tenant without tokens.
+fn measured(config: &str, cache_mib: u64) -> String {
+    let config = config.replace("[store]", &format!("[store]\ncache_mib = {cache_mib}"));
+    config.replace("tenant = \"dev\"", "tenant = \"dev\"\nclients = { stranger = \"stranger\" }")
+}
+
 /// Tells whoever waits what is being done.
 fn say(what: &str) -> Result<()> {
     writeln!(io::stderr(), "bench: {what}").context("writing to stderr")
@@ -325,7 +328,6 @@ pub(crate) const WIDE: u64 = 4;
 const DETOKENIZE: Route = Route { path: "/v1/detokenize", expected: 200, connections: CONNECTIONS };
 const TOKENIZE_SEEN: Route = Route { path: "/v1/tokenize", expected: 200, connections: CONNECTIONS };
 const TOKENIZE_NEW: Route = Route { path: "/v1/tokenize", expected: 201, connections: CONNECTIONS };
-const TOKENIZE_BATCH: Route = Route { path: "/v1/tokenize/batch", expected: 200, connections: 1 };
 const DETOKENIZE_BATCH: Route = Route { path: "/v1/detokenize/batch", expected: 200, connections: 1 };
 const UNKNOWN: Route = Route { path: "/v1/detokenize", expected: 404, connections: 1 };
 /// How long the vault rests before its idle memory is read.

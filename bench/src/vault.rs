@@ -6,18 +6,19 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use ::redb::Database;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use vault_api::LoginAnswer;
+use vault_api::{BatchAnswer, LoginAnswer, TokenizeAnswer};
 
 use crate::{
     connection::Target,
     load::{Load, Route},
+    payload::{self, BATCH, Pans},
     process::{READY, terminate},
 };
 
@@ -39,11 +40,16 @@ pub(crate) struct StoreSize {
 }
 
 impl Vault {
-    /// Makes a vault with `program` in a new directory in `dir`, starts it with a page cache of `cache_mib`, and waits
-    /// until it serves.
-    pub(crate) fn start(program: &Path, dir: &Path, cache_mib: u64) -> Result<Self> {
+    /// Makes a vault with `program` in the new directory `name` in `dir`, starts it with what `change` makes of its
+    /// configuration, and waits until it serves.
+    pub(crate) fn start(
+        program: &Path,
+        dir: &Path,
+        name: &str,
+        change: impl FnOnce(String) -> Result<String>,
+    ) -> Result<Self> {
         ensure!(program.exists(), "{} is missing: build it, or give --vaultd", program.display());
-        let (dir, log) = (dir.join("d"), dir.join("vaultd.log"));
+        let (dir, log) = (dir.join(name), dir.join(format!("{name}.log")));
         let socket = dir.join("vaultd.sock");
         ensure!(
             socket.as_os_str().len() <= MAX_SOCKET_PATH,
@@ -55,10 +61,7 @@ impl Vault {
         terminate(&mut made.child)?;
         let config = dir.join("vaultd.toml");
         let text = fs::read_to_string(&config).context("reading vaultd.toml")?;
-        let text = text.replace("[store]", &format!("[store]\ncache_mib = {cache_mib}"));
-        let text =
-            text.replace("tenant = \"dev\"", "tenant = \"dev\"\nclients = { stranger = \"stranger\" }");
-        fs::write(&config, text).context("writing vaultd.toml")?;
+        fs::write(&config, change(text)?).context("writing vaultd.toml")?;
         Self::spawn(program, &["serve".as_ref(), "--config".as_ref(), config.as_os_str()], &dir, &log)
     }
 
@@ -98,9 +101,31 @@ impl Vault {
         Ok(Target { socket, jwt })
     }
 
+    /// Makes `records` tokens, and gives them.
+    pub(crate) fn fill(&self, load: &Load, pans: &Arc<Pans>, records: u64) -> Result<Vec<String>> {
+        let mut tokens = Vec::new();
+        let body = payload::tokenize_batch(pans);
+        load.post_each(&self.target()?, TOKENIZE_BATCH, records.div_ceil(BATCH), body, |answer| {
+            let answer: BatchAnswer<TokenizeAnswer> =
+                serde_json::from_slice(answer).context("reading the answer of a batch")?;
+            let made: Result<Vec<_>, _> =
+                answer.results.into_iter().map(vault_api::BatchItem::into_result).collect();
+            let made = made.map_err(|error| anyhow!("an item of a batch failed: {}", error.code))?;
+            ensure!(made.iter().all(|item| item.created), "the vault takes a new PAN for one it knows");
+            tokens.extend(made.into_iter().map(|item| item.token));
+            Ok(())
+        })?;
+        Ok(tokens)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .context("reading the daemon's memory")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("parsing VmRSS")?;
@@ -173,6 +198,8 @@ fn size(dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Batches of new PANs.
+pub(crate) const TOKENIZE_BATCH: Route = Route { path: "/v1/tokenize/batch", expected: 200, connections: 1 };
 const LOGIN: Route = Route { path: "/v1/login", expected: 200, connections: 1 };
 /// `sun_path` of unix(7), without the zero at its end.
 const MAX_SOCKET_PATH: usize = 107;

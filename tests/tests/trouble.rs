@@ -50,6 +50,30 @@ fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {
 }
 
 #[test]
+fn an_output_of_the_wrong_length_is_the_hsms_fault_and_nothing_is_kept_of_it() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let detokenize = json!({ "token": token }).to_string();
+    let other = r#"{"pan":"5555555555554444"}"#;
+    for (rule, path, body) in [
+        ("C_Encrypt wrong-length -1", "/v1/tokenize", other),
+        ("C_Encrypt wrong-length +1", "/v1/tokenize", other),
+        ("C_Sign wrong-length -1", "/v1/tokenize", other),
+        ("C_Decrypt wrong-length -1", "/v1/detokenize", detokenize.as_str()),
+        // Just this once: the record is not to be blamed because another opens.
+        ("C_Decrypt wrong-length -1 count=1", "/v1/detokenize", detokenize.as_str()),
+    ] {
+        fs::write(vault.path("fault"), rule).unwrap();
+        let answer = vault.request("POST", path, body);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"), "{rule}");
+        fs::remove_file(vault.path("fault")).unwrap();
+    }
+    let made = vault.request("POST", "/v1/tokenize", other);
+    assert_eq!((made.status, &made.json()["created"]), (201, &json!(true)), "nothing was kept");
+    assert_eq!(vault.request("POST", "/v1/detokenize", &detokenize).json()["pan"], "4111111111111111");
+}
+
+#[test]
 fn a_token_that_comes_back_with_another_key_is_not_used() {
     let vault = Vault::start_with(|config| chaotic(&config));
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);

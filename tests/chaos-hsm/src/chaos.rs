@@ -113,21 +113,23 @@ impl Chaos {
             let _calm = (!waits).then(|| self.calls.read().unwrap_or_else(PoisonError::into_inner));
             forward()
         };
-        let script = self.watch.script();
         if let Some(output) = call.output.filter(|output| output.bytes.is_null()) {
             let rv = forward();
             if rv == CKR_OK {
                 // SAFETY: the caller's promise.
-                unsafe { output.announce_more(script.growth(call.function)) };
+                unsafe { output.announce_more(self.watch.last().growth(call.function)) };
             }
             return rv;
         }
+        // What ends an operation follows its beginning, which has just looked at the file.
+        let ends = ENDING.contains(&call.function.name);
+        let script = if ends { self.watch.last() } else { self.watch.script() };
         let mut longer = 0_isize;
         for rule in &script.rules {
             let Some(number) = rule.strikes(call.function) else { continue };
             match rule.order.fault {
                 Fault::Error(error) => {
-                    if error != CKR_BUFFER_TOO_SMALL && ENDING.contains(&call.function.name) {
+                    if error != CKR_BUFFER_TOO_SMALL && ends {
                         forward();
                         // SAFETY: the caller's promise.
                         call.output.into_iter().for_each(|output| unsafe { output.wipe() });

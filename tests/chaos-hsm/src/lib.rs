@@ -2,9 +2,10 @@
 //! outage can be rehearsed.
 //!
 //! Environment: `CHAOS_HSM_MODULE` is the path of the real module, `CHAOS_HSM_FAULT` that of a file with faults. The
-//! file can be written, changed and removed under a running program; each change is noted at the next call and counts
-//! anew. No file, or an empty one: no faults. A file that cannot be understood is refused on stderr, with line and
-//! reason, and the faults stay as they were. One rule a line; several that fit a call are carried out in their order:
+//! file can be written, changed and removed under a running program; a change is noted when the next operation begins,
+//! and counts anew. No file, or an empty one: no faults. A file that cannot be understood is refused on stderr, with
+//! line and reason, and the faults stay as they were. One rule a line; several that fit a call are carried out in their
+//! order:
 //!
 //! ```text
 //! # functions                 fault               options

@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_that_are_shown_to_operators_are_understood() {
+        let page = include_str!("../../../docs/operations.md");
+        let rules = page.split_once("```text\nCKR_").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+        assert_eq!(Script::parse(&format!("CKR_{rules}")).unwrap().rules.len(), 5);
+        let own = include_str!("lib.rs").split("//! ```").nth(1).unwrap().trim_start_matches("text");
+        assert_eq!(Script::parse(&own.replace("//! ", "")).unwrap().rules.len(), 8);
+    }
+
+    #[test]
     fn growth_is_announced_as_long_as_it_may_come() {
         let script = Script::parse("C_Sign wrong-length +2 count=1\nC_Sign wrong-length -1").unwrap();
         let sign = FUNCTIONS.iter().find(|function| function.name == "C_Sign").unwrap();

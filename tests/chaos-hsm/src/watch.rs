@@ -67,6 +67,11 @@ impl Watch {
         script
     }
 
+    /// What was in force at the last [`Watch::script`].
+    pub(crate) fn last(&self) -> Arc<Script> {
+        Arc::clone(&self.current.load().script)
+    }
+
     fn look(&self) -> State {
         match fs::metadata(&self.path) {
             Ok(file) => State::Present {

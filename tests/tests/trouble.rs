@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -65,6 +65,11 @@ fn an_output_of_the_wrong_length_is_the_hsms_fault_and_nothing_is_kept_of_it() {
         let answer = vault.request("POST", path, body);
         assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"), "{rule}");
         fs::remove_file(vault.path("fault")).unwrap();
+        let away = Instant::now();
+        while vault.request("GET", "/readyz", "").status != 200 {
+            assert!(away.elapsed() < Duration::from_secs(10), "{rule}: not back");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     let made = vault.request("POST", "/v1/tokenize", other);
     assert_eq!((made.status, &made.json()["created"]), (201, &json!(true)), "nothing was kept");

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use vaultd::{
-    command::{self, CommandError, DevOptions},
+    command::{self, CheckOptions, CommandError, DevOptions},
     sandbox::{exit_without_handlers, make_files_private},
 };
 
@@ -51,6 +51,9 @@ enum Command {
         /// Open every record and compare it with indexes and census as well; needs vaultd to be stopped.
         #[arg(long)]
         deep: bool,
+        /// Leave out how fast the token is.
+        #[arg(long)]
+        quick: bool,
     },
     /// Print the JSON Schema of the configuration file.
     #[command(hide = true)]
@@ -76,7 +79,9 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Serve { config } => command::serve(&config),
         Command::Dev { dir, module } => command::dev(&DevOptions { dir, module }, &mut say),
         Command::Init { config } => command::init(&config, &mut say),
-        Command::Check { config, deep } => command::check(&config, deep, &mut say),
+        Command::Check { config, deep, quick } => {
+            command::check(&config, CheckOptions { deep, quick }, &mut say)
+        }
         Command::Schema => {
             say(vaultd::config::schema().trim_end());
             Ok(())

@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use vault_tests::{SOFTHSM, Vault, run};
+use vault_tests::{SOFTHSM, Vault, chaotic, run};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -245,4 +245,20 @@ fn the_keys_are_sensitive_never_extractable_and_local() {
             .any(|line| line.contains("Access:") && line.contains(" extractable") && !line.contains("never")),
         "{text}"
     );
+}
+
+#[test]
+fn check_measures_the_token_and_says_how_many_sessions_suit_it() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    vault.stop();
+    // An HSM that is a millisecond away wants many sessions.
+    fs::write(vault.path("fault"), "C_Sign latency 1ms").unwrap();
+    let output = vault.run("check");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let advice = text.lines().find_map(|line| line.strip_prefix("note  hsm.sessions is 1, and ")).unwrap();
+    let best: usize = advice.split(' ').next().unwrap().parse().unwrap();
+    assert!(best >= 4 && advice.contains("change it"), "{text}");
+    let quick = vault.run_with(&["check", "--quick"]);
+    assert!(!String::from_utf8_lossy(&quick.stdout).contains("hsm.sessions"));
 }

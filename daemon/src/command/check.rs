@@ -8,22 +8,31 @@ use super::{
     CommandError,
     boot::{hsm_settings, key_objections, module_environment, unfinished_keys, with_advice},
     issuers::{load_one, objection},
+    measure::{measure, recommended},
     peers,
 };
 use crate::{
     config::Config,
-    hsm::{self, Hsm, HsmError, KeyName, OpenRequest, Operation, Purpose, SealRequest, SetupError},
+    hsm::{self, Hsm, HsmError, KeyInfo, KeyName, OpenRequest, Operation, Purpose, SealRequest, SetupError},
     sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
     store::{OpenError, Store},
     vault::inspect,
 };
 
-/// Checks the vault that the file at `path` describes, every record of it too if it is to be `deep`; `say` is given a
-/// line for each finding.
+/// How far a check goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Whether every record is opened and compared with indexes and census.
+    pub deep: bool,
+    /// Whether the token's speed is left out.
+    pub quick: bool,
+}
+
+/// Checks the vault that the file at `path` describes; `say` is given a line for each finding.
 ///
 /// # Errors
 /// [`CommandError`] if anything is wrong; the lines say what.
-pub fn check(path: &Path, deep: bool, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
     let mut report = Report { say, wrong: 0 };
@@ -37,14 +46,23 @@ pub fn check(path: &Path, deep: bool, say: &mut dyn FnMut(&str)) -> Result<(), C
     if let Some(store) = &store {
         keys(hsm.as_ref(), store, &mut report);
     }
-    if deep {
+    if options.deep {
         records(hsm.as_ref(), store.as_ref(), &mut report);
     }
-    if let Some(store) = store {
+    let unfinished = store.as_ref().map(unfinished_keys).transpose();
+    if let Some(store) = &store {
         store.close();
     }
+    let measured_by = hsm.as_ref().and_then(|hsm| hsm.keys().ok()).and_then(newest_fingerprint);
     if let Some(hsm) = hsm {
         hsm.close();
+    }
+    match measured_by {
+        Some(_) if options.quick => {}
+        // Whoever measures takes the token's time from those who serve.
+        Some(_) if store.is_none() => report.note("the token is not measured while vaultd runs"),
+        Some(key) => speed(&config, unfinished, key, &mut report),
+        None => {}
     }
     match report.wrong {
         0 => Ok(()),
@@ -215,7 +233,35 @@ fn records(hsm: Option<&Hsm>, store: Option<&Store>, report: &mut Report<'_>) {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+fn newest_fingerprint(keys: Vec<KeyInfo>) -> Option<KeyName> {
+    keys.into_iter().map(|key| key.name).filter(|name| name.purpose == Purpose::Fingerprint).max()
+}
+
+/// How fast the token is, and how many sessions suit it.
+fn speed(
+    config: &Config,
+    unfinished: Result<Option<Vec<KeyName>>, CommandError>,
+    key: KeyName,
+    report: &mut Report<'_>,
+) {
+    let measured = unfinished
+        .and_then(|unfinished| hsm_settings(config, unfinished.unwrap_or_default()))
+        .and_then(|settings| measure(&settings, key));
+    let measured = match measured {
+        Ok(measured) => measured,
+        Err(error) => return report.wrong(format!("the token cannot be measured: {error}")),
+    };
+    let rates: Vec<_> =
+        measured.iter().map(|one| format!("{:.0}/s with {}", one.rate, one.sessions)).collect();
+    report.good(format!("HMAC operations by sessions: {}", rates.join(", ")));
+    if let Some(best) = recommended(&measured) {
+        let is = config.hsm.sessions;
+        let advice = if best == is { "leave it" } else { "change it" };
+        report.note(format!("hsm.sessions is {is}, and {best} suits this token: {advice}"));
+    }
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.map_err(|error| CommandError::new("cannot start", error))
 }

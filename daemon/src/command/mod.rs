@@ -7,10 +7,11 @@ mod error;
 mod init;
 mod issuers;
 mod logging;
+mod measure;
 mod peers;
 mod serve;
 
-pub use check::check;
+pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;
 pub use init::init;

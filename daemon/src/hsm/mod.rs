@@ -10,6 +10,7 @@
 mod check_value;
 mod connection;
 mod error;
+mod generate;
 mod keys;
 mod operations;
 mod pool;

@@ -1,24 +1,17 @@
-//! Making keys. The one place that writes to the token; `vaultd init` and `vaultd dev` are its callers.
+//! Providing a token with the keys it lacks, for `vaultd init` and `vaultd dev`.
 
 use std::path::Path;
 
 use cryptoki::{
     context::Pkcs11,
-    mechanism::Mechanism,
-    object::Attribute,
     session::{Session, UserType},
 };
 use secrecy::SecretString;
 
 use super::{
-    KeyName, Operation, Purpose, Settings, SetupError, check_value::CheckValue, keys::KeyRing,
-    operations::Operator, token, vetting::SECRET_KEY_BYTES,
+    KeyName, Purpose, Settings, SetupError, check_value::CheckValue, generate::generate, keys::KeyRing,
+    operations::Operator, token,
 };
-
-/// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).
-const RSA_BITS: u64 = 3_072;
-/// The public exponent 65537 (FIPS 186-5, A.1.1).
-const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// A token that is being provisioned. Must be ended with [`Provisioner::close`].
 pub struct Provisioner {
@@ -76,7 +69,7 @@ impl Provisioner {
             return Ok(Provisioned { name, created: false });
         }
         let name = KeyName { purpose, version: 1 };
-        self.generate(name)?;
+        generate(&self.module, &self.session, &self.prefix, name)?;
         // Vets what was made: a module may quietly ignore an attribute.
         self.keys = KeyRing::find(&self.session, &self.prefix)?;
         Ok(Provisioned { name, created: true })
@@ -128,60 +121,6 @@ impl Provisioner {
 
     fn operator(&self) -> Operator<'_> {
         Operator { session: &self.session, keys: &self.keys }
-    }
-
-    fn generate(&self, name: KeyName) -> Result<(), SetupError> {
-        let common = [
-            Attribute::Token(true),
-            Attribute::Label(name.label(&self.prefix).into_bytes()),
-            Attribute::Id(name.to_string().into_bytes()),
-        ];
-        // Not CKA_MODIFIABLE=false: it also forbids the session copies that make operations fast, and what matters
-        // cannot be taken back anyway (sensitive and not extractable only ever tighten, PKCS #11 v3.1, 4.4.1).
-        let secret = [
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Derive(false),
-            Attribute::Unwrap(false),
-        ];
-        let usage = |encrypts: bool| {
-            [
-                Attribute::ValueLen(SECRET_KEY_BYTES.into()),
-                Attribute::Wrap(false),
-                Attribute::Encrypt(encrypts),
-                Attribute::Decrypt(encrypts),
-                Attribute::Sign(!encrypts),
-                Attribute::Verify(!encrypts),
-            ]
-        };
-        match name.purpose.operation() {
-            Operation::Seal => {
-                let template = [&common[..], &secret, &usage(true)].concat();
-                self.session.generate_key(&Mechanism::AesKeyGen, &template)?;
-            }
-            Operation::Mac => {
-                let template = [&common[..], &secret, &usage(false)].concat();
-                self.session.generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
-            }
-            Operation::Sign => {
-                let public = [
-                    Attribute::Private(false),
-                    Attribute::ModulusBits(RSA_BITS.into()),
-                    Attribute::PublicExponent(RSA_EXPONENT.to_vec()),
-                    Attribute::Verify(true),
-                    Attribute::Encrypt(false),
-                    Attribute::Wrap(false),
-                ];
-                let private = [Attribute::Sign(true), Attribute::Decrypt(false)];
-                self.session.generate_key_pair(
-                    &Mechanism::RsaPkcsKeyPairGen,
-                    &[&common[..], &public].concat(),
-                    &[&common[..], &secret, &private].concat(),
-                )?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -119,7 +119,7 @@ impl Files {
             )));
         }
         match module {
-            Some(module) if module != config.hsm.module => Err(CommandError::Failed(format!(
+            Some(module) if module != config.hsm.library.path => Err(CommandError::Failed(format!(
                 "--module is not what {} names: leave it out, or start anew in an empty directory",
                 path.display()
             ))),
@@ -173,7 +173,7 @@ impl Files {
         }
         let pin = random_pin()?;
         let so_pin = SecretString::from(random_pin()?);
-        hsm::initialize_token(&config.hsm.module, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
+        hsm::initialize_token(&config.hsm.library, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
         // Written last: a token without its PIN would be of no use to the next start.
         self.write("hsm.pin", pin.as_bytes())
     }

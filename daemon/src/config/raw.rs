@@ -78,7 +78,7 @@ pub(super) struct Hsm {
     /// Serial number of the token.
     pub(super) token_serial: Option<String>,
     /// File that holds the user PIN, readable by the daemon alone. `$CREDENTIALS_DIRECTORY/NAME` names a systemd
-    /// credential. Required.
+    /// credential. Left out: the token asks for the PIN by its own means (PIN pad), or wants none.
     pub(super) pin_file: Option<PathBuf>,
     /// What the labels of the vault's keys start with. Default "vaultd".
     pub(super) key_prefix: Option<String>,
@@ -88,6 +88,8 @@ pub(super) struct Hsm {
     pub(super) queue: Option<u64>,
     /// How long a caller waits for an operation. Default 5.
     pub(super) call_timeout_seconds: Option<u64>,
+    /// Text that is passed to the module with `C_Initialize`. NSS softokn wants one; most modules want none.
+    pub(super) init_parameters: Option<String>,
     /// Environment variables the module reads its own configuration from.
     pub(super) environment: BTreeMap<String, String>,
 }

@@ -1,7 +1,6 @@
 //! One login to the token, and how it is made anew after a fault.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,8 +9,8 @@ use cryptoki::{context::Pkcs11, session::Session, slot::Slot};
 use secrecy::SecretString;
 
 use super::{
-    HsmError, KeyInfo, KeyName, SetupError, TokenFacts, TokenSelector, check_value::CheckValue,
-    keys::KeyRing, operations::Operator, token,
+    HsmError, KeyInfo, KeyName, Library, SetupError, TokenSelector, check_value::CheckValue, keys::KeyRing,
+    module, operations::Operator, token,
 };
 
 /// How long after a failed attempt the next one may be made. Callers in between fail at once.
@@ -19,9 +18,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is needed to reach the keys.
 pub(super) struct Access {
-    pub(super) module_path: PathBuf,
+    pub(super) library: Library,
     pub(super) token: TokenSelector,
-    pub(super) pin: SecretString,
+    pub(super) pin: Option<SecretString>,
     pub(super) key_prefix: String,
 }
 
@@ -37,10 +36,10 @@ pub(super) struct Connection {
 
 impl Connection {
     fn open(module: &Pkcs11, access: &Access, generation: u64) -> Result<Self, SetupError> {
-        token::initialize(module)?;
-        let slot = token::find_slot(module, &access.module_path, &access.token)?;
+        module::initialize(module, &access.library)?;
+        let slot = token::find_slot(module, &access.library.path, &access.token)?;
         let control = module.open_ro_session(slot)?;
-        token::login(&control, &access.pin)?;
+        token::login(module, slot, &control, access.pin.as_ref())?;
         let mut keys = KeyRing::find(&control, &access.key_prefix)?;
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
@@ -53,8 +52,9 @@ impl Connection {
         self.module.open_ro_session(self.slot)
     }
 
-    pub(super) fn facts(&self) -> Result<TokenFacts, SetupError> {
-        Ok(token::facts(&self.module, self.slot)?)
+    /// How many of `wanted` sessions the token allows for workers.
+    pub(super) fn usable_sessions(&self, wanted: usize) -> Result<usize, SetupError> {
+        token::usable_sessions(&self.module, self.slot, wanted)
     }
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
@@ -123,7 +123,7 @@ enum State {
 
 impl Link {
     pub(super) fn open(access: Access) -> Result<Self, SetupError> {
-        let module = token::load(&access.module_path)?;
+        let module = module::load(&access.library)?;
         let connection = match Connection::open(&module, &access, 0) {
             Ok(connection) => connection,
             Err(error) => {

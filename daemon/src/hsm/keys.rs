@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     OpenRequest, SealRequest, SetupError,
     error::Fault,
+    manner::{Manner, NonceGiven, SignedBy},
     operations::Operator,
     vetting::{public_half, vet},
 };
@@ -138,12 +139,14 @@ pub(super) struct Key {
 #[derive(Debug, Default)]
 pub(super) struct KeyRing {
     keys: Vec<Key>,
+    manner: Manner,
 }
 
 impl KeyRing {
     /// Finds the keys whose labels start with `prefix` and vets each.
     ///
-    /// Fails with every objection to every key in one message, so that an operator sees the whole of it.
+    /// Fails with every objection to every key in one message, so that an operator sees the whole of it. The newest
+    /// keys are tried, to learn how this token wants them used.
     pub(super) fn find(session: &Session, prefix: &str) -> Result<Self, SetupError> {
         let mut ring = Self::default();
         let mut objections = Vec::new();
@@ -166,6 +169,7 @@ impl KeyRing {
         }
         if objections.is_empty() {
             ring.keys.sort_by_key(|key| key.name);
+            ring.manner = ring.learn_manner(session)?;
             Ok(ring)
         } else {
             Err(SetupError::Key(format!(
@@ -174,6 +178,23 @@ impl KeyRing {
                 objections.join("; ")
             )))
         }
+    }
+
+    fn learn_manner(&self, session: &Session) -> Result<Manner, SetupError> {
+        let newest = |operation: Operation| {
+            self.keys.iter().rfind(|key| key.name.purpose.operation() == operation).map(|key| key.handle)
+        };
+        Ok(Manner {
+            nonce: newest(Operation::Seal)
+                .map_or(Ok(NonceGiven::default()), |key| NonceGiven::find(session, key))?,
+            signed_by: newest(Operation::Sign)
+                .map_or(Ok(SignedBy::default()), |key| SignedBy::find(session, key))?,
+        })
+    }
+
+    /// How the token wants its keys used.
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// Replaces handles by session-object copies where the module allows it; says whether it did.

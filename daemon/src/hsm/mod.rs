@@ -10,8 +10,12 @@
 mod check_value;
 mod connection;
 mod error;
+mod examine;
 mod generate;
 mod keys;
+mod manner;
+mod mechanisms;
+mod module;
 mod operations;
 mod pool;
 mod provision;
@@ -22,8 +26,11 @@ mod worker;
 
 pub use check_value::CheckValue;
 pub use error::{HsmError, SetupError};
+pub use examine::{Finding, examine, rehearse};
 pub use keys::{KeyInfo, KeyName, Operation, Purpose, RsaPublic};
+pub use mechanisms::MechanismNeed;
+pub use module::{Library, set_module_environment};
 pub use operations::{MAC_BYTES, NONCE_BYTES, OpenRequest, Opened, SealRequest, Sealed, TAG_BYTES};
 pub use pool::{Hsm, Settings};
 pub use provision::{Provisioned, Provisioner, initialize_token};
-pub use token::{MechanismNeed, TokenFacts, TokenSelector, set_module_environment, token_facts};
+pub use token::TokenSelector;

@@ -2,12 +2,17 @@
 
 use cryptoki::{
     error::{Error as Pkcs11Error, RvError},
-    mechanism::{Mechanism, aead::GcmParams},
+    mechanism::Mechanism,
     session::Session,
 };
 use zeroize::Zeroizing;
 
-use super::{KeyName, Purpose, error::Fault, keys::KeyRing};
+use super::{
+    KeyName, Purpose,
+    error::Fault,
+    keys::KeyRing,
+    manner::{self, NonceGiven},
+};
 
 /// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
 pub const NONCE_BYTES: usize = 12;
@@ -29,7 +34,7 @@ pub struct SealRequest {
 /// A sealed plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// The nonce, from the token's own generator.
+    /// The nonce: made by the module, or drawn from the token's random number generator.
     pub nonce: [u8; NONCE_BYTES],
     /// Ciphertext and tag: the plaintext's length and 16 bytes.
     pub ciphertext: Vec<u8>,
@@ -56,21 +61,21 @@ pub(super) struct Operator<'a> {
 }
 
 impl Operator<'_> {
-    /// AES-256-GCM with a 96-bit random nonce and a 128-bit tag (SP 800-38D).
+    /// AES-256-GCM with a 96-bit nonce and a 128-bit tag (SP 800-38D).
     pub(super) fn seal(&self, requests: &[SealRequest]) -> Result<Vec<Sealed>, Fault> {
+        let given = self.keys.manner().nonce;
         // One call for the nonces of the whole group: on a network HSM calls cost, bytes do not.
         let mut nonces = vec![0; requests.len() * NONCE_BYTES];
-        self.random(&mut nonces)?;
+        if given == NonceGiven::Random {
+            self.random(&mut nonces)?;
+        }
         let (nonces, _) = nonces.as_chunks::<NONCE_BYTES>();
         requests
             .iter()
             .zip(nonces)
             .map(|(request, nonce)| {
                 let key = self.keys.handle(request.key)?;
-                let mut iv = *nonce;
-                let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
-                let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
-                Ok(Sealed { nonce: *nonce, ciphertext })
+                Ok(manner::seal(self.session, key, given, *nonce, &request.aad, &request.plaintext)?)
             })
             .collect()
     }
@@ -104,9 +109,7 @@ impl Operator<'_> {
 
     fn decrypt(&self, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let key = self.keys.handle(request.key)?;
-        let mut iv = request.sealed.nonce;
-        let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
-        Ok(Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?))
+        Ok(manner::open(self.session, key, &request.aad, &request.sealed)?)
     }
 
     /// Whether the token draws random bytes and the newest record key still opens what it sealed.
@@ -139,16 +142,11 @@ impl Operator<'_> {
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
     pub(super) fn sign(&self, key_version: u32, message: &[u8]) -> Result<Vec<u8>, Fault> {
         let key = self.keys.handle(KeyName { purpose: Purpose::Jwt, version: key_version })?;
-        Ok(self.session.sign(&Mechanism::Sha256RsaPkcs, key, message)?)
+        Ok(manner::sign(self.session, key, self.keys.manner().signed_by, message)?)
     }
 
     /// Bytes of the token's random number generator.
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
         Ok(self.session.generate_random_slice(out)?)
     }
-}
-
-fn gcm<'a>(iv: &'a mut [u8; NONCE_BYTES], aad: &'a [u8]) -> Result<GcmParams<'a>, Pkcs11Error> {
-    const TAG_BITS: usize = TAG_BYTES * 8;
-    GcmParams::new(iv, aad, TAG_BITS.try_into()?)
 }

@@ -1,7 +1,6 @@
 //! The pool: one thread and one session each, fed from one bounded queue.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,8 +12,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, Purpose, SealRequest, Sealed, SetupError,
-    TokenFacts, TokenSelector,
+    HsmError, KeyInfo, KeyName, Library, MAC_BYTES, OpenRequest, Opened, Purpose, SealRequest, Sealed,
+    SetupError, TokenSelector,
     check_value::CheckValue,
     connection::{Access, Link},
     error::Fault,
@@ -32,12 +31,12 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 /// How to reach the token and how many sessions to use.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Path of the PKCS#11 module.
-    pub module: PathBuf,
+    /// The PKCS#11 module.
+    pub library: Library,
     /// Which token.
     pub token: TokenSelector,
-    /// The user PIN.
-    pub pin: SecretString,
+    /// The user PIN; none where the token asks for it by its own means, or wants no login.
+    pub pin: Option<SecretString>,
     /// What the labels of the vault's keys start with.
     pub key_prefix: String,
     /// How many sessions, and threads, to run.
@@ -51,7 +50,7 @@ pub struct Settings {
 impl Settings {
     pub(super) fn access(&self) -> Access {
         Access {
-            module_path: self.module.clone(),
+            library: self.library.clone(),
             token: self.token.clone(),
             pin: self.pin.clone(),
             key_prefix: self.key_prefix.clone(),
@@ -83,6 +82,11 @@ impl Hsm {
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
         let link = Arc::new(Link::open(settings.access())?);
         let keys = link.current()?.key_infos();
+        let wanted = settings.sessions.max(1);
+        let sessions = link.current()?.usable_sessions(wanted)?;
+        if sessions < wanted {
+            tracing::warn!(sessions, wanted, "the token does not allow hsm.sessions: running with fewer");
+        }
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
         let hsm = Self {
             inner: Arc::new(Inner {
@@ -91,7 +95,7 @@ impl Hsm {
                 workers: Mutex::default(),
                 random: RandomPool::default(),
                 keys,
-                sessions: settings.sessions.max(1),
+                sessions,
                 call_timeout: settings.call_timeout,
             }),
         };
@@ -143,14 +147,6 @@ impl Hsm {
     /// it is not used: a token that comes back with other keys would seal cards that are lost later.
     pub fn hold_to(&self, recorded: Vec<(KeyName, CheckValue)>, context: Vec<u8>) {
         self.inner.link.hold_to(recorded, context);
-    }
-
-    /// What the token says of itself.
-    ///
-    /// # Errors
-    /// [`SetupError`] if the token cannot be asked. Blocks; for start-up only.
-    pub fn facts(&self) -> Result<TokenFacts, SetupError> {
-        self.inner.link.current()?.facts()
     }
 
     /// Seals each request under a fresh nonce. Order is kept.

@@ -37,10 +37,10 @@ pub(super) struct Connection {
 impl Connection {
     fn open(module: &Pkcs11, access: &Access, generation: u64) -> Result<Self, SetupError> {
         module::initialize(module, &access.library)?;
-        let slot = token::find_slot(module, &access.library.path, &access.token)?;
+        let slot = token::find_slot(module, &access.library, &access.token)?;
         let control = module.open_ro_session(slot)?;
-        token::login(module, slot, &control, access.pin.as_ref())?;
-        let mut keys = KeyRing::find(&control, &access.key_prefix)?;
+        token::login(&access.library, slot, &control, access.pin.as_ref())?;
+        let mut keys = KeyRing::find(&access.library, &control, &access.key_prefix)?;
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
         tracing::debug!(generation, copies, "logged in to the token");

@@ -66,6 +66,14 @@ pub enum HsmError {
     NoKey(String),
 }
 
+/// A failed call in few words, for messages that name several; the library's own have a paragraph of the standard each.
+pub(super) fn brief(error: &Pkcs11Error) -> String {
+    match error {
+        Pkcs11Error::Pkcs11(rv, function) => format!("C_{function:?}: {rv:?}"),
+        other => other.to_string(),
+    }
+}
+
 /// What a failed PKCS#11 call means for the operation it was part of.
 #[derive(Debug)]
 pub(super) enum Fault {

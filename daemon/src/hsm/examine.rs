@@ -2,14 +2,16 @@
 
 use cryptoki::{
     context::Pkcs11,
-    mechanism::Mechanism,
+    mechanism::{Mechanism, MechanismType},
     object::{Attribute, AttributeType, KeyType, ObjectHandle},
     session::Session,
-    slot::{Limit, Slot, TokenInfo},
+    slot::Slot,
 };
 
 use super::{
     Library, Operation, Settings, SetupError, TokenSelector,
+    direct::{Direct, TokenInfo},
+    error::brief,
     generate::generate_for_session,
     manner::{NonceGiven, SignedBy},
     mechanisms, module, token,
@@ -33,9 +35,9 @@ pub enum Finding {
 /// [`SetupError`] if there is no such module or token.
 pub fn examine(library: &Library, selector: &TokenSelector) -> Result<Vec<Finding>, SetupError> {
     with_module(library, |module| {
-        let slot = token::find_slot(module, &library.path, selector)?;
+        let slot = token::find_slot(module, library, selector)?;
         let about = module.get_library_info()?;
-        let info = module.get_token_info(slot)?;
+        let info = Direct::of(library)?.token_info(slot)?;
         let mut findings = vec![
             Finding::Good(format!(
                 "module {} {}, {}, PKCS #11 {}",
@@ -46,11 +48,11 @@ pub fn examine(library: &Library, selector: &TokenSelector) -> Result<Vec<Findin
             )),
             Finding::Good(format!(
                 "token {:?}, serial {}, {} {}, firmware {}: {}",
-                info.label(),
-                info.serial_number(),
-                info.manufacturer_id(),
-                info.model(),
-                info.firmware_version(),
+                info.label,
+                info.serial,
+                info.manufacturer,
+                info.model,
+                info.firmware,
                 traits(&info).join(", ")
             )),
         ];
@@ -64,22 +66,14 @@ pub fn examine(library: &Library, selector: &TokenSelector) -> Result<Vec<Findin
 
 /// What of a token's flags and limits matters here.
 fn traits(info: &TokenInfo) -> Vec<String> {
-    let limit = |limit: Limit| match limit {
-        Limit::Max(most) => format!("at most {most} sessions"),
-        Limit::Infinite => "sessions without limit".to_owned(),
-        Limit::Unavailable => "tells no limit of sessions".to_owned(),
+    let login = if info.login_required() { "wants a login" } else { "wants no login" };
+    let path = info.protected_path().then(|| "asks for the PIN by its own means".to_owned());
+    let sessions = match info.max_sessions {
+        0 => "tells no limit of sessions".to_owned(),
+        most => format!("at most {most} sessions"),
     };
-    let flags = [
-        (info.login_required(), "wants a login"),
-        (info.protected_authentication_path(), "asks for the PIN by its own means"),
-        (info.write_protected(), "write-protected"),
-        (info.user_pin_count_low(), "A WRONG PIN WAS TRIED"),
-        (info.user_pin_final_try(), "ONE TRY OF THE PIN IS LEFT"),
-        (info.user_pin_locked(), "THE PIN IS LOCKED"),
-        (info.user_pin_to_be_changed(), "THE PIN MUST BE CHANGED"),
-    ];
-    let flags = flags.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned());
-    flags.chain([limit(info.max_session_count())]).collect()
+    let warnings = info.warnings().map(str::to_owned);
+    [login.to_owned()].into_iter().chain(path).chain(warnings).chain([sessions]).collect()
 }
 
 /// Logs in and tries each kind of operation with a key that dies with its session, which shows how this token wants to
@@ -89,11 +83,14 @@ fn traits(info: &TokenInfo) -> Vec<String> {
 /// [`SetupError`] if there is no such module or token, or the login fails; the PIN is tried once.
 pub fn rehearse(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
     with_module(&settings.library, |module| {
-        let slot = token::find_slot(module, &settings.library.path, &settings.token)?;
+        let slot = token::find_slot(module, &settings.library, &settings.token)?;
         let session = module.open_ro_session(slot)?;
-        let login = Login::choose(module, slot, settings.pin.is_some())?;
-        token::login(module, slot, &session, settings.pin.as_ref())?;
-        let mut rehearsal = Rehearsal { module, slot, session: &session, findings: Vec::new() };
+        let login = Login::choose(&settings.library, slot, settings.pin.is_some())?;
+        token::login(&settings.library, slot, &session, settings.pin.as_ref())?;
+        let direct = Direct::of(&settings.library)?;
+        let seals = module.get_mechanism_list(slot)?.contains(&MechanismType::AES_GCM);
+        let mut rehearsal =
+            Rehearsal { module, direct, slot, session: &session, seals, findings: Vec::new() };
         rehearsal.findings.push(Finding::Good(
             match login {
                 Login::Pin => "logs in with the PIN of hsm.pin_file",
@@ -116,8 +113,11 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
 
 struct Rehearsal<'a> {
     module: &'a Pkcs11,
+    direct: Direct,
     slot: Slot,
     session: &'a Session,
+    /// Whether the token claims AES-GCM; what follows if not was said already.
+    seals: bool,
     findings: Vec<Finding>,
 }
 
@@ -125,14 +125,22 @@ impl Rehearsal<'_> {
     fn random(&mut self) {
         let finding = match self.session.generate_random_slice(&mut [0; 16]) {
             Ok(()) => Finding::Good("draws random bytes".to_owned()),
-            Err(error) => Finding::Wrong(format!("draws no random bytes: {error}")),
+            Err(error) => Finding::Wrong(format!("draws no random bytes: {}", brief(&error))),
         };
         self.findings.push(finding);
     }
 
     fn seal(&mut self) {
         let Some(key) = self.key(Operation::Seal, "sealing") else { return };
-        let finding = match NonceGiven::find(self.session, key) {
+        if self.seals {
+            self.seal_with(key);
+        }
+        self.copies(key);
+        let _ = self.session.destroy_object(key);
+    }
+
+    fn seal_with(&mut self, key: ObjectHandle) {
+        let finding = match NonceGiven::find(&self.direct, self.session, key) {
             Ok(NonceGiven::Random) => {
                 Finding::Good("seals with AES-256-GCM, under nonces drawn from the token".to_owned())
             }
@@ -142,8 +150,6 @@ impl Rehearsal<'_> {
             Err(error) => Finding::Wrong(error.to_string()),
         };
         self.findings.push(finding);
-        self.copies(key);
-        let _ = self.session.destroy_object(key);
     }
 
     fn copies(&mut self, key: ObjectHandle) {
@@ -152,9 +158,10 @@ impl Rehearsal<'_> {
                 let _ = self.session.destroy_object(copy);
                 Finding::Good("works on session copies of keys (C_CopyObject)".to_owned())
             }
-            Err(error) => {
-                Finding::Note(format!("copies no keys ({error}): works on the token's objects themselves"))
-            }
+            Err(error) => Finding::Note(format!(
+                "copies no keys ({}): works on the token's objects themselves",
+                brief(&error)
+            )),
         };
         self.findings.push(finding);
     }
@@ -173,7 +180,7 @@ impl Rehearsal<'_> {
         };
         let finding = match self.session.sign(&Mechanism::Sha256Hmac, key, b"vaultd trial") {
             Ok(_) => Finding::Good(format!("makes HMACs with SHA-256, with keys of {key_type}")),
-            Err(error) => Finding::Wrong(format!("makes no HMAC with SHA-256: {error}")),
+            Err(error) => Finding::Wrong(format!("makes no HMAC with SHA-256: {}", brief(&error))),
         };
         self.findings.push(finding);
         let _ = self.session.destroy_object(key);
@@ -212,7 +219,8 @@ impl Rehearsal<'_> {
         let finding = match self.module.open_rw_session(self.slot) {
             Ok(_) => return,
             Err(error) => Finding::Note(format!(
-                "opens no session for writing ({error}): enough to serve, but keys must be made with the vendor's tools"
+                "opens no session for writing ({}): enough to serve, but keys must be made with the vendor's tools",
+                brief(&error)
             )),
         };
         self.findings.push(finding);
@@ -222,7 +230,11 @@ impl Rehearsal<'_> {
     fn key(&mut self, operation: Operation, what: &str) -> Option<ObjectHandle> {
         generate_for_session(self.module, self.session, operation)
             .map_err(|error| {
-                let line = format!("{what} not tried: the token makes no key for a session alone ({error})");
+                let reason = match &error {
+                    SetupError::Pkcs11(error) => brief(error),
+                    other => other.to_string(),
+                };
+                let line = format!("{what} not tried: the token makes no key for a session alone ({reason})");
                 self.findings.push(Finding::Note(line));
             })
             .ok()

@@ -8,7 +8,7 @@ use cryptoki::{
     session::Session,
 };
 
-use super::{KeyName, Operation, SetupError, vetting::SECRET_KEY_BYTES};
+use super::{KeyName, Operation, SetupError, error::brief, vetting::SECRET_KEY_BYTES};
 
 /// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).
 const RSA_BITS: u64 = 3_072;
@@ -40,7 +40,7 @@ pub(super) fn generate(
             reason @ (RvError::SessionReadOnly | RvError::TokenWriteProtected),
             _,
         )) => SetupError::Key(format!(
-            "key {}: the token lets vaultd make no keys ({reason}): allow it to write, or make the key with the \
+            "key {}: the token lets vaultd make no keys ({reason:?}): allow it to write, or make the key with the \
              vendor's tools",
             name.label(prefix)
         )),
@@ -135,7 +135,7 @@ fn make_mac_key(session: &Session, template: &[Attribute]) -> Result<ObjectHandl
             Err(error @ Pkcs11Error::Pkcs11(RvError::SessionReadOnly | RvError::TokenWriteProtected, _)) => {
                 return Err(error.into());
             }
-            Err(error) => refusals.push(error.to_string()),
+            Err(error) => refusals.push(brief(&error)),
         }
     }
     Err(SetupError::Key(format!("the token makes no key for CKM_SHA256_HMAC ({})", refusals.join("; "))))

@@ -9,7 +9,8 @@ use cryptoki::{
 use zeroize::Zeroizing;
 
 use super::{
-    OpenRequest, SealRequest, SetupError,
+    Library, OpenRequest, SealRequest, SetupError,
+    direct::Direct,
     error::Fault,
     manner::{Manner, NonceGiven, SignedBy},
     operations::Operator,
@@ -136,9 +137,10 @@ pub(super) struct Key {
 }
 
 /// Every key of the vault in one token. Handles are valid for one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KeyRing {
     keys: Vec<Key>,
+    direct: Direct,
     manner: Manner,
 }
 
@@ -147,8 +149,8 @@ impl KeyRing {
     ///
     /// Fails with every objection to every key in one message, so that an operator sees the whole of it. The newest
     /// keys are tried, to learn how this token wants them used.
-    pub(super) fn find(session: &Session, prefix: &str) -> Result<Self, SetupError> {
-        let mut ring = Self::default();
+    pub(super) fn find(library: &Library, session: &Session, prefix: &str) -> Result<Self, SetupError> {
+        let mut ring = Self { keys: Vec::new(), direct: Direct::of(library)?, manner: Manner::default() };
         let mut objections = Vec::new();
         for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY] {
             for handle in session.find_objects(&[Attribute::Token(true), Attribute::Class(class)])? {
@@ -186,10 +188,15 @@ impl KeyRing {
         };
         Ok(Manner {
             nonce: newest(Operation::Seal)
-                .map_or(Ok(NonceGiven::default()), |key| NonceGiven::find(session, key))?,
+                .map_or(Ok(NonceGiven::default()), |key| NonceGiven::find(&self.direct, session, key))?,
             signed_by: newest(Operation::Sign)
                 .map_or(Ok(SignedBy::default()), |key| SignedBy::find(session, key))?,
         })
+    }
+
+    /// The module's own functions.
+    pub(super) fn direct(&self) -> &Direct {
+        &self.direct
     }
 
     /// How the token wants its keys used.

@@ -2,18 +2,14 @@
 
 use cryptoki::{
     error::Error as Pkcs11Error,
-    mechanism::{Mechanism, MechanismType, aead::GcmParams, vendor_defined::VendorDefinedMechanism},
+    mechanism::{Mechanism, aead::GcmParams},
     object::ObjectHandle,
     session::Session,
 };
-use cryptoki_sys::CK_GCM_PARAMS;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{NONCE_BYTES, Sealed, SetupError, TAG_BYTES};
-
-const TAG_BITS: usize = TAG_BYTES * 8;
-const NONCE_BITS: usize = NONCE_BYTES * 8;
+use super::{NONCE_BYTES, Sealed, SetupError, TAG_BYTES, direct::Direct, error::brief};
 
 /// What a module is given as the nonce of a GCM encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +45,12 @@ impl NonceGiven {
     ///
     /// # Errors
     /// [`SetupError`] with the refusals if it takes nothing that works.
-    pub(super) fn find(session: &Session, key: ObjectHandle) -> Result<Self, SetupError> {
+    pub(super) fn find(direct: &Direct, session: &Session, key: ObjectHandle) -> Result<Self, SetupError> {
         let mut refusals = Vec::new();
         for given in [Self::Random, Self::Room, Self::Nothing] {
-            match given.works(session, key) {
+            match given.works(direct, session, key) {
                 Ok(()) => return Ok(given),
-                Err(error) => refusals.push(format!("{given}: {error}")),
+                Err(error) => refusals.push(format!("{given}, {}", brief(&error))),
             }
         }
         Err(SetupError::Key(format!(
@@ -64,14 +60,14 @@ impl NonceGiven {
     }
 
     /// Seals twice and opens: a module may take a nonce and use another, or use the same one again.
-    fn works(self, session: &Session, key: ObjectHandle) -> Result<(), Pkcs11Error> {
+    fn works(self, direct: &Direct, session: &Session, key: ObjectHandle) -> Result<(), Pkcs11Error> {
         const TEXT: &[u8] = b"vaultd trial";
         let seal = || {
             let mut nonce = [0; NONCE_BYTES];
             if self == Self::Random {
                 session.generate_random_slice(&mut nonce)?;
             }
-            seal(session, key, self, nonce, TEXT, TEXT)
+            seal(direct, session, key, self, nonce, TEXT, TEXT)
         };
         let (first, second) = (seal()?, seal()?);
         let opens =
@@ -118,6 +114,7 @@ impl std::fmt::Display for SignedBy {
 
 /// AES-256-GCM with a 128-bit tag (SP 800-38D). `nonce` is used if random ones are `given`.
 pub(super) fn seal(
+    direct: &Direct,
     session: &Session,
     key: ObjectHandle,
     given: NonceGiven,
@@ -126,22 +123,8 @@ pub(super) fn seal(
     plaintext: &[u8],
 ) -> Result<Sealed, Pkcs11Error> {
     let mut room = if given == NonceGiven::Random { nonce } else { [0; NONCE_BYTES] };
-    let mut ciphertext = if given == NonceGiven::Nothing {
-        let parameters = CK_GCM_PARAMS {
-            pIv: std::ptr::null_mut(),
-            ulIvLen: 0,
-            // How long a nonce is asked for; without it some make one of 16 bytes.
-            ulIvBits: NONCE_BITS.try_into()?,
-            pAAD: aad.as_ptr().cast_mut(),
-            ulAADLen: aad.len().try_into()?,
-            ulTagBits: TAG_BITS.try_into()?,
-        };
-        let mechanism = VendorDefinedMechanism::new(MechanismType::AES_GCM, Some(&parameters));
-        session.encrypt(&Mechanism::VendorDefined(mechanism), key, plaintext)?
-    } else {
-        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut room, aad, TAG_BITS.try_into()?)?);
-        session.encrypt(&mechanism, key, plaintext)?
-    };
+    let offered = (given != NonceGiven::Nothing).then_some(&mut room);
+    let mut ciphertext = direct.encrypt_gcm(session, key, offered, aad, plaintext)?;
     // Whatever was given, a module may have used a nonce of its own: it is at the end of the ciphertext or in the room.
     let sealed_len = plaintext.len() + TAG_BYTES;
     if let Some((_, appended)) = ciphertext.split_at_checked(sealed_len)
@@ -166,7 +149,7 @@ pub(super) fn open(
     sealed: &Sealed,
 ) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
     let mut nonce = sealed.nonce;
-    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, aad, TAG_BITS.try_into()?)?);
+    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, aad, (TAG_BYTES * 8).try_into()?)?);
     Ok(Zeroizing::new(session.decrypt(&mechanism, key, &sealed.ciphertext)?))
 }
 

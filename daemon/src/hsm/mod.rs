@@ -9,6 +9,7 @@
 
 mod check_value;
 mod connection;
+mod direct;
 mod error;
 mod examine;
 mod generate;

@@ -75,7 +75,15 @@ impl Operator<'_> {
             .zip(nonces)
             .map(|(request, nonce)| {
                 let key = self.keys.handle(request.key)?;
-                Ok(manner::seal(self.session, key, given, *nonce, &request.aad, &request.plaintext)?)
+                Ok(manner::seal(
+                    self.keys.direct(),
+                    self.session,
+                    key,
+                    given,
+                    *nonce,
+                    &request.aad,
+                    &request.plaintext,
+                )?)
             })
             .collect()
     }

@@ -8,13 +8,14 @@ use cryptoki::{
 use secrecy::SecretString;
 
 use super::{
-    KeyName, Library, Purpose, Settings, SetupError, check_value::CheckValue, generate::generate,
-    keys::KeyRing, mechanisms, module, operations::Operator, token,
+    KeyName, Library, Purpose, Settings, SetupError, check_value::CheckValue, direct::Direct, error::brief,
+    generate::generate, keys::KeyRing, mechanisms, module, operations::Operator, token,
 };
 
 /// A token that is being provisioned. Must be ended with [`Provisioner::close`].
 pub struct Provisioner {
     module: Pkcs11,
+    library: Library,
     slot: Slot,
     /// Read-only: enough where nothing is to be made. It keeps the login.
     session: Session,
@@ -39,7 +40,7 @@ impl Provisioner {
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
         let module = module::load(&settings.library)?;
         let opened = (|| {
-            let slot = token::find_slot(&module, &settings.library.path, &settings.token)?;
+            let slot = token::find_slot(&module, &settings.library, &settings.token)?;
             if let Some(need) = mechanisms::missing(&module, slot)?.into_iter().find(|need| need.serving) {
                 return Err(SetupError::Key(format!(
                     "the token lacks {}: {}; `vaultd check` lists all it lacks",
@@ -47,13 +48,14 @@ impl Provisioner {
                 )));
             }
             let session = module.open_ro_session(slot)?;
-            token::login(&module, slot, &session, settings.pin.as_ref())?;
-            let keys = KeyRing::find(&session, &settings.key_prefix)?;
+            token::login(&settings.library, slot, &session, settings.pin.as_ref())?;
+            let keys = KeyRing::find(&settings.library, &session, &settings.key_prefix)?;
             Ok((slot, session, keys))
         })();
         match opened {
             Ok((slot, session, keys)) => {
-                Ok(Self { module, slot, session, prefix: settings.key_prefix.clone(), keys })
+                let (library, prefix) = (settings.library.clone(), settings.key_prefix.clone());
+                Ok(Self { module, library, slot, session, prefix, keys })
             }
             Err(error) => {
                 let _ = module.finalize();
@@ -73,15 +75,16 @@ impl Provisioner {
         let name = KeyName { purpose, version: 1 };
         let writing = self.module.open_rw_session(self.slot).map_err(|error| {
             SetupError::Key(format!(
-                "key {}: the token opens no session for writing ({error}): allow it, or make the key with the vendor's \
+                "key {}: the token opens no session for writing ({}): allow it, or make the key with the vendor's \
                  tools",
-                name.label(&self.prefix)
+                name.label(&self.prefix),
+                brief(&error)
             ))
         })?;
         generate(&self.module, &writing, &self.prefix, name)?;
         writing.close()?;
         // Vets what was made: a module may quietly ignore an attribute.
-        self.keys = KeyRing::find(&self.session, &self.prefix)?;
+        self.keys = KeyRing::find(&self.library, &self.session, &self.prefix)?;
         Ok(Provisioned { name, created: true })
     }
 
@@ -148,9 +151,10 @@ pub fn initialize_token(
 ) -> Result<(), SetupError> {
     let module = module::load(library)?;
     let done = (|| {
+        let direct = Direct::of(library)?;
         let mut empty = None;
         for slot in module.get_slots_with_token()? {
-            if !module.get_token_info(slot)?.token_initialized() {
+            if !direct.token_info(slot)?.initialized() {
                 empty = Some(slot);
                 break;
             }

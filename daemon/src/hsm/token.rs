@@ -1,6 +1,6 @@
 //! The token: which one, how to log in, how many sessions it allows.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
 use cryptoki::{
     context::Pkcs11,
@@ -10,7 +10,7 @@ use cryptoki::{
 };
 use secrecy::SecretString;
 
-use super::SetupError;
+use super::{Library, SetupError, direct::Direct};
 
 /// Which token of a module to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +31,25 @@ impl fmt::Display for TokenSelector {
 }
 
 /// The slot whose token `selector` names.
-pub(super) fn find_slot(module: &Pkcs11, path: &Path, selector: &TokenSelector) -> Result<Slot, SetupError> {
+pub(super) fn find_slot(
+    module: &Pkcs11,
+    library: &Library,
+    selector: &TokenSelector,
+) -> Result<Slot, SetupError> {
+    let path = &library.path;
+    let direct = Direct::of(library)?;
     let mut fitting = Vec::new();
     let (mut labels, mut uninitialized) = (Vec::new(), 0_usize);
     for slot in module.get_slots_with_token()? {
-        let info = module.get_token_info(slot)?;
-        if !info.token_initialized() {
+        let info = direct.token_info(slot)?;
+        if !info.initialized() {
             uninitialized += 1;
             continue;
         }
-        labels.push(format!("{:?} (serial {})", info.label(), info.serial_number()));
+        labels.push(format!("{:?} (serial {})", info.label, info.serial));
         let fits = match selector {
-            TokenSelector::Label(label) => info.label() == label,
-            TokenSelector::Serial(serial) => info.serial_number() == serial,
+            TokenSelector::Label(label) => info.label == *label,
+            TokenSelector::Serial(serial) => info.serial == *serial,
         };
         if fits {
             fitting.push(slot);
@@ -84,11 +90,11 @@ impl Login {
     /// How to log in to the token in `slot`, given whether there is a PIN.
     ///
     /// The flags are asked first: a login without a PIN counts as a wrong one where there is no protected path.
-    pub(super) fn choose(module: &Pkcs11, slot: Slot, has_pin: bool) -> Result<Self, SetupError> {
-        let info = module.get_token_info(slot)?;
+    pub(super) fn choose(library: &Library, slot: Slot, has_pin: bool) -> Result<Self, SetupError> {
+        let info = Direct::of(library)?.token_info(slot)?;
         if has_pin {
             Ok(Self::Pin)
-        } else if info.protected_authentication_path() {
+        } else if info.protected_path() {
             Ok(Self::ProtectedPath)
         } else if !info.login_required() {
             Ok(Self::None)
@@ -96,7 +102,7 @@ impl Login {
             Err(SetupError::Key(format!(
                 "the token {:?} wants a PIN and has no other way to ask for it (no protected authentication path): set \
                  hsm.pin_file",
-                info.label()
+                info.label
             )))
         }
     }
@@ -104,12 +110,12 @@ impl Login {
 
 /// Logs in as the user; a login that is still good is as good. A PIN is tried once.
 pub(super) fn login(
-    module: &Pkcs11,
+    library: &Library,
     slot: Slot,
     session: &Session,
     pin: Option<&SecretString>,
 ) -> Result<(), SetupError> {
-    if Login::choose(module, slot, pin.is_some())? == Login::None {
+    if Login::choose(library, slot, pin.is_some())? == Login::None {
         return Ok(());
     }
     match session.login(UserType::User, pin) {

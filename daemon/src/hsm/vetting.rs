@@ -2,6 +2,7 @@
 
 use cryptoki::{
     error::{Error as Pkcs11Error, RvError},
+    mechanism::Mechanism,
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::Session,
 };
@@ -50,6 +51,9 @@ pub(super) fn vet(
     for (attribute, must_be) in secrecy {
         match told(session, handle, attribute)?.as_ref().and_then(flag) {
             Some(value) if value == must_be => {}
+            Some(_) if attribute == AttributeType::Local && !keeps_account_of_local(session)? => {
+                tracing::warn!(key = %name, "the token calls none of its keys local: what it says of this one is no proof");
+            }
             Some(value) => faults.push(format!("{attribute} is {value} and must be {must_be}")),
             None => faults.push(format!("{attribute} is not told by the token and must be {must_be}")),
         }
@@ -72,6 +76,23 @@ pub(super) fn vet(
         }
     }
     Ok(faults)
+}
+
+/// Whether the token calls a key local that it has made this moment. NSS softokn does not.
+///
+/// Where it does not, the attribute says nothing. That a key was made inside is then known from
+/// `CKA_ALWAYS_SENSITIVE` and `CKA_NEVER_EXTRACTABLE`, which are false for keys that came in (PKCS #11 v3.1, 4.9).
+fn keeps_account_of_local(session: &Session) -> Result<bool, SetupError> {
+    let template = [
+        Attribute::Token(false),
+        Attribute::ValueLen(SECRET_KEY_BYTES.into()),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+    ];
+    let fresh = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+    let local = told(session, fresh, AttributeType::Local)?;
+    session.destroy_object(fresh)?;
+    Ok(local.as_ref().and_then(flag) == Some(true))
 }
 
 /// One attribute, asked for alone: a token that does not know it must not keep back the others.

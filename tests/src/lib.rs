@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a vault in one line, raw HTTP, JWTs of any kind, card numbers.
 //!
-//! Everything is real: the `vaultd` binary of this build, SoftHSM2, files, sockets and signals. A test that fails
+//! Everything is real: the `vaultd` binary of this build, a PKCS#11 token, files, sockets and signals. A test that fails
 //! prints the daemon's log.
 #![forbid(unsafe_code)]
 #![allow(
@@ -14,10 +14,12 @@
 
 mod http;
 mod jwt;
+mod module;
 mod pans;
 mod vault;
 
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
+pub use module::Module;
 pub use pans::{Pans, luhn_valid, seeded_random};
-pub use vault::{SOFTHSM, Vault, run, vaultd};
+pub use vault::{Vault, run, vaultd};

@@ -13,10 +13,8 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, exchange};
+use crate::{Answer, Minter, Module, exchange, module::TOKEN_LABEL};
 
-/// Where Debian puts SoftHSM2's module.
-pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
@@ -31,7 +29,12 @@ impl Vault {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
         let mut vault = Self { dir, child: None };
-        vault.spawn(&["dev", "--dir", vault.path("").to_str().unwrap()]);
+        let (at, hsm) = (vault.path(""), Module::of_this_run().make_token(vault.dir.path()));
+        let at = at.to_str().unwrap();
+        match &hsm {
+            None => vault.spawn(&["dev", "--dir", at]),
+            Some(file) => vault.spawn(&["dev", "--dir", at, "--hsm", file.to_str().unwrap()]),
+        }
         vault
     }
 
@@ -126,9 +129,12 @@ impl Vault {
     /// Runs `pkcs11-tool` on the vault's token, logged in: the second eye on the keys.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> Output {
         let pin = fs::read_to_string(self.path("hsm.pin")).unwrap();
+        let module = Module::of_this_run();
         Command::new("pkcs11-tool")
-            .env("SOFTHSM2_CONF", self.path("softhsm/softhsm2.conf"))
-            .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
+            .envs(module.environment(self.dir.path()))
+            .arg("--module")
+            .arg(module.path())
+            .args(["--token-label", TOKEN_LABEL, "--login", "--pin", &pin])
             .args(arguments)
             .output()
             .unwrap()

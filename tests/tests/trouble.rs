@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::json;
-use vault_tests::{SOFTHSM, Vault};
+use vault_tests::{Module, Vault};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
@@ -21,9 +21,10 @@ fn chaotic(config: &str) -> String {
     assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
     let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
     let fault = fault.replace("vaultd.sock", "fault");
-    config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
+    let module = Module::of_this_run().path().display().to_string();
+    config.replace(&module, chaos.to_str().unwrap()).replace(
         "environment = {",
-        &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
+        &format!("environment = {{ CHAOS_HSM_MODULE = \"{module}\", CHAOS_HSM_FAULT = {fault},"),
     )
 }
 

@@ -16,6 +16,7 @@ use super::{
     manner::{NonceGiven, SignedBy},
     mechanisms, module, token,
     token::Login,
+    vetting::is_local,
 };
 
 /// A line of the report.
@@ -134,6 +135,11 @@ impl Rehearsal<'_> {
         let Some(key) = self.key(Operation::Seal, "sealing") else { return };
         if self.seals {
             self.seal_with(key);
+        }
+        if matches!(is_local(self.session, key), Ok(false)) {
+            let line = "calls no key local (CKA_LOCAL), not even one it has just made: that keys were made inside is \
+                        known from CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE alone";
+            self.findings.push(Finding::Note(line.to_owned()));
         }
         self.copies(key);
         let _ = self.session.destroy_object(key);

@@ -52,7 +52,7 @@ pub(super) fn vet(
         match told(session, handle, attribute)?.as_ref().and_then(flag) {
             Some(value) if value == must_be => {}
             Some(_) if attribute == AttributeType::Local && !keeps_account_of_local(session)? => {
-                tracing::warn!(key = %name, "the token calls none of its keys local: what it says of this one is no proof");
+                tracing::debug!(key = %name, "the token calls no key local, not even one it has just made");
             }
             Some(value) => faults.push(format!("{attribute} is {value} and must be {must_be}")),
             None => faults.push(format!("{attribute} is not told by the token and must be {must_be}")),
@@ -90,9 +90,14 @@ fn keeps_account_of_local(session: &Session) -> Result<bool, SetupError> {
         Attribute::Extractable(false),
     ];
     let fresh = session.generate_key(&Mechanism::AesKeyGen, &template)?;
-    let local = told(session, fresh, AttributeType::Local)?;
+    let local = is_local(session, fresh);
     session.destroy_object(fresh)?;
-    Ok(local.as_ref().and_then(flag) == Some(true))
+    local
+}
+
+/// Whether the token says that it made the key itself.
+pub(super) fn is_local(session: &Session, handle: ObjectHandle) -> Result<bool, SetupError> {
+    Ok(told(session, handle, AttributeType::Local)?.as_ref().and_then(flag) == Some(true))
 }
 
 /// One attribute, asked for alone: a token that does not know it must not keep back the others.

@@ -11,10 +11,10 @@ DIR ?= run/dev
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic lint bench fuzz schema clean
+.PHONY: help run test kryoptic test-modules lint bench fuzz schema clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## start a development vault in $(DIR) and show the first token
 	@scripts/needs run
@@ -33,6 +33,11 @@ kryoptic: ## build Kryoptic, a second software token, as a PKCS#11 module for te
 	@scripts/needs kryoptic
 	$(CARGO) build --locked --release --manifest-path tests/kryoptic-hsm/Cargo.toml --target-dir target/kryoptic
 	@ls $(KRYOPTIC)
+
+test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that can be had (MODULES="kryoptic nss" …)
+	@scripts/needs modules
+	$(CARGO) build --locked --workspace
+	scripts/test-modules $(MODULES)
 
 lint: ## formatting, clippy, documentation links, dependency rules
 	@scripts/needs build

@@ -29,11 +29,13 @@ impl Vault {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
         let mut vault = Self { dir, child: None };
-        let (at, hsm) = (vault.path(""), Module::of_this_run().make_token(vault.dir.path()));
+        let (at, module) = (vault.path(""), Module::of_this_run());
         let at = at.to_str().unwrap();
-        match &hsm {
-            None => vault.spawn(&["dev", "--dir", at]),
-            Some(file) => vault.spawn(&["dev", "--dir", at, "--hsm", file.to_str().unwrap()]),
+        if module == Module::Softhsm2 {
+            vault.spawn(&["dev", "--dir", at]);
+        } else {
+            let hsm = module.make_token(vault.dir.path());
+            vault.spawn(&["dev", "--dir", at, "--hsm", hsm.to_str().unwrap()]);
         }
         vault
     }

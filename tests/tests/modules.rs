@@ -109,6 +109,12 @@ fn a_token_that_cannot_be_written_to() {
 }
 
 #[test]
+fn a_module_that_opens_sessions_for_writing_only() {
+    let (mut vault, token) = peculiar("writing_only,no_copy,room");
+    serves(&mut vault, &token);
+}
+
+#[test]
 fn a_token_that_asks_for_the_pin_itself() {
     let (mut vault, token) = peculiar("");
     let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
@@ -129,6 +135,24 @@ fn a_token_that_asks_for_the_pin_itself() {
         &said,
         &["asks for the PIN by its own means", "ok    logs in through the token's own PIN entry"],
     );
+}
+
+#[test]
+fn a_token_that_wants_no_login() {
+    let (mut vault, token) = peculiar("");
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    vault.change_config(|config| {
+        let config = config.replace("QUIRKS = \"\"", &format!("QUIRKS = \"no_login={pin}\""));
+        config.lines().filter(|line| !line.starts_with("pin_file")).collect::<Vec<_>>().join("\n")
+    });
+    assert_says(&serves(&mut vault, &token), &["ok    wants no login"]);
+}
+
+#[test]
+fn a_token_that_makes_short_rsa_keys_only() {
+    let (mut vault, token) = peculiar("short_rsa");
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["with new keys of 2048 bits"]);
 }
 
 #[test]

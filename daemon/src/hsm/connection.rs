@@ -38,7 +38,7 @@ impl Connection {
     fn open(module: &Pkcs11, access: &Access, generation: u64) -> Result<Self, SetupError> {
         module::initialize(module, &access.library)?;
         let slot = token::find_slot(module, &access.library, &access.token)?;
-        let control = module.open_ro_session(slot)?;
+        let control = token::open_session(module, slot)?;
         token::login(&access.library, slot, &control, access.pin.as_ref())?;
         let mut keys = KeyRing::find(&access.library, &control, &access.key_prefix)?;
         let copies = keys.use_working_copies(&control);
@@ -49,7 +49,7 @@ impl Connection {
 
     /// A session for one worker.
     pub(super) fn session(&self) -> Result<Session, cryptoki::error::Error> {
-        self.module.open_ro_session(self.slot)
+        token::open_session(&self.module, self.slot)
     }
 
     /// How many of `wanted` sessions the token allows for workers.

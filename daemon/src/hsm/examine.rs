@@ -85,7 +85,7 @@ fn traits(info: &TokenInfo) -> Vec<String> {
 pub fn rehearse(settings: &Settings) -> Result<Vec<Finding>, SetupError> {
     with_module(&settings.library, |module| {
         let slot = token::find_slot(module, &settings.library, &settings.token)?;
-        let session = module.open_ro_session(slot)?;
+        let session = token::open_session(module, slot)?;
         let login = Login::choose(&settings.library, slot, settings.pin.is_some())?;
         token::login(&settings.library, slot, &session, settings.pin.as_ref())?;
         let direct = Direct::of(&settings.library)?;

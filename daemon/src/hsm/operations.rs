@@ -155,6 +155,8 @@ impl Operator<'_> {
 
     /// Bytes of the token's random number generator.
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
-        Ok(self.session.generate_random_slice(out)?)
+        // In pieces: Google's module gives no more than this at once.
+        const MOST: usize = 1_024;
+        out.chunks_mut(MOST).try_for_each(|piece| Ok(self.session.generate_random_slice(piece)?))
     }
 }

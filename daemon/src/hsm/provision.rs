@@ -17,7 +17,7 @@ pub struct Provisioner {
     module: Pkcs11,
     library: Library,
     slot: Slot,
-    /// Read-only: enough where nothing is to be made. It keeps the login.
+    /// Read-only where it can be: enough where nothing is to be made. It keeps the login.
     session: Session,
     prefix: String,
     keys: KeyRing,
@@ -47,7 +47,7 @@ impl Provisioner {
                     need.name, need.consequence
                 )));
             }
-            let session = module.open_ro_session(slot)?;
+            let session = token::open_session(&module, slot)?;
             token::login(&settings.library, slot, &session, settings.pin.as_ref())?;
             let keys = KeyRing::find(&settings.library, &session, &settings.key_prefix)?;
             Ok((slot, session, keys))

@@ -133,6 +133,11 @@ pub(super) fn login(
     }
 }
 
+/// A session to work in: read-only, or for writing where the module opens no other (as AWS `CloudHSM`).
+pub(super) fn open_session(module: &Pkcs11, slot: Slot) -> Result<Session, Pkcs11Error> {
+    module.open_ro_session(slot).or_else(|refusal| module.open_rw_session(slot).map_err(|_| refusal))
+}
+
 /// How many of `wanted` sessions the token allows beside those that are open.
 ///
 /// They are opened and closed again: what tokens say of their limit is often wrong, and others use them too.
@@ -142,7 +147,7 @@ pub(super) fn login(
 pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Result<usize, SetupError> {
     let mut open = Vec::new();
     while open.len() < wanted {
-        match module.open_ro_session(slot) {
+        match open_session(module, slot) {
             Ok(session) => open.push(session),
             Err(Pkcs11Error::Pkcs11(
                 RvError::SessionCount | RvError::DeviceMemory | RvError::HostMemory,

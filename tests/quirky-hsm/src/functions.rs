@@ -3,19 +3,22 @@
 use std::{ptr, slice};
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE_PTR, CK_BYTE_PTR, CK_FLAGS, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM_PTR, CK_NOTIFY,
-    CK_OBJECT_HANDLE, CK_OBJECT_HANDLE_PTR, CK_RV, CK_SESSION_HANDLE, CK_SESSION_HANDLE_PTR, CK_SLOT_ID,
-    CK_TOKEN_INFO_PTR, CK_ULONG, CK_ULONG_PTR, CK_UNAVAILABLE_INFORMATION, CK_USER_TYPE, CK_UTF8CHAR_PTR,
-    CK_VOID_PTR, CKA_ALWAYS_SENSITIVE, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_RW_SESSION, CKM_AES_GCM,
-    CKR_ATTRIBUTE_TYPE_INVALID, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR,
-    CKR_MECHANISM_PARAM_INVALID, CKR_OK, CKR_SESSION_COUNT, CKR_TOKEN_WRITE_PROTECTED,
+    CK_ATTRIBUTE_PTR, CK_BYTE_PTR, CK_FLAGS, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM_INFO_PTR,
+    CK_MECHANISM_PTR, CK_MECHANISM_TYPE, CK_NOTIFY, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE_PTR, CK_RV,
+    CK_SESSION_HANDLE, CK_SESSION_HANDLE_PTR, CK_SLOT_ID, CK_TOKEN_INFO_PTR, CK_ULONG, CK_ULONG_PTR,
+    CK_UNAVAILABLE_INFORMATION, CK_USER_TYPE, CK_UTF8CHAR_PTR, CK_VOID_PTR, CKA_ALWAYS_SENSITIVE,
+    CKF_LOGIN_REQUIRED, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_RW_SESSION, CKM_AES_GCM,
+    CKM_RSA_PKCS_KEY_PAIR_GEN, CKR_ATTRIBUTE_TYPE_INVALID, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_FAILED,
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_MECHANISM_PARAM_INVALID, CKR_OK, CKR_SESSION_COUNT,
+    CKR_TOKEN_WRITE_PROTECTED, CKU_USER,
 };
 
-use crate::{Modules, NONCE_BYTES, quirks::Nonce};
+use crate::{Modules, NONCE_BYTES, quirks::Quirk};
 
 pub(crate) fn replace(list: &mut CK_FUNCTION_LIST) {
     list.C_Finalize = Some(finalize);
     list.C_GetTokenInfo = Some(get_token_info);
+    list.C_GetMechanismInfo = Some(get_mechanism_info);
     list.C_OpenSession = Some(open_session);
     list.C_CloseSession = Some(close_session);
     list.C_Login = Some(login);
@@ -45,9 +48,30 @@ unsafe extern "C" fn finalize(reserved: CK_VOID_PTR) -> CK_RV {
 unsafe extern "C" fn get_token_info(slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) -> CK_RV {
     let Some(modules) = Modules::get() else { return CKR_GENERAL_ERROR };
     let rv = real!(modules, C_GetTokenInfo(slot, info));
-    if rv == CKR_OK && modules.quirks.protected_path.is_some() {
-        // SAFETY: the real module has just filled it.
-        unsafe { (*info).flags |= CKF_PROTECTED_AUTHENTICATION_PATH };
+    // SAFETY: the caller passes the structure, and the real module has just filled it.
+    if let (CKR_OK, Some(info)) = (rv, unsafe { info.as_mut() }) {
+        if modules.quirks.protected_path.is_some() {
+            info.flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
+        }
+        if modules.quirks.no_login.is_some() {
+            info.flags &= !CKF_LOGIN_REQUIRED;
+        }
+    }
+    rv
+}
+
+unsafe extern "C" fn get_mechanism_info(
+    slot: CK_SLOT_ID,
+    mechanism: CK_MECHANISM_TYPE,
+    info: CK_MECHANISM_INFO_PTR,
+) -> CK_RV {
+    let Some(modules) = Modules::get() else { return CKR_GENERAL_ERROR };
+    let rv = real!(modules, C_GetMechanismInfo(slot, mechanism, info));
+    // SAFETY: as above.
+    if let (CKR_OK, true, Some(info)) = (rv, mechanism == CKM_RSA_PKCS_KEY_PAIR_GEN, unsafe { info.as_mut() })
+        && modules.quirks.has(Quirk::ShortRsa)
+    {
+        info.ulMaxKeySize = 2_048;
     }
     rv
 }
@@ -60,8 +84,11 @@ unsafe extern "C" fn open_session(
     session: CK_SESSION_HANDLE_PTR,
 ) -> CK_RV {
     let Some(modules) = Modules::get() else { return CKR_GENERAL_ERROR };
-    if modules.quirks.read_only && flags & CKF_RW_SESSION != 0 {
+    if modules.quirks.has(Quirk::ReadOnly) && flags & CKF_RW_SESSION != 0 {
         return CKR_TOKEN_WRITE_PROTECTED;
+    }
+    if modules.quirks.has(Quirk::WritingOnly) && flags & CKF_RW_SESSION == 0 {
+        return CKR_FUNCTION_FAILED;
     }
     let mut state = modules.state();
     if modules.quirks.sessions.is_some_and(|most| state.open.len() >= most) {
@@ -70,7 +97,13 @@ unsafe extern "C" fn open_session(
     let rv = real!(modules, C_OpenSession(slot, flags, application, notify, session));
     if rv == CKR_OK {
         // SAFETY: the real module has just written the handle.
-        state.open.insert(unsafe { *session });
+        let session = unsafe { *session };
+        state.open.insert(session);
+        if let Some(pin) = &modules.quirks.no_login {
+            let Ok(len) = CK_ULONG::try_from(pin.len()) else { return CKR_GENERAL_ERROR };
+            // Whoever is logged in already stays so.
+            let _ = real!(modules, C_Login(session, CKU_USER, pin.as_ptr().cast_mut(), len));
+        }
     }
     rv
 }
@@ -105,7 +138,7 @@ unsafe extern "C" fn copy_object(
     copy: CK_OBJECT_HANDLE_PTR,
 ) -> CK_RV {
     let Some(modules) = Modules::get() else { return CKR_GENERAL_ERROR };
-    if modules.quirks.no_copy {
+    if modules.quirks.has(Quirk::NoCopy) {
         return CKR_FUNCTION_NOT_SUPPORTED;
     }
     real!(modules, C_CopyObject(session, object, template, count, copy))
@@ -119,7 +152,7 @@ unsafe extern "C" fn get_attribute_value(
 ) -> CK_RV {
     let Some(modules) = Modules::get() else { return CKR_GENERAL_ERROR };
     let rv = real!(modules, C_GetAttributeValue(session, object, template, count));
-    if !modules.quirks.untold || template.is_null() {
+    if !modules.quirks.has(Quirk::Untold) || template.is_null() {
         return rv;
     }
     let Ok(count) = usize::try_from(count) else { return CKR_GENERAL_ERROR };
@@ -148,19 +181,17 @@ unsafe extern "C" fn encrypt_init(
             _ => None,
         }
     };
-    let (Some(gcm), nonce) = (gcm, modules.quirks.nonce) else {
+    let (room, append) = (modules.quirks.has(Quirk::Room), modules.quirks.has(Quirk::Append));
+    let Some(gcm) = gcm.filter(|_| room || append) else {
         return real!(modules, C_EncryptInit(session, mechanism, key));
     };
-    if nonce == Nonce::Caller {
-        return real!(modules, C_EncryptInit(session, mechanism, key));
-    }
     let mut made = [0; NONCE_BYTES];
     let Ok(len) = CK_ULONG::try_from(NONCE_BYTES) else { return CKR_GENERAL_ERROR };
     let rv = real!(modules, C_GenerateRandom(session, made.as_mut_ptr(), len));
     if rv != CKR_OK {
         return rv;
     }
-    if nonce == Nonce::Append {
+    if append {
         if gcm.ulIvLen != 0 || gcm.ulIvBits != len * 8 {
             return CKR_MECHANISM_PARAM_INVALID;
         }

@@ -7,8 +7,11 @@
 //! - `append`: makes GCM nonces itself and appends them to the ciphertext (Thales Luna in FIPS mode);
 //! - `no_copy`: has no `C_CopyObject`;
 //! - `read_only`: opens no session for writing;
+//! - `writing_only`: opens no session but for writing (AWS `CloudHSM`);
 //! - `sessions=N`: allows N sessions;
 //! - `protected_path=PIN`: asks for the PIN by its own means: a login without one is a login with this one;
+//! - `no_login=PIN`: wants no login, because it is logged in with this PIN as soon as there is a session;
+//! - `short_rsa`: makes no RSA keys of more than 2048 bits;
 //! - `untold`: does not know `CKA_ALWAYS_SENSITIVE`.
 #![expect(unsafe_code, reason = "the PKCS#11 interface is C")]
 

@@ -9,7 +9,11 @@ use cryptoki::{
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{NONCE_BYTES, Sealed, SetupError, TAG_BYTES, direct::Direct, error::brief};
+use super::{
+    NONCE_BYTES, Sealed, SetupError, TAG_BYTES,
+    direct::Direct,
+    error::{Fault, brief},
+};
 
 /// What a module is given as the nonce of a GCM encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,11 +51,22 @@ impl NonceGiven {
     /// [`SetupError`] with the refusals if it takes nothing that works.
     pub(super) fn find(direct: &Direct, session: &Session, key: ObjectHandle) -> Result<Self, SetupError> {
         let mut refusals = Vec::new();
+        let mut broken = None;
+        // What is sealed here is dropped, so that it does no harm if a module takes the room for a nonce of zeros.
         for given in [Self::Random, Self::Room, Self::Nothing] {
             match given.works(direct, session, key) {
                 Ok(()) => return Ok(given),
-                Err(error) => refusals.push(format!("{given}, {}", brief(&error))),
+                Err(error) => {
+                    refusals.push(format!("{given}, {}", brief(&error)));
+                    if let Fault::Connection(error) = Fault::from(error) {
+                        broken.get_or_insert(error);
+                    }
+                }
             }
+        }
+        // Only a module that is there can be said to refuse.
+        if let Some(error) = broken {
+            return Err(error.into());
         }
         Err(SetupError::Key(format!(
             "the module seals and opens with no {NONCE_BYTES}-byte nonce, neither ours nor its own ({})",

@@ -8,12 +8,13 @@ FUZZ_VERSION := 0.13.2
 OHA_VERSION := 1.16.0
 FUZZ_SECONDS ?= 60
 DIR ?= run/dev
+KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos fuzz schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz schema clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## start a development vault in $(DIR) and show the first token
 	@scripts/needs run
@@ -28,10 +29,21 @@ test: ## run every test that CI runs
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
 
+kryoptic: ## build Kryoptic, a second software token, as a PKCS#11 module for tests
+	@scripts/needs kryoptic
+	$(CARGO) build --locked --release --manifest-path tests/kryoptic-hsm/Cargo.toml --target-dir target/kryoptic
+	@ls $(KRYOPTIC)
+
+test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that can be had (MODULES="kryoptic nss" …)
+	@scripts/needs modules
+	$(CARGO) build --locked --workspace
+	scripts/test-modules $(MODULES)
+
 lint: ## formatting, clippy, documentation links, dependency rules
 	@scripts/needs build
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) fmt --manifest-path tests/kryoptic-hsm/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps --quiet
 	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)

@@ -36,6 +36,9 @@ enum Command {
         /// The PKCS#11 module for the throwaway token; found by itself if left out.
         #[arg(long, value_name = "FILE")]
         module: Option<PathBuf>,
+        /// A file with an [hsm] table, as in config/hsm/, that names a token of yours instead.
+        #[arg(long, value_name = "FILE", conflicts_with = "module")]
+        hsm: Option<PathBuf>,
     },
     /// Make the keys and the store that are missing; touch nothing that exists.
     Init {
@@ -77,7 +80,7 @@ fn main() {
 fn run(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve { config } => command::serve(&config),
-        Command::Dev { dir, module } => command::dev(&DevOptions { dir, module }, &mut say),
+        Command::Dev { dir, module, hsm } => command::dev(&DevOptions { dir, module, hsm }, &mut say),
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {
             command::check(&config, CheckOptions { deep, quick }, &mut say)

@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a vault in one line, raw HTTP, JWTs of any kind, card numbers.
 //!
-//! Everything is real: the `vaultd` binary of this build, SoftHSM2, files, sockets and signals. A test that fails
+//! Everything is real: the `vaultd` binary of this build, a PKCS#11 token, files, sockets and signals. A test that fails
 //! prints the daemon's log.
 #![forbid(unsafe_code)]
 #![allow(
@@ -15,6 +15,7 @@
 mod http;
 mod jwt;
 mod load;
+mod module;
 mod operator;
 mod pans;
 mod vault;
@@ -22,6 +23,7 @@ mod vault;
 pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
 pub use load::{Caller, Load, Refusal, Tally};
+pub use module::Module;
 pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
-pub use vault::{SOFTHSM, Vault, chaotic, run, vaultd};
+pub use vault::{Vault, chaotic, run, vaultd};

@@ -13,10 +13,8 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, exchange};
+use crate::{Answer, Minter, Module, exchange, module::TOKEN_LABEL};
 
-/// Where Debian puts SoftHSM2's module.
-pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
@@ -31,7 +29,14 @@ impl Vault {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
         let mut vault = Self { dir, child: None };
-        vault.spawn(&["dev", "--dir", vault.path("").to_str().unwrap()]);
+        let (at, module) = (vault.path(""), Module::of_this_run());
+        let at = at.to_str().unwrap();
+        if module == Module::Softhsm2 {
+            vault.spawn(&["dev", "--dir", at]);
+        } else {
+            let hsm = module.make_token(vault.dir.path());
+            vault.spawn(&["dev", "--dir", at, "--hsm", hsm.to_str().unwrap()]);
+        }
         vault
     }
 
@@ -146,9 +151,12 @@ impl Vault {
     /// Runs `pkcs11-tool` on the vault's token, logged in: the second eye on the keys.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> Output {
         let pin = fs::read_to_string(self.path("hsm.pin")).unwrap();
+        let module = Module::of_this_run();
         Command::new("pkcs11-tool")
-            .env("SOFTHSM2_CONF", self.path("softhsm/softhsm2.conf"))
-            .args(["--module", SOFTHSM, "--token-label", "vaultd-dev", "--login", "--pin", &pin])
+            .envs(module.environment(self.dir.path()))
+            .arg("--module")
+            .arg(module.path())
+            .args(["--token-label", TOKEN_LABEL, "--login", "--pin", &pin])
             .args(arguments)
             .output()
             .unwrap()
@@ -226,9 +234,10 @@ pub fn chaotic(config: &str) -> String {
     assert!(chaos.exists(), "{} is not built: `cargo build --workspace`", chaos.display());
     let fault = config.lines().find_map(|line| line.strip_prefix("socket = ")).unwrap();
     let fault = fault.replace("vaultd.sock", "fault");
-    config.replace(SOFTHSM, chaos.to_str().unwrap()).replace(
+    let module = Module::of_this_run().path().display().to_string();
+    config.replace(&module, chaos.to_str().unwrap()).replace(
         "environment = {",
-        &format!("environment = {{ CHAOS_HSM_MODULE = \"{SOFTHSM}\", CHAOS_HSM_FAULT = {fault},"),
+        &format!("environment = {{ CHAOS_HSM_MODULE = \"{module}\", CHAOS_HSM_FAULT = {fault},"),
     )
 }
 

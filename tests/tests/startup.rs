@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use vault_tests::{SOFTHSM, Vault, chaotic, run};
+use vault_tests::{Module, Vault, chaotic, run};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -60,19 +60,25 @@ fn a_pin_file_that_others_may_read_or_that_is_empty() {
 #[test]
 fn a_module_that_is_missing_or_none() {
     let vault = stopped();
-    vault.change_config(|config| config.replace(SOFTHSM, "/nowhere/module.so"));
+    vault.change_config(|config| {
+        config.replace(Module::of_this_run().path().to_str().unwrap(), "/nowhere/module.so")
+    });
     assert_says(&serve(&vault), &["cannot load", "/nowhere/module.so", "hsm.module"]);
     vault.change_config(|config| config.replace("/nowhere/module.so", "/lib/x86_64-linux-gnu/libm.so.6"));
     assert_says(&serve(&vault), &["cannot load", "hsm.module"]);
 }
 
 #[test]
-fn a_token_that_is_not_there_or_not_initialised() {
+fn a_token_that_is_not_there() {
     let vault = stopped();
-    vault.change_config(|config| config.replace("vaultd-dev", "another"));
+    vault.change_config(|config| config.replace("token_label = \"vaultd-dev\"", "token_label = \"another\""));
     assert_says(&serve(&vault), &["no PKCS#11 token", "\"another\"", "\"vaultd-dev\""]);
-    fs::remove_dir_all(vault.path("softhsm/tokens")).unwrap();
-    fs::create_dir(vault.path("softhsm/tokens")).unwrap();
+}
+
+#[test]
+fn a_token_that_is_not_initialised() {
+    let vault = stopped();
+    Module::of_this_run().forget_token(&vault.path(""));
     assert_says(&serve(&vault), &["no token is initialised", "--init-token"]);
 }
 

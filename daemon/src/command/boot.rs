@@ -20,9 +20,9 @@ const MAX_PIN_BYTES: usize = 256;
 /// How to reach the token, PIN included; `unfinished` keys are not looked at.
 pub(super) fn hsm_settings(config: &Config, unfinished: Vec<KeyName>) -> Result<hsm::Settings, CommandError> {
     Ok(hsm::Settings {
-        module: config.hsm.module.clone(),
+        library: config.hsm.library.clone(),
         token: config.hsm.token.clone(),
-        pin: read_pin(&config.hsm.pin_file)?,
+        pin: config.hsm.pin_file.as_deref().map(read_pin).transpose()?,
         key_prefix: config.hsm.key_prefix.clone(),
         unfinished,
         sessions: config.hsm.sessions,

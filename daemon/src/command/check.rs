@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     config::Config,
-    hsm::{self, Hsm, HsmError, KeyInfo, KeyName, OpenRequest, Operation, Purpose, SealRequest, SetupError},
+    hsm::{
+        self, Finding, Hsm, HsmError, KeyInfo, KeyName, OpenRequest, Operation, Purpose, SealRequest,
+        SetupError,
+    },
     sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
     store::{OpenError, Store},
     vault::inspect,
@@ -90,6 +93,26 @@ impl Report<'_> {
         (self.say)(&format!("WRONG {what}"));
     }
 
+    /// Says what was found of a module; nothing comes back if it could not be asked.
+    fn findings(&mut self, found: Result<Vec<Finding>, SetupError>) -> Option<()> {
+        match found {
+            Ok(findings) => {
+                for finding in findings {
+                    match finding {
+                        Finding::Good(line) => self.good(line),
+                        Finding::Note(line) => self.note(line),
+                        Finding::Wrong(line) => self.wrong(line),
+                    }
+                }
+                Some(())
+            }
+            Err(error) => {
+                self.wrong(error);
+                None
+            }
+        }
+    }
+
     /// Says of a thing that it is good, or what is wrong with it.
     fn result<T, E: Display>(&mut self, what: impl Display, result: Result<T, E>) -> Option<T> {
         match result {
@@ -105,15 +128,17 @@ impl Report<'_> {
     }
 }
 
-/// Files, directories and names; says whether the PIN can be read.
+/// Files, directories and names; says whether the PIN can be read, or none is needed.
 fn files(config: &Config, report: &mut Report<'_>) -> bool {
     let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit_dir)];
     for (key, path) in private {
         let checked = check_private_dir(path).map_err(|error| format!("{key}: {}", with_advice(&error)));
         report.result(format!("{key} {}", path.display()), checked);
     }
-    let pin = check_private_file(&config.hsm.pin_file).map_err(|error| format!("hsm.pin_file: {error}"));
-    let pin = report.result(format!("hsm.pin_file {}", config.hsm.pin_file.display()), pin);
+    let has_pin = config.hsm.pin_file.as_ref().is_none_or(|path| {
+        let pin = check_private_file(path).map_err(|error| format!("hsm.pin_file: {error}"));
+        report.result(format!("hsm.pin_file {}", path.display()), pin).is_some()
+    });
     for issuer in &config.issuers {
         let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
         report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
@@ -134,7 +159,7 @@ fn files(config: &Config, report: &mut Report<'_>) -> bool {
             report.wrong(format!("{} exists and is not a socket: move it away", socket.path.display()));
         }
     }
-    pin.is_some()
+    has_pin
 }
 
 /// The token and its keys, if they can be used.
@@ -149,26 +174,23 @@ fn token(
         report.wrong(error);
         return None;
     }
-    let facts = match hsm::token_facts(&config.hsm.module, &config.hsm.token) {
-        Ok(facts) => facts,
-        Err(error) => {
-            report.wrong(error);
-            return None;
-        }
-    };
-    report.good(format!("token {:?}, serial {}, {}", facts.label, facts.serial, facts.model));
-    for need in &facts.missing {
-        report.wrong(format!("the token lacks {}, needed for {}", need.name, need.purpose));
-    }
-    // The PIN is tried once, and only where the rest is as it must be.
+    report.findings(hsm::examine(&config.hsm.library, &config.hsm.token))?;
     if !has_pin {
         report.note("the keys are not looked at without the PIN");
         return None;
     }
     let unfinished = store.map(unfinished_keys).transpose();
-    let opened = unfinished
-        .and_then(|unfinished| Ok(Hsm::open(&hsm_settings(config, unfinished.unwrap_or_default())?)?));
-    let hsm = match opened {
+    let settings = unfinished.and_then(|unfinished| hsm_settings(config, unfinished.unwrap_or_default()));
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => {
+            report.wrong(error);
+            return None;
+        }
+    };
+    // A PIN that is refused is not tried again.
+    report.findings(hsm::rehearse(&settings))?;
+    let hsm = match Hsm::open(&settings) {
         Ok(hsm) => hsm,
         Err(error) => {
             report.wrong(error);

@@ -51,6 +51,8 @@ pub struct DevOptions {
     pub dir: PathBuf,
     /// The PKCS#11 module; the usual places are searched if `None`.
     pub module: Option<PathBuf>,
+    /// A file whose `[hsm]` table names a token that is initialised, instead of a throwaway one.
+    pub hsm: Option<PathBuf>,
 }
 
 /// Makes what is missing in the directory, says how to use it, and serves until SIGTERM or SIGINT.
@@ -63,7 +65,7 @@ pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), Comman
     DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(failed)?;
     let files = Files { dir: fs::canonicalize(&options.dir).map_err(failed)? };
     files.check_path()?;
-    files.make_config(options.module.as_deref())?;
+    files.make_config(options)?;
     let config = Config::load(&files.at("vaultd.toml"))?;
     files.check_config(&config, options.module.as_deref())?;
     logging::start(&config.log_filter);
@@ -119,7 +121,7 @@ impl Files {
             )));
         }
         match module {
-            Some(module) if module != config.hsm.module => Err(CommandError::Failed(format!(
+            Some(module) if module != config.hsm.library.path => Err(CommandError::Failed(format!(
                 "--module is not what {} names: leave it out, or start anew in an empty directory",
                 path.display()
             ))),
@@ -127,10 +129,20 @@ impl Files {
         }
     }
 
-    fn make_config(&self, module: Option<&Path>) -> Result<(), CommandError> {
+    fn make_config(&self, options: &DevOptions) -> Result<(), CommandError> {
         if self.at("vaultd.toml").exists() {
             return Ok(());
         }
+        let hsm = match &options.hsm {
+            Some(file) => fs::read_to_string(file)
+                .map_err(|error| CommandError::new("--hsm", format!("{}: {error}", file.display())))?,
+            None => self.softhsm(options.module.as_deref())?,
+        };
+        self.write("vaultd.toml", config_text(&self.dir, &hsm).as_bytes())
+    }
+
+    /// The `[hsm]` table of a throwaway token.
+    fn softhsm(&self, module: Option<&Path>) -> Result<String, CommandError> {
         let module = match module {
             Some(module) if module.exists() => module.to_owned(),
             Some(module) => {
@@ -144,12 +156,20 @@ impl Files {
                 )
             })?,
         };
-        let text = config_text(&self.dir, &module);
-        self.write("vaultd.toml", text.as_bytes())
+        Ok(format!(
+            "[hsm]\nmodule = {}\ntoken_label = \"{TOKEN_LABEL}\"\npin_file = {}\nenvironment = {{ SOFTHSM2_CONF = {} }}\n",
+            quoted(&module),
+            quoted(&self.at("hsm.pin")),
+            quoted(&self.at("softhsm/softhsm2.conf")),
+        ))
     }
 
     /// A throwaway token, with a PIN nobody has to know.
     fn make_token(&self, config: &Config) -> Result<(), CommandError> {
+        let is_ours = config.hsm.pin_file.as_deref() == Some(&self.at("hsm.pin"));
+        if !is_ours || self.at("hsm.pin").exists() {
+            return Ok(());
+        }
         let tokens = self.at("softhsm/tokens");
         make_private_dir(&tokens)?;
         if !self.at("softhsm/softhsm2.conf").exists() {
@@ -158,9 +178,6 @@ impl Files {
                 tokens.display()
             );
             self.write("softhsm/softhsm2.conf", conf.as_bytes())?;
-        }
-        if self.at("hsm.pin").exists() {
-            return Ok(());
         }
         let left = fs::read_dir(&tokens).is_ok_and(|mut entries| entries.next().is_some());
         if left {
@@ -173,7 +190,7 @@ impl Files {
         }
         let pin = random_pin()?;
         let so_pin = SecretString::from(random_pin()?);
-        hsm::initialize_token(&config.hsm.module, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
+        hsm::initialize_token(&config.hsm.library, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
         // Written last: a token without its PIN would be of no use to the next start.
         self.write("hsm.pin", pin.as_bytes())
     }
@@ -243,9 +260,12 @@ fn random_pin() -> Result<String, CommandError> {
     Ok(bs58::encode(bytes).into_string())
 }
 
-fn config_text(dir: &Path, module: &Path) -> String {
-    let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-    let (at, module) = (|name: &str| quoted(&dir.join(name)), quoted(module));
+fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+fn config_text(dir: &Path, hsm: &str) -> String {
+    let at = |name: &str| quoted(&dir.join(name));
     format!(
         r#"# Made by `vaultd dev`, FOR DEVELOPMENT ONLY. It is not written again: change it as you like.
 # config/vaultd.toml in the sources explains every key.
@@ -254,12 +274,7 @@ fn config_text(dir: &Path, module: &Path) -> String {
 socket = {socket}
 admin_socket = {admin}
 
-[hsm]
-module = {module}
-token_label = "{TOKEN_LABEL}"
-pin_file = {pin}
-environment = {{ SOFTHSM2_CONF = {conf} }}
-
+{hsm}
 [store]
 dir = {store}
 
@@ -302,8 +317,6 @@ reuse = "never"
 "#,
         socket = at("vaultd.sock"),
         admin = at("admin.sock"),
-        pin = at("hsm.pin"),
-        conf = at("softhsm/softhsm2.conf"),
         store = at("store"),
         audit = at("audit"),
         keys = at("issuer.pub.pem"),

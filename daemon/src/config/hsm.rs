@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{Hsm, raw, validate::Validator};
-use crate::hsm::TokenSelector;
+use crate::hsm::{Library, TokenSelector};
 
 impl Validator {
     pub(super) fn hsm(&mut self, raw: raw::Hsm) -> Option<Hsm> {
         let module = self.required("hsm.module", raw.module);
-        let pin_file = self.required("hsm.pin_file", raw.pin_file).and_then(|path| self.credential(path));
+        let pin_file = raw.pin_file.and_then(|path| self.credential(path));
         let token = match (raw.token_label, raw.token_serial) {
             (Some(label), None) => Some(TokenSelector::Label(label)),
             (None, Some(serial)) => Some(TokenSelector::Serial(serial)),
@@ -33,15 +33,18 @@ impl Validator {
                 self.error(&format!("hsm.environment.{name}"), "must not hold a zero byte");
             }
         }
+        if raw.init_parameters.as_ref().is_some_and(|text| text.contains('\0')) {
+            self.error("hsm.init_parameters", "must not hold a zero byte");
+        }
         let sessions = self.count("hsm.sessions", raw.sessions, 1, 1..=1_024);
         let queue = self.count("hsm.queue", raw.queue, 4_096, 1..=1_000_000);
         let call_timeout = self.duration("hsm.call_timeout_seconds", raw.call_timeout_seconds, 5);
         let max_written_off =
             self.count("hsm.max_written_off_threads", raw.max_written_off_threads, 8, 0..=1_024);
         Some(Hsm {
-            module: module?,
+            library: Library { path: module?, parameters: raw.init_parameters },
             token: token?,
-            pin_file: pin_file?,
+            pin_file,
             key_prefix,
             sessions,
             queue,

@@ -25,7 +25,7 @@ pub use validate::MAX_SOCKET_PATH_BYTES;
 
 use crate::{
     auth::{self, ScopeSet},
-    hsm::TokenSelector,
+    hsm::{Library, TokenSelector},
     vault::{EnvelopeRules, KeyRules, Templates},
 };
 
@@ -118,12 +118,12 @@ pub struct Limits {
 /// `[hsm]`.
 #[derive(Clone, Debug)]
 pub struct Hsm {
-    /// Path of the PKCS#11 module.
-    pub module: PathBuf,
+    /// The PKCS#11 module.
+    pub library: Library,
     /// Which token.
     pub token: TokenSelector,
-    /// The file that holds the user PIN.
-    pub pin_file: PathBuf,
+    /// The file that holds the user PIN, if the token does not ask for it itself.
+    pub pin_file: Option<PathBuf>,
     /// What the labels of the vault's keys start with.
     pub key_prefix: String,
     /// Sessions, and threads, to run.

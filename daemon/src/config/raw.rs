@@ -79,7 +79,7 @@ pub(super) struct Hsm {
     /// Serial number of the token.
     pub(super) token_serial: Option<String>,
     /// File that holds the user PIN, readable by the daemon alone. `$CREDENTIALS_DIRECTORY/NAME` names a systemd
-    /// credential. Required.
+    /// credential. Left out: the token asks for the PIN by its own means (PIN pad), or wants none.
     pub(super) pin_file: Option<PathBuf>,
     /// What the labels of the vault's keys start with. Default "vaultd".
     pub(super) key_prefix: Option<String>,
@@ -92,6 +92,8 @@ pub(super) struct Hsm {
     /// Threads whose call lasts longer and that are replaced; more, and the HSM counts as unavailable until one comes
     /// back. Default 8.
     pub(super) max_written_off_threads: Option<u64>,
+    /// Text that is passed to the module with `C_Initialize`. NSS softokn wants one; most modules want none.
+    pub(super) init_parameters: Option<String>,
     /// Environment variables the module reads its own configuration from.
     pub(super) environment: BTreeMap<String, String>,
 }

@@ -1,18 +1,16 @@
 //! One login to the token.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use cryptoki::{context::Pkcs11, error::Error as Pkcs11Error, slot::Slot};
 use secrecy::SecretString;
 
 use super::{
-    KeyInfo, KeyName, SetupError, TokenFacts, TokenSelector,
+    KeyInfo, KeyName, Library, SetupError, TokenSelector,
     check_value::CheckValue,
     keys::KeyRing,
+    library,
     module::{self, Lease, Module, Visit},
     operations::Operator,
     token,
@@ -21,9 +19,9 @@ use super::{
 
 /// What is needed to reach the keys.
 pub(super) struct Access {
-    pub(super) module_path: PathBuf,
+    pub(super) library: Library,
     pub(super) token: TokenSelector,
-    pub(super) pin: SecretString,
+    pub(super) pin: Option<SecretString>,
     pub(super) key_prefix: String,
     /// Keys whose making or destruction was cut short: they are not looked at.
     pub(super) unfinished: Vec<KeyName>,
@@ -49,13 +47,13 @@ impl Connection {
         generation: u64,
         wanted: &dyn Fn(KeyName) -> bool,
     ) -> Result<Self, SetupError> {
-        token::initialize(&module.pkcs11)?;
-        let slot = token::find_slot(&module.pkcs11, &access.module_path, &access.token)?;
+        library::initialize(&module.pkcs11, &access.library)?;
+        let slot = token::find_slot(&module.pkcs11, &access.library, &access.token)?;
         beat();
         let control = module.session(slot)?;
-        token::login(&control, &access.pin)?;
+        token::login(&access.library, slot, &control, access.pin.as_ref())?;
         beat();
-        let mut keys = KeyRing::find(&control, &access.key_prefix, wanted)?;
+        let mut keys = KeyRing::find(&access.library, &control, &access.key_prefix, wanted)?;
         beat();
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
@@ -79,6 +77,11 @@ impl Connection {
         self.module.writing_session(self.slot)
     }
 
+    /// Where the module comes from.
+    pub(super) fn library(&self) -> &Library {
+        &self.module.library
+    }
+
     /// What tells what the module can do.
     pub(super) fn pkcs11(&self) -> &Pkcs11 {
         &self.module.pkcs11
@@ -89,9 +92,10 @@ impl Connection {
         self.module.visit().ok_or_else(module::away)
     }
 
-    pub(super) fn facts(&self) -> Result<TokenFacts, SetupError> {
+    /// How many of `wanted` sessions the token allows for workers.
+    pub(super) fn usable_sessions(&self, wanted: usize) -> Result<usize, SetupError> {
         let _visit = self.visit()?;
-        Ok(token::facts(&self.module.pkcs11, self.slot)?)
+        token::usable_sessions(&self.module.pkcs11, self.slot, wanted)
     }
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {

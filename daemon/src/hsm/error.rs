@@ -71,6 +71,14 @@ pub enum HsmError {
     NoKey(String),
 }
 
+/// A failed call in few words, for messages that name several; the library's own have a paragraph of the standard each.
+pub(super) fn brief(error: &Pkcs11Error) -> String {
+    match error {
+        Pkcs11Error::Pkcs11(rv, function) => format!("C_{function:?}: {rv:?}"),
+        other => other.to_string(),
+    }
+}
+
 /// Why an operation on a session failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {

@@ -2,16 +2,17 @@
 
 use cryptoki::{
     context::Pkcs11,
-    mechanism::{Mechanism, MechanismType},
-    object::Attribute,
+    error::{Error as Pkcs11Error, RvError},
+    mechanism::{Mechanism, MechanismType, vendor_defined::VendorDefinedMechanism},
+    object::{Attribute, KeyType, ObjectHandle},
     session::Session,
 };
 
-use super::{KeyName, Operation, SetupError, vetting::SECRET_KEY_BYTES};
+use super::{KeyName, Operation, SetupError, error::brief, vetting::SECRET_KEY_BYTES};
 
 /// Bits of a signing key: 128 bits of security are not needed for minutes, but keys live for years (SP 800-57, 5.6.1).
 const RSA_BITS: u64 = 3_072;
-/// Bits of a signing key where the token makes no longer ones, as TPMs do (the least that RFC 7518, 3.3 allows).
+/// Bits of a signing key where the token makes no longer ones (the least that RFC 7518, 3.3 allows).
 const SHORT_RSA_BITS: u64 = 2_048;
 /// The public exponent 65537 (FIPS 186-5, A.1.1).
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
@@ -21,18 +22,51 @@ const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 /// What a module made must be vetted before it is used: it may quietly ignore an attribute.
 ///
 /// # Errors
-/// [`SetupError`] if the token does not make the key.
+/// [`SetupError`] if the token does not make the key; then none is left behind.
 pub(super) fn generate(
     module: &Pkcs11,
     session: &Session,
     prefix: &str,
     name: KeyName,
 ) -> Result<(), SetupError> {
-    let common = [
+    let identity = [
         Attribute::Token(true),
         Attribute::Label(name.label(prefix).into_bytes()),
         Attribute::Id(name.to_string().into_bytes()),
     ];
+    let made = make(module, session, &identity, name.purpose.operation()).map(drop);
+    made.map_err(|error| match error {
+        SetupError::Pkcs11(Pkcs11Error::Pkcs11(
+            reason @ (RvError::SessionReadOnly | RvError::TokenWriteProtected),
+            _,
+        )) => SetupError::Key(format!(
+            "key {}: the token lets vaultd make no keys ({reason:?}): allow it to write, or make the key with the \
+             vendor's tools",
+            name.label(prefix)
+        )),
+        other => other,
+    })
+}
+
+/// Makes a key for `operation` that dies with `session`: nothing is written to the token.
+///
+/// # Errors
+/// [`SetupError`] if the token does not make one.
+pub(super) fn generate_for_session(
+    module: &Pkcs11,
+    session: &Session,
+    operation: Operation,
+) -> Result<ObjectHandle, SetupError> {
+    make(module, session, &[Attribute::Token(false)], operation)
+}
+
+/// Makes a key; the handle is that of the secret or private one.
+fn make(
+    module: &Pkcs11,
+    session: &Session,
+    identity: &[Attribute],
+    operation: Operation,
+) -> Result<ObjectHandle, SetupError> {
     // Not CKA_MODIFIABLE=false: it also forbids the session copies that make operations fast, and what matters
     // cannot be taken back anyway (sensitive and not extractable only ever tighten, PKCS #11 v3.1, 4.4.1).
     let secret = [
@@ -52,15 +86,12 @@ pub(super) fn generate(
             Attribute::Verify(!encrypts),
         ]
     };
-    match name.purpose.operation() {
+    match operation {
         Operation::Seal => {
-            let template = [&common[..], &secret, &usage(true)].concat();
-            session.generate_key(&Mechanism::AesKeyGen, &template)?;
+            let template = [identity, &secret, &usage(true)].concat();
+            Ok(session.generate_key(&Mechanism::AesKeyGen, &template)?)
         }
-        Operation::Mac => {
-            let template = [&common[..], &secret, &usage(false)].concat();
-            session.generate_key(&Mechanism::GenericSecretKeyGen, &template)?;
-        }
+        Operation::Mac => make_mac_key(session, &[identity, &secret, &usage(false)].concat()),
         Operation::Sign => {
             let public = [
                 Attribute::Private(false),
@@ -71,14 +102,43 @@ pub(super) fn generate(
                 Attribute::Wrap(false),
             ];
             let private = [Attribute::Sign(true), Attribute::Decrypt(false)];
-            session.generate_key_pair(
+            let (_, private) = session.generate_key_pair(
                 &Mechanism::RsaPkcsKeyPairGen,
-                &[&common[..], &public].concat(),
-                &[&common[..], &secret, &private].concat(),
+                &[identity, &public].concat(),
+                &[identity, &secret, &private].concat(),
             )?;
+            Ok(private)
         }
     }
-    Ok(())
+}
+
+/// Makes a key that makes HMACs: a generic secret, or a key for this one MAC where the token wants that.
+fn make_mac_key(session: &Session, template: &[Attribute]) -> Result<ObjectHandle, SetupError> {
+    let for_this_mac = VendorDefinedMechanism::new::<()>(MechanismType::SHA256_KEY_GEN, None);
+    let with_type = [template, &[Attribute::KeyType(KeyType::SHA256_HMAC)]].concat();
+    let ways = [
+        (Mechanism::GenericSecretKeyGen, template),
+        (Mechanism::VendorDefined(for_this_mac), template),
+        (Mechanism::GenericSecretKeyGen, &with_type),
+    ];
+    let mut refusals = Vec::new();
+    for (mechanism, template) in ways {
+        let made = session.generate_key(&mechanism, template).and_then(|key| {
+            // A token may make a key of a type that it then does not use.
+            session.sign(&Mechanism::Sha256Hmac, key, b"vaultd trial").map(|_| key).or_else(|error| {
+                session.destroy_object(key)?;
+                Err(error)
+            })
+        });
+        match made {
+            Ok(key) => return Ok(key),
+            Err(error @ Pkcs11Error::Pkcs11(RvError::SessionReadOnly | RvError::TokenWriteProtected, _)) => {
+                return Err(error.into());
+            }
+            Err(error) => refusals.push(brief(&error)),
+        }
+    }
+    Err(SetupError::Key(format!("the token makes no key for CKM_SHA256_HMAC ({})", refusals.join("; "))))
 }
 
 /// The length of a new signing key: 3072 bits unless the token says that it makes none that long.

@@ -9,8 +9,10 @@ use cryptoki::{
 use zeroize::Zeroizing;
 
 use super::{
-    OpenRequest, SealRequest, SetupError,
+    Library, OpenRequest, SealRequest, SetupError,
+    direct::Direct,
     error::Fault,
+    manner::{Manner, NonceGiven, SignedBy},
     operations::Operator,
     vetting::{public_half, vet},
     watch::beat,
@@ -145,21 +147,25 @@ pub(super) struct Key {
 }
 
 /// Every key of the vault in one token. Handles are valid for one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct KeyRing {
     keys: Vec<Key>,
+    direct: Direct,
+    manner: Manner,
 }
 
 impl KeyRing {
     /// Finds the keys whose labels start with `prefix` and which are `wanted`, and vets each.
     ///
-    /// Fails with every objection to every key in one message, so that an operator sees the whole of it.
+    /// Fails with every objection to every key in one message, so that an operator sees the whole of it. The newest
+    /// keys are tried, to learn how this token wants them used.
     pub(super) fn find(
+        library: &Library,
         session: &Session,
         prefix: &str,
         wanted: &dyn Fn(KeyName) -> bool,
     ) -> Result<Self, SetupError> {
-        let mut ring = Self::default();
+        let mut ring = Self { keys: Vec::new(), direct: Direct::of(library)?, manner: Manner::default() };
         let mut objections = Vec::new();
         for class in [ObjectClass::SECRET_KEY, ObjectClass::PRIVATE_KEY] {
             for handle in session.find_objects(&[Attribute::Token(true), Attribute::Class(class)])? {
@@ -183,6 +189,7 @@ impl KeyRing {
         }
         if objections.is_empty() {
             ring.keys.sort_by_key(|key| key.name);
+            ring.manner = ring.learn_manner(session)?;
             Ok(ring)
         } else {
             Err(SetupError::Key(format!(
@@ -191,6 +198,28 @@ impl KeyRing {
                 objections.join("; ")
             )))
         }
+    }
+
+    fn learn_manner(&self, session: &Session) -> Result<Manner, SetupError> {
+        let newest = |operation: Operation| {
+            self.keys.iter().rfind(|key| key.name.purpose.operation() == operation).map(|key| key.handle)
+        };
+        Ok(Manner {
+            nonce: newest(Operation::Seal)
+                .map_or(Ok(NonceGiven::default()), |key| NonceGiven::find(&self.direct, session, key))?,
+            signed_by: newest(Operation::Sign)
+                .map_or(Ok(SignedBy::default()), |key| SignedBy::find(session, key))?,
+        })
+    }
+
+    /// The module's own functions.
+    pub(super) fn direct(&self) -> &Direct {
+        &self.direct
+    }
+
+    /// How the token wants its keys used.
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// Replaces handles by session-object copies where the module allows it; says whether it did.
@@ -223,7 +252,11 @@ impl KeyRing {
 
     /// These keys but for `name`.
     pub(super) fn without(&self, name: KeyName) -> Self {
-        Self { keys: self.keys.iter().filter(|key| key.name != name).cloned().collect() }
+        Self {
+            keys: self.keys.iter().filter(|key| key.name != name).cloned().collect(),
+            direct: self.direct.clone(),
+            manner: self.manner,
+        }
     }
 
     /// Seals a known text with each sealing key, for [`KeyRing::reference`].

@@ -92,7 +92,7 @@ impl Connection {
 
     fn adopt(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
         let control = self.control();
-        let mut found = KeyRing::find(&control, prefix, &|is| is == name)?;
+        let mut found = KeyRing::find(self.library(), &control, prefix, &|is| is == name)?;
         found.use_working_copies(&control);
         found.seal_references(&control)?;
         let info = found.infos().next();

@@ -15,8 +15,8 @@ use super::{
     class::{Class, told},
     connection::{Access, Connection, Held, lock},
     error::Fault,
+    library,
     module::{self, Module},
-    token,
     watch::{Desk, beat},
 };
 
@@ -44,7 +44,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn open(access: Access, patience: Duration) -> Result<Self, SetupError> {
-        let module = Arc::new(Module::new(token::load(&access.module_path)?));
+        let pkcs11 = library::load(&access.library)?;
+        let module = Arc::new(Module::new(pkcs11, access.library.clone()));
         let wanted = |name| !access.unfinished.contains(&name);
         let connection = match Connection::open(&module, &access, 0, &wanted) {
             Ok(connection) => Arc::new(connection),

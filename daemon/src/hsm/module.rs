@@ -14,7 +14,7 @@ use cryptoki::{
     slot::Slot,
 };
 
-use super::{class::told, token};
+use super::{Library, class::told, library, token};
 
 /// How often a busy module is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -23,6 +23,7 @@ const POLL: Duration = Duration::from_millis(1);
 /// calls it holds a [`Visit`].
 pub(super) struct Module {
     pub(super) pkcs11: Pkcs11,
+    pub(super) library: Library,
     /// How often it was initialised: what was made in another epoch means nothing, or something else, in this one.
     epoch: RwLock<u64>,
 }
@@ -40,8 +41,8 @@ impl Visit<'_> {
 }
 
 impl Module {
-    pub(super) fn new(pkcs11: Pkcs11) -> Self {
-        Self { pkcs11, epoch: RwLock::new(0) }
+    pub(super) fn new(pkcs11: Pkcs11, library: Library) -> Self {
+        Self { pkcs11, library, epoch: RwLock::new(0) }
     }
 
     /// Enters the module; `None` while it is being initialised anew. Does not wait.
@@ -53,9 +54,9 @@ impl Module {
         }
     }
 
-    /// A read-only session on the token in `slot`.
+    /// A session on the token in `slot`, read-only where it can be.
     pub(super) fn session(self: &Arc<Self>, slot: Slot) -> Result<Lease, Pkcs11Error> {
-        self.lease(|pkcs11| pkcs11.open_ro_session(slot))
+        self.lease(|pkcs11| token::open_session(pkcs11, slot))
     }
 
     /// A read-write session on the token in `slot`.
@@ -81,7 +82,7 @@ impl Module {
             // It is still what it was, and so are its sessions.
             Err(error) => tracing::debug!(error = told(&error), "the PKCS#11 module did not finalize"),
         }
-        token::initialize(&self.pkcs11)?;
+        library::initialize(&self.pkcs11, &self.library)?;
         Ok(true)
     }
 

@@ -3,12 +3,19 @@
 use cryptoki::{
     context::Function,
     error::{Error as Pkcs11Error, RvError},
-    mechanism::{Mechanism, aead::GcmParams},
+    mechanism::Mechanism,
     session::Session,
 };
 use zeroize::Zeroizing;
 
-use super::{KeyName, class::Class, error::Fault, keys::KeyRing, watch::beat};
+use super::{
+    KeyName,
+    class::Class,
+    error::Fault,
+    keys::KeyRing,
+    manner::{self, NonceGiven},
+    watch::beat,
+};
 
 /// Bytes of a GCM nonce (SP 800-38D, 8.2.2: 96 random bits).
 pub const NONCE_BYTES: usize = 12;
@@ -34,7 +41,7 @@ pub struct SealRequest {
 /// A sealed plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// The nonce, from the token's own generator.
+    /// The nonce: made by the module, or drawn from the token's random number generator.
     pub nonce: [u8; NONCE_BYTES],
     /// Ciphertext and tag: the plaintext's length and 16 bytes.
     pub ciphertext: Vec<u8>,
@@ -61,24 +68,33 @@ pub(super) struct Operator<'a> {
 }
 
 impl Operator<'_> {
-    /// AES-256-GCM with a 96-bit random nonce and a 128-bit tag (SP 800-38D).
+    /// AES-256-GCM with a 96-bit nonce and a 128-bit tag (SP 800-38D).
     pub(super) fn seal(&self, requests: &[SealRequest]) -> Result<Vec<Sealed>, Fault> {
+        let given = self.keys.manner().nonce;
         // One call for the nonces of the whole group: on a network HSM calls cost, bytes do not.
         let mut nonces = vec![0; requests.len() * NONCE_BYTES];
-        self.random(&mut nonces)?;
+        if given == NonceGiven::Random {
+            self.random(&mut nonces)?;
+        }
         let (nonces, _) = nonces.as_chunks::<NONCE_BYTES>();
         requests
             .iter()
             .zip(nonces)
             .map(|(request, nonce)| {
                 let key = self.keys.handle(request.key)?;
-                let mut iv = *nonce;
-                let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
                 beat();
-                let ciphertext = self.session.encrypt(&mechanism, key, &request.plaintext)?;
+                let sealed = manner::seal(
+                    self.keys.direct(),
+                    self.session,
+                    key,
+                    given,
+                    *nonce,
+                    &request.aad,
+                    &request.plaintext,
+                )?;
                 let must_be = request.plaintext.len() + TAG_BYTES;
-                let ciphertext = Fault::check_length("a ciphertext", must_be, ciphertext)?;
-                Ok(Sealed { nonce: *nonce, ciphertext })
+                let ciphertext = Fault::check_length("a ciphertext", must_be, sealed.ciphertext)?;
+                Ok(Sealed { ciphertext, ..sealed })
             })
             .collect()
     }
@@ -115,15 +131,10 @@ impl Operator<'_> {
 
     fn decrypt(&self, request: &OpenRequest) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let key = self.keys.handle(request.key)?;
-        let mut iv = request.sealed.nonce;
-        let mechanism = Mechanism::AesGcm(gcm(&mut iv, &request.aad)?);
         beat();
-        let plaintext = Zeroizing::new(self.session.decrypt(&mechanism, key, &request.sealed.ciphertext)?);
-        Fault::check_length(
-            "a plaintext",
-            request.sealed.ciphertext.len().saturating_sub(TAG_BYTES),
-            plaintext,
-        )
+        let plaintext = manner::open(self.session, key, &request.aad, &request.sealed)?;
+        let must_be = request.sealed.ciphertext.len().saturating_sub(TAG_BYTES);
+        Fault::check_length("a plaintext", must_be, plaintext)
     }
 
     /// Whether the token draws random bytes and the newest record key still opens what it sealed.
@@ -157,7 +168,8 @@ impl Operator<'_> {
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
     pub(super) fn sign(&self, name: KeyName, message: &[u8]) -> Result<Vec<u8>, Fault> {
         beat();
-        let signature = self.session.sign(&Mechanism::Sha256RsaPkcs, self.keys.handle(name)?, message)?;
+        let key = self.keys.handle(name)?;
+        let signature = manner::sign(self.session, key, self.keys.manner().signed_by, message)?;
         let modulus =
             self.keys.key(name).and_then(|key| key.public.as_ref()).map(|public| public.modulus.len());
         Fault::check_length("a signature", modulus.unwrap_or_default(), signature)
@@ -165,8 +177,12 @@ impl Operator<'_> {
 
     /// Bytes of the token's random number generator.
     pub(super) fn random(&self, out: &mut [u8]) -> Result<(), Fault> {
-        beat();
-        Ok(self.session.generate_random_slice(out)?)
+        // In pieces: Google's module gives no more than this at once.
+        const MOST: usize = 1_024;
+        out.chunks_mut(MOST).try_for_each(|piece| {
+            beat();
+            Ok(self.session.generate_random_slice(piece)?)
+        })
     }
 }
 
@@ -178,9 +194,4 @@ fn refusal(fault: &Fault) -> Option<RvError> {
         }
         _ => None,
     }
-}
-
-fn gcm<'a>(iv: &'a mut [u8; NONCE_BYTES], aad: &'a [u8]) -> Result<GcmParams<'a>, Pkcs11Error> {
-    const TAG_BITS: usize = TAG_BYTES * 8;
-    GcmParams::new(iv, aad, TAG_BITS.try_into()?)
 }

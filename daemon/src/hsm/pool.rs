@@ -1,6 +1,6 @@
 //! The pool: one thread and one session each, fed from one bounded queue.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crossbeam_channel::{Sender, TrySendError};
 use secrecy::SecretString;
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    HsmError, KeyInfo, KeyName, MAC_BYTES, OpenRequest, Opened, SealRequest, Sealed, SetupError, TokenFacts,
+    HsmError, KeyInfo, KeyName, Library, MAC_BYTES, OpenRequest, Opened, SealRequest, Sealed, SetupError,
     TokenSelector,
     check_value::CheckValue,
     connection::Access,
@@ -26,12 +26,12 @@ const MAX_CHUNK_ITEMS: usize = 64;
 /// How to reach the token and how many sessions to use.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Path of the PKCS#11 module.
-    pub module: PathBuf,
+    /// The PKCS#11 module.
+    pub library: Library,
     /// Which token.
     pub token: TokenSelector,
-    /// The user PIN.
-    pub pin: SecretString,
+    /// The user PIN; none where the token asks for it by its own means, or wants no login.
+    pub pin: Option<SecretString>,
     /// What the labels of the vault's keys start with.
     pub key_prefix: String,
     /// Keys whose making or destruction was cut short: they are not looked at.
@@ -49,7 +49,7 @@ pub struct Settings {
 impl Settings {
     pub(super) fn access(&self) -> Access {
         Access {
-            module_path: self.module.clone(),
+            library: self.library.clone(),
             token: self.token.clone(),
             pin: self.pin.clone(),
             key_prefix: self.key_prefix.clone(),
@@ -81,7 +81,11 @@ impl Hsm {
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
         let link = Arc::new(Link::open(settings.access(), settings.call_timeout)?);
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
-        let sessions = settings.sessions.max(1);
+        let wanted = settings.sessions.max(1);
+        let sessions = link.current()?.usable_sessions(wanted)?;
+        if sessions < wanted {
+            tracing::warn!(sessions, wanted, "the token does not allow hsm.sessions: running with fewer");
+        }
         let size = Size {
             workers: sessions,
             written_off: settings.max_written_off,
@@ -122,14 +126,6 @@ impl Hsm {
     /// it is not used: a token that comes back with other keys would seal cards that are lost later.
     pub fn hold_to(&self, recorded: Vec<(KeyName, CheckValue)>, context: Vec<u8>) {
         self.inner.link.hold_to(recorded, context);
-    }
-
-    /// What the token says of itself.
-    ///
-    /// # Errors
-    /// [`SetupError`] if the token cannot be asked. Blocks; for start-up only.
-    pub fn facts(&self) -> Result<TokenFacts, SetupError> {
-        self.inner.link.current()?.facts()
     }
 
     /// Seals each request under a fresh nonce. Order is kept.

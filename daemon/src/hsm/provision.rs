@@ -1,21 +1,23 @@
 //! Providing a token with the keys it lacks, for `vaultd init` and `vaultd dev`.
 
-use std::path::Path;
-
 use cryptoki::{
     context::Pkcs11,
     session::{Session, UserType},
+    slot::Slot,
 };
 use secrecy::SecretString;
 
 use super::{
-    KeyName, Purpose, Settings, SetupError, check_value::CheckValue, generate::generate, keys::KeyRing,
-    operations::Operator, token,
+    KeyName, Library, Purpose, Settings, SetupError, check_value::CheckValue, direct::Direct, error::brief,
+    generate::generate, keys::KeyRing, library, mechanisms, operations::Operator, token,
 };
 
 /// A token that is being provisioned. Must be ended with [`Provisioner::close`].
 pub struct Provisioner {
     module: Pkcs11,
+    library: Library,
+    slot: Slot,
+    /// Read-only where it can be: enough where nothing is to be made. It keeps the login.
     session: Session,
     prefix: String,
     unfinished: Vec<KeyName>,
@@ -32,35 +34,33 @@ pub struct Provisioned {
 }
 
 impl Provisioner {
-    /// Loads the module, logs in once for writing and vets the keys that exist.
+    /// Loads the module, logs in once and vets the keys that exist.
     ///
     /// # Errors
     /// [`SetupError`].
     pub fn open(settings: &Settings) -> Result<Self, SetupError> {
-        let module = token::load(&settings.module)?;
+        let module = library::load(&settings.library)?;
         let opened = (|| {
-            let slot = token::find_slot(&module, &settings.module, &settings.token)?;
-            let facts = token::facts(&module, slot)?;
-            if let Some(need) = facts.missing.first() {
+            let slot = token::find_slot(&module, &settings.library, &settings.token)?;
+            if let Some(need) = mechanisms::missing(&module, slot)?.into_iter().find(|need| need.serving) {
                 return Err(SetupError::Key(format!(
-                    "the token {:?} lacks {}, which is needed for {}; `vaultd check` lists all it lacks",
-                    facts.label, need.name, need.purpose
+                    "the token lacks {}: {}; `vaultd check` lists all it lacks",
+                    need.name, need.consequence
                 )));
             }
-            let session = module.open_rw_session(slot)?;
-            token::login(&session, &settings.pin)?;
-            let keys =
-                KeyRing::find(&session, &settings.key_prefix, &|name| !settings.unfinished.contains(&name))?;
-            Ok((session, keys))
+            let session = token::open_session(&module, slot)?;
+            token::login(&settings.library, slot, &session, settings.pin.as_ref())?;
+            let keys = KeyRing::find(&settings.library, &session, &settings.key_prefix, &|name| {
+                !settings.unfinished.contains(&name)
+            })?;
+            Ok((slot, session, keys))
         })();
         match opened {
-            Ok((session, keys)) => Ok(Self {
-                module,
-                session,
-                prefix: settings.key_prefix.clone(),
-                unfinished: settings.unfinished.clone(),
-                keys,
-            }),
+            Ok((slot, session, keys)) => {
+                let (library, prefix) = (settings.library.clone(), settings.key_prefix.clone());
+                let unfinished = settings.unfinished.clone();
+                Ok(Self { module, library, slot, session, prefix, unfinished, keys })
+            }
             Err(error) => {
                 let _ = module.finalize();
                 Err(error)
@@ -77,9 +77,19 @@ impl Provisioner {
             return Ok(Provisioned { name, created: false });
         }
         let name = KeyName { purpose, version: 1 };
-        generate(&self.module, &self.session, &self.prefix, name)?;
+        let writing = self.module.open_rw_session(self.slot).map_err(|error| {
+            SetupError::Key(format!(
+                "key {}: the token opens no session for writing ({}): allow it, or make the key with the vendor's \
+                 tools",
+                name.label(&self.prefix),
+                brief(&error)
+            ))
+        })?;
+        generate(&self.module, &writing, &self.prefix, name)?;
+        writing.close()?;
         // Vets what was made: a module may quietly ignore an attribute.
-        self.keys = KeyRing::find(&self.session, &self.prefix, &|is| !self.unfinished.contains(&is))?;
+        self.keys =
+            KeyRing::find(&self.library, &self.session, &self.prefix, &|is| !self.unfinished.contains(&is))?;
         Ok(Provisioned { name, created: true })
     }
 
@@ -132,23 +142,24 @@ impl Provisioner {
     }
 }
 
-/// Initialises the first empty slot of the module at `path` as a token named `label` with a user PIN.
+/// Initialises the first empty slot of `library` as a token named `label` with a user PIN.
 ///
 /// For throwaway tokens of development vaults; a production token is initialised by its owner.
 ///
 /// # Errors
 /// [`SetupError`] if the module has no empty slot or refuses.
 pub fn initialize_token(
-    path: &Path,
+    library: &Library,
     label: &str,
     so_pin: &SecretString,
     user_pin: &SecretString,
 ) -> Result<(), SetupError> {
-    let module = token::load(path)?;
+    let module = library::load(library)?;
     let done = (|| {
+        let direct = Direct::of(library)?;
         let mut empty = None;
         for slot in module.get_slots_with_token()? {
-            if !module.get_token_info(slot)?.token_initialized() {
+            if !direct.token_info(slot)?.initialized() {
                 empty = Some(slot);
                 break;
             }

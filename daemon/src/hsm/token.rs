@@ -1,17 +1,16 @@
-//! The module and the token in it.
+//! The token: which one, how to log in, how many sessions it allows.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
 use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    context::Pkcs11,
     error::{Error as Pkcs11Error, RvError},
-    mechanism::MechanismType,
     session::{Session, UserType},
     slot::Slot,
 };
 use secrecy::SecretString;
 
-use super::{SetupError, class};
+use super::{Library, SetupError, class, direct::Direct};
 
 /// Which token of a module to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,131 +30,26 @@ impl fmt::Display for TokenSelector {
     }
 }
 
-/// What a token says of itself.
-#[derive(Clone, Debug)]
-pub struct TokenFacts {
-    /// Its label.
-    pub label: String,
-    /// Its serial number.
-    pub serial: String,
-    /// Manufacturer and model.
-    pub model: String,
-    /// The mechanisms the vault needs and this token lacks.
-    pub missing: Vec<MechanismNeed>,
-}
-
-/// A mechanism the vault cannot do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MechanismNeed {
-    /// Its PKCS#11 name.
-    pub name: &'static str,
-    /// What would not work without it.
-    pub purpose: &'static str,
-    mechanism: MechanismType,
-}
-
-const NEEDS: [MechanismNeed; 6] = [
-    MechanismNeed {
-        name: "CKM_AES_GCM",
-        purpose: "sealing and opening records",
-        mechanism: MechanismType::AES_GCM,
-    },
-    MechanismNeed {
-        name: "CKM_AES_KEY_GEN",
-        purpose: "making record keys",
-        mechanism: MechanismType::AES_KEY_GEN,
-    },
-    MechanismNeed { name: "CKM_SHA256_HMAC", purpose: "fingerprints", mechanism: MechanismType::SHA256_HMAC },
-    MechanismNeed {
-        name: "CKM_GENERIC_SECRET_KEY_GEN",
-        purpose: "making fingerprint keys",
-        mechanism: MechanismType::GENERIC_SECRET_KEY_GEN,
-    },
-    MechanismNeed {
-        name: "CKM_SHA256_RSA_PKCS",
-        purpose: "signing JWTs",
-        mechanism: MechanismType::SHA256_RSA_PKCS,
-    },
-    MechanismNeed {
-        name: "CKM_RSA_PKCS_KEY_PAIR_GEN",
-        purpose: "making signing keys",
-        mechanism: MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-    },
-];
-
-/// Sets the environment variables a module reads its own configuration from (`hsm.environment`).
-///
-/// # Errors
-/// [`SetupError::Key`] if a variable would have to change while other threads run: it must be called first.
-#[expect(
-    unsafe_code,
-    reason = "PKCS#11 modules are configured through the environment, which only unsafe code can set"
-)]
-pub fn set_module_environment<'a>(
-    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<(), SetupError> {
-    for (name, value) in variables {
-        if std::env::var_os(name).is_some_and(|is| is == value) {
-            continue;
-        }
-        let threads = std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count);
-        if threads != 1 {
-            return Err(SetupError::Key(format!(
-                "hsm.environment: {name} cannot be set while other threads run"
-            )));
-        }
-        // SAFETY: this is the only thread (just counted, and it starts none here), so nobody reads the environment.
-        unsafe { std::env::set_var(name, value) };
-    }
-    Ok(())
-}
-
-/// What the token that `selector` names in the module at `path` says of itself. Needs no PIN; finalizes the module.
-///
-/// # Errors
-/// [`SetupError`] if there is no such module or token.
-pub fn token_facts(path: &Path, selector: &TokenSelector) -> Result<TokenFacts, SetupError> {
-    let module = load(path)?;
-    let found = find_slot(&module, path, selector).and_then(|slot| Ok(facts(&module, slot)?));
-    let finalized = module.finalize();
-    let found = found?;
-    finalized?;
-    Ok(found)
-}
-
-/// Loads and initialises the module at `path`, allowing it to use the operating system's locks.
-pub(super) fn load(path: &Path) -> Result<Pkcs11, SetupError> {
-    let failed = |reason: String| SetupError::Module { path: path.to_owned(), reason };
-    let module = Pkcs11::new(path).map_err(|error| match error {
-        Pkcs11Error::LibraryLoading(reason) => failed(reason.to_string()),
-        other => failed(other.to_string()),
-    })?;
-    initialize(&module).map_err(|error| failed(error.to_string()))?;
-    Ok(module)
-}
-
-/// `C_Initialize`; one that was done before is as good.
-pub(super) fn initialize(module: &Pkcs11) -> Result<(), Pkcs11Error> {
-    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Err(Pkcs11Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
-        other => other,
-    }
-}
-
 /// The slot whose token `selector` names.
-pub(super) fn find_slot(module: &Pkcs11, path: &Path, selector: &TokenSelector) -> Result<Slot, SetupError> {
+pub(super) fn find_slot(
+    module: &Pkcs11,
+    library: &Library,
+    selector: &TokenSelector,
+) -> Result<Slot, SetupError> {
+    let path = &library.path;
+    let direct = Direct::of(library)?;
     let mut fitting = Vec::new();
     let (mut labels, mut uninitialized) = (Vec::new(), 0_usize);
     for slot in module.get_slots_with_token()? {
-        let info = module.get_token_info(slot)?;
-        if !info.token_initialized() {
+        let info = direct.token_info(slot)?;
+        if !info.initialized() {
             uninitialized += 1;
             continue;
         }
-        labels.push(format!("{:?} (serial {})", info.label(), info.serial_number()));
+        labels.push(format!("{:?} (serial {})", info.label, info.serial));
         let fits = match selector {
-            TokenSelector::Label(label) => info.label() == label,
-            TokenSelector::Serial(serial) => info.serial_number() == serial,
+            TokenSelector::Label(label) => info.label == *label,
+            TokenSelector::Serial(serial) => info.serial == *serial,
         };
         if fits {
             fitting.push(slot);
@@ -181,9 +75,50 @@ pub(super) fn find_slot(module: &Pkcs11, path: &Path, selector: &TokenSelector) 
     }
 }
 
-/// Logs in as the user; a login that is still good is as good. The PIN is tried once.
-pub(super) fn login(session: &Session, pin: &SecretString) -> Result<(), SetupError> {
-    match session.login(UserType::User, Some(pin)) {
+/// How the user logs in to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// With the PIN of `hsm.pin_file`.
+    Pin,
+    /// The token asks for it by its own means (`CKF_PROTECTED_AUTHENTICATION_PATH`).
+    ProtectedPath,
+    /// Not at all (no `CKF_LOGIN_REQUIRED`).
+    None,
+}
+
+impl Login {
+    /// How to log in to the token in `slot`, given whether there is a PIN.
+    ///
+    /// The flags are asked first: a login without a PIN counts as a wrong one where there is no protected path.
+    pub(super) fn choose(library: &Library, slot: Slot, has_pin: bool) -> Result<Self, SetupError> {
+        let info = Direct::of(library)?.token_info(slot)?;
+        if has_pin {
+            Ok(Self::Pin)
+        } else if info.protected_path() {
+            Ok(Self::ProtectedPath)
+        } else if !info.login_required() {
+            Ok(Self::None)
+        } else {
+            Err(SetupError::Key(format!(
+                "the token {:?} wants a PIN and has no other way to ask for it (no protected authentication path): set \
+                 hsm.pin_file",
+                info.label
+            )))
+        }
+    }
+}
+
+/// Logs in as the user; a login that is still good is as good. A PIN is tried once.
+pub(super) fn login(
+    library: &Library,
+    slot: Slot,
+    session: &Session,
+    pin: Option<&SecretString>,
+) -> Result<(), SetupError> {
+    if Login::choose(library, slot, pin.is_some())? == Login::None {
+        return Ok(());
+    }
+    match session.login(UserType::User, pin) {
         Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(Pkcs11Error::Pkcs11(
             reason @ (RvError::PinIncorrect
@@ -198,14 +133,37 @@ pub(super) fn login(session: &Session, pin: &SecretString) -> Result<(), SetupEr
     }
 }
 
-/// What the token in `slot` is and lacks.
-pub(super) fn facts(module: &Pkcs11, slot: Slot) -> Result<TokenFacts, Pkcs11Error> {
-    let info = module.get_token_info(slot)?;
-    let mechanisms = module.get_mechanism_list(slot)?;
-    Ok(TokenFacts {
-        label: info.label().to_owned(),
-        serial: info.serial_number().to_owned(),
-        model: format!("{} {}", info.manufacturer_id(), info.model()).trim().to_owned(),
-        missing: NEEDS.into_iter().filter(|need| !mechanisms.contains(&need.mechanism)).collect(),
-    })
+/// A session to work in: read-only, or for writing where the module opens no other (as AWS `CloudHSM`).
+pub(super) fn open_session(module: &Pkcs11, slot: Slot) -> Result<Session, Pkcs11Error> {
+    module.open_ro_session(slot).or_else(|refusal| module.open_rw_session(slot).map_err(|_| refusal))
+}
+
+/// How many of `wanted` sessions the token allows beside those that are open.
+///
+/// They are opened and closed again: what tokens say of their limit is often wrong, and others use them too.
+///
+/// # Errors
+/// [`SetupError`] if it allows none.
+pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Result<usize, SetupError> {
+    let mut open = Vec::new();
+    while open.len() < wanted {
+        match open_session(module, slot) {
+            Ok(session) => open.push(session),
+            Err(Pkcs11Error::Pkcs11(
+                RvError::SessionCount | RvError::DeviceMemory | RvError::HostMemory,
+                _,
+            )) => {
+                break;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    if open.is_empty() {
+        return Err(SetupError::Key(
+            "the token allows no second session; vaultd needs one that keeps the login, and one for each thread: close \
+             what else uses the token, or raise its limit"
+                .to_owned(),
+        ));
+    }
+    Ok(open.len())
 }

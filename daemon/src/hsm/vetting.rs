@@ -1,6 +1,8 @@
 //! How a key must be before the vault uses it.
 
 use cryptoki::{
+    error::{Error as Pkcs11Error, RvError},
+    mechanism::Mechanism,
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::Session,
 };
@@ -24,13 +26,16 @@ pub(super) fn vet(
         Operation::Seal => (true, false),
         Operation::Mac | Operation::Sign => (false, true),
     };
-    let wanted = [
+    // What the key's secrecy rests on must be told. A usage that the token does not tell is one it does not know.
+    let secrecy = [
         (AttributeType::Sensitive, true),
         (AttributeType::AlwaysSensitive, true),
         (AttributeType::Extractable, false),
         (AttributeType::NeverExtractable, true),
         (AttributeType::Local, true),
         (AttributeType::Private, true),
+    ];
+    let usage = [
         (AttributeType::Decrypt, encrypts),
         (AttributeType::Sign, signs),
         (AttributeType::Unwrap, false),
@@ -43,16 +48,25 @@ pub(super) fn vet(
         faults.push("wrong object class".to_owned());
     }
     let only = if class == ObjectClass::SECRET_KEY { secret_key_only.as_slice() } else { &[] };
-    for (attribute, must_be) in wanted.iter().chain(only) {
-        let value = session.get_attributes(handle, &[*attribute])?.into_iter().find_map(|got| flag(&got));
-        if value != Some(*must_be) {
-            let is = value.map_or("not told by the token".to_owned(), |value| value.to_string());
-            faults.push(format!("{attribute} is {is} and must be {must_be}"));
+    for (attribute, must_be) in secrecy {
+        match told(session, handle, attribute)?.as_ref().and_then(flag) {
+            Some(value) if value == must_be => {}
+            Some(_) if attribute == AttributeType::Local && !keeps_account_of_local(session)? => {
+                tracing::debug!(key = %name, "the token calls no key local, not even one it has just made");
+            }
+            Some(value) => faults.push(format!("{attribute} is {value} and must be {must_be}")),
+            None => faults.push(format!("{attribute} is not told by the token and must be {must_be}")),
         }
     }
-    for attribute in session.get_attributes(handle, &[AttributeType::KeyType, AttributeType::ValueLen])? {
+    for (attribute, must_be) in usage.iter().chain(only) {
+        if told(session, handle, *attribute)?.as_ref().and_then(flag).is_some_and(|value| value != *must_be) {
+            faults.push(format!("{attribute} is {} and must be {must_be}", !must_be));
+        }
+    }
+    for attribute in [AttributeType::KeyType, AttributeType::ValueLen] {
+        let Some(attribute) = told(session, handle, attribute)? else { continue };
         match attribute {
-            Attribute::KeyType(key_type) if key_type != operation.key_type() => {
+            Attribute::KeyType(key_type) if !operation.key_types().contains(&key_type) => {
                 faults.push("wrong key type".to_owned());
             }
             Attribute::ValueLen(len) if *len != SECRET_KEY_BYTES => {
@@ -62,6 +76,41 @@ pub(super) fn vet(
         }
     }
     Ok(faults)
+}
+
+/// Whether the token calls a key local that it has made this moment. NSS softokn does not.
+///
+/// Where it does not, the attribute says nothing. That a key was made inside is then known from
+/// `CKA_ALWAYS_SENSITIVE` and `CKA_NEVER_EXTRACTABLE`, which are false for keys that came in (PKCS #11 v3.1, 4.9).
+fn keeps_account_of_local(session: &Session) -> Result<bool, SetupError> {
+    let template = [
+        Attribute::Token(false),
+        Attribute::ValueLen(SECRET_KEY_BYTES.into()),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+    ];
+    let fresh = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+    let local = is_local(session, fresh);
+    session.destroy_object(fresh)?;
+    local
+}
+
+/// Whether the token says that it made the key itself.
+pub(super) fn is_local(session: &Session, handle: ObjectHandle) -> Result<bool, SetupError> {
+    Ok(told(session, handle, AttributeType::Local)?.as_ref().and_then(flag) == Some(true))
+}
+
+/// One attribute, asked for alone: a token that does not know it must not keep back the others.
+fn told(
+    session: &Session,
+    handle: ObjectHandle,
+    attribute: AttributeType,
+) -> Result<Option<Attribute>, Pkcs11Error> {
+    match session.get_attributes(handle, &[attribute]) {
+        Ok(told) => Ok(told.into_iter().next()),
+        Err(Pkcs11Error::Pkcs11(RvError::AttributeTypeInvalid | RvError::AttributeSensitive, _)) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 fn flag(attribute: &Attribute) -> Option<bool> {
@@ -99,9 +148,8 @@ pub(super) fn public_half(session: &Session, name: KeyName, prefix: &str) -> Res
         )));
     };
     let mut public = RsaPublic { modulus: Vec::new(), exponent: Vec::new() };
-    for attribute in
-        session.get_attributes(*object, &[AttributeType::Modulus, AttributeType::PublicExponent])?
-    {
+    for attribute in [AttributeType::Modulus, AttributeType::PublicExponent] {
+        let Some(attribute) = told(session, *object, attribute)? else { continue };
         match attribute {
             Attribute::Modulus(bytes) => public.modulus = without_leading_zeros(bytes),
             Attribute::PublicExponent(bytes) => public.exponent = without_leading_zeros(bytes),
@@ -129,11 +177,12 @@ impl Operation {
         }
     }
 
-    fn key_type(self) -> KeyType {
+    /// Key types that do: some tokens make MACs with generic secrets, some with keys for that one MAC only.
+    fn key_types(self) -> &'static [KeyType] {
         match self {
-            Self::Seal => KeyType::AES,
-            Self::Mac => KeyType::GENERIC_SECRET,
-            Self::Sign => KeyType::RSA,
+            Self::Seal => &[KeyType::AES],
+            Self::Mac => &[KeyType::GENERIC_SECRET, KeyType::SHA256_HMAC],
+            Self::Sign => &[KeyType::RSA],
         }
     }
 }

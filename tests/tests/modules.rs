@@ -1,0 +1,165 @@
+//! Modules that are as peculiar as some vendors' are: each is served from, or refused with a reason.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+
+use serde_json::json;
+use vault_tests::{Module, Vault};
+
+/// A vault with a card in it, whose module has the `quirks` from now on. It is stopped.
+fn peculiar(quirks: &str) -> (Vault, String) {
+    let mut vault = Vault::start();
+    let token = tokenize(&vault, "4111111111111111");
+    assert!(vault.stop().success());
+    let stand_in = vault_tests::vaultd().with_file_name("libquirky_hsm.so");
+    assert!(stand_in.exists(), "{} is not built: `cargo build --workspace`", stand_in.display());
+    let module = Module::of_this_run().path().display().to_string();
+    vault.change_config(|config| {
+        config.replace(&module, stand_in.to_str().unwrap()).replace(
+            "environment = {",
+            &format!("environment = {{ QUIRKY_HSM_MODULE = \"{module}\", QUIRKY_HSM_QUIRKS = \"{quirks}\","),
+        )
+    });
+    (vault, token)
+}
+
+fn tokenize(vault: &Vault, pan: &str) -> String {
+    let answer = vault.request("POST", "/v1/tokenize", &json!({ "pan": pan }).to_string());
+    assert!(matches!(answer.status, 200 | 201), "{}", answer.json());
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+fn detokenize(vault: &Vault, token: &str) -> String {
+    let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": token }).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()["pan"].as_str().unwrap().to_owned()
+}
+
+/// Starts the vault, uses old and new cards, and gives back what `check` says.
+fn serves(vault: &mut Vault, token: &str) -> String {
+    vault.restart();
+    assert_eq!(detokenize(vault, token), "4111111111111111");
+    let new = tokenize(vault, "5555555555554444");
+    assert_eq!(detokenize(vault, &new), "5555555555554444");
+    let check = vault.run("check");
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success(), "{said}");
+    said
+}
+
+fn refuses(vault: &Vault, command: &str) -> String {
+    let output = vault.run(command);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn assert_says(said: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_module_that_makes_the_nonces() {
+    for quirk in ["room", "append"] {
+        let (mut vault, token) = peculiar(quirk);
+        let said = serves(&mut vault, &token);
+        assert_says(&said, &["ok    seals with AES-256-GCM, under nonces the module makes"]);
+        // What it sealed opens where the caller makes the nonces, and the other way round.
+        let new = tokenize(&vault, "378282246310005");
+        assert!(vault.stop().success());
+        vault.change_config(|config| config.replace(&format!("QUIRKS = \"{quirk}\""), "QUIRKS = \"\""));
+        assert_says(&serves(&mut vault, &token), &["under nonces drawn from the token"]);
+        assert_eq!(detokenize(&vault, &new), "378282246310005");
+    }
+}
+
+#[test]
+fn a_module_that_copies_no_keys() {
+    let (mut vault, token) = peculiar("no_copy");
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["note  copies no keys (C_CopyObject: FunctionNotSupported)"]);
+}
+
+#[test]
+fn a_token_with_few_sessions() {
+    let (mut vault, token) = peculiar("sessions=3");
+    vault.change_config(|config| config.replace("[hsm]", "[hsm]\nsessions = 8"));
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["note  hsm.sessions is 8, the token allows 2: vaultd runs with 2"]);
+    assert_says(&vault.log(), &["does not allow hsm.sessions"]);
+
+    let (vault, _) = peculiar("sessions=1");
+    assert_says(&refuses(&vault, "serve"), &["allows no second session"]);
+}
+
+#[test]
+fn a_token_that_cannot_be_written_to() {
+    let (mut vault, token) = peculiar("read_only");
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["note  opens no session for writing (C_OpenSession: TokenWriteProtected)"]);
+    assert!(vault.stop().success());
+    assert!(vault.run("init").status.success(), "there is nothing to make");
+
+    vault.change_config(|config| {
+        config.replace("/store\"", "/other\"").replace("[hsm]", "[hsm]\nkey_prefix = \"other\"")
+    });
+    assert_says(&refuses(&vault, "init"), &["other-record-v1", "no session for writing", "vendor's tools"]);
+}
+
+#[test]
+fn a_module_that_opens_sessions_for_writing_only() {
+    let (mut vault, token) = peculiar("writing_only,no_copy,room");
+    serves(&mut vault, &token);
+}
+
+#[test]
+fn a_token_that_asks_for_the_pin_itself() {
+    let (mut vault, token) = peculiar("");
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    let without_pin = |config: String| {
+        config.lines().filter(|line| !line.starts_with("pin_file")).collect::<Vec<_>>().join("\n")
+    };
+    vault.change_config(without_pin);
+    assert_says(
+        &refuses(&vault, "serve"),
+        &["wants a PIN", "no protected authentication path", "hsm.pin_file"],
+    );
+
+    vault.change_config(|config| {
+        config.replace("QUIRKS = \"\"", &format!("QUIRKS = \"protected_path={pin}\""))
+    });
+    let said = serves(&mut vault, &token);
+    assert_says(
+        &said,
+        &["asks for the PIN by its own means", "ok    logs in through the token's own PIN entry"],
+    );
+}
+
+#[test]
+fn a_token_that_wants_no_login() {
+    let (mut vault, token) = peculiar("");
+    let pin = fs::read_to_string(vault.path("hsm.pin")).unwrap();
+    vault.change_config(|config| {
+        let config = config.replace("QUIRKS = \"\"", &format!("QUIRKS = \"no_login={pin}\""));
+        config.lines().filter(|line| !line.starts_with("pin_file")).collect::<Vec<_>>().join("\n")
+    });
+    assert_says(&serves(&mut vault, &token), &["ok    wants no login"]);
+}
+
+#[test]
+fn a_token_that_makes_short_rsa_keys_only() {
+    let (mut vault, token) = peculiar("short_rsa");
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["with new keys of 2048 bits"]);
+}
+
+#[test]
+fn a_token_that_does_not_tell_what_a_keys_secrecy_rests_on() {
+    let (vault, _) = peculiar("untold");
+    assert_says(
+        &refuses(&vault, "serve"),
+        &["vaultd-record-v1", "CKA_ALWAYS_SENSITIVE is not told by the token and must be true"],
+    );
+}

@@ -36,6 +36,33 @@ fn the_annotated_configuration_is_valid_and_so_are_the_defaults_it_states() {
     assert_eq!(config.issuers[0].max_lifetime_s, stated.issuers[0].max_lifetime_s);
 }
 
+/// A whole configuration around each `[hsm]` table: an operator starts from one of them.
+#[test]
+fn every_modules_file_is_a_valid_table() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/hsm");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let table = fs::read_to_string(&path).unwrap().replace("$CREDENTIALS_DIRECTORY", "/run/credentials");
+        let text = format!(
+            "[server]\nsocket = \"/run/a\"\nadmin_socket = \"/run/b\"\n{table}\n[store]\ndir = \"/var/a\"\n[audit]\ndir = \
+             \"/var/b\"\n"
+        );
+        let parsed = Config::parse(&path, &text);
+        assert!(parsed.is_ok(), "{}: {:?}", path.display(), parsed.err());
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (head, _) = table.split_once("[hsm]").unwrap();
+        let says = head.to_lowercase().contains("tested");
+        assert!(says, "{name} does not say whether it was tested");
+        names.push(name);
+    }
+    let in_docs =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hsm-modules.md")).unwrap();
+    for name in names {
+        assert!(in_docs.contains(&format!("config/hsm/{name}.toml")), "{name} is not in docs/hsm-modules.md");
+    }
+}
+
 #[test]
 fn the_file_of_each_hsm_fits_into_the_annotated_configuration() {
     let text = shipped("vaultd.toml");

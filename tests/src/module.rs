@@ -104,7 +104,7 @@ impl Module {
                     "init_parameters = \"configdir='{database}' dbTokenDescription='{TOKEN_LABEL}'\"\n"
                 );
             }
-            Self::Opencryptoki => make_opencryptoki_token(),
+            Self::Opencryptoki => make_opencryptoki_token(dir),
             Self::Tpm2 => {
                 start_tpm(dir);
                 self.initialize(dir);
@@ -137,7 +137,7 @@ impl Module {
 
     /// Ends what [`Module::make_token`] has started.
     pub fn clean_up(self, dir: &Path) {
-        if let Ok(pid) = fs::read_to_string(dir.join("swtpm.pid")) {
+        if let Ok(pid) = fs::read_to_string(dir.join("daemon.pid")) {
             succeed(Command::new("kill").arg(pid.trim()));
         }
     }
@@ -189,7 +189,7 @@ fn start_tpm(dir: &Path) {
     succeed(
         Command::new("swtpm")
             .args(["socket", "--tpm2", "--daemon", "--flags", "not-need-init,startup-clear"])
-            .args(["--tpmstate", &at("dir=", "tpm-state"), "--pid", &at("file=", "swtpm.pid")])
+            .args(["--tpmstate", &at("dir=", "tpm-state"), "--pid", &at("file=", "daemon.pid")])
             .args([
                 "--server",
                 &at("type=unixio,path=", "tpm"),
@@ -199,9 +199,21 @@ fn start_tpm(dir: &Path) {
     );
 }
 
-/// Initialises the machine's soft token if nobody has done so; anybody else's is left alone.
-fn make_opencryptoki_token() {
-    let _ = Command::new("pkcsslotd").output();
+/// The process of openCryptoki's slot daemon.
+fn pkcsslotd() -> Option<String> {
+    // Not one that has ended and that nobody has waited for, as happens in containers.
+    let found = Command::new("pgrep").args(["-x", "-r", "S,D,R", "pkcsslotd"]).output().unwrap();
+    let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Initialises the machine's soft token if nobody has done so; anybody else's is left alone. A slot daemon that had to
+/// be started for it ends by [`Module::clean_up`].
+fn make_opencryptoki_token(dir: &Path) {
+    if pkcsslotd().is_none() {
+        succeed(&mut Command::new("pkcsslotd"));
+        fs::write(dir.join("daemon.pid"), pkcsslotd().expect("just started")).unwrap();
+    }
     let tokens = Command::new("pkcsconf").arg("-t").output().unwrap();
     let tokens = String::from_utf8_lossy(&tokens.stdout).into_owned();
     let (_, soft) = tokens.split_once("Token #3").expect("slot 3 is the soft token, as Debian has it");

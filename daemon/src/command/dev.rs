@@ -188,8 +188,7 @@ impl Files {
                 self.dir.display()
             )));
         }
-        let pin = random_pin()?;
-        let so_pin = SecretString::from(random_pin()?);
+        let (pin, so_pin) = (random_pin()?, SecretString::from(random_pin()?));
         hsm::initialize_token(&config.hsm.library, TOKEN_LABEL, &so_pin, &SecretString::from(pin.clone()))?;
         // Written last: a token without its PIN would be of no use to the next start.
         self.write("hsm.pin", pin.as_bytes())

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use vault_client::{RetryPolicy, SearchRequest, TokenizeRequest, VaultClient};
 use vault_tests::{
-    PURPOSES, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
+    PURPOSES, Pans, Vault, assert_all_there, chaotic, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
 };
 
 const CALLERS: usize = 64;
@@ -212,4 +212,18 @@ fn what_an_operator_asks_for_is_vetted() {
     assert_eq!(vault.admin("POST", "/v1/reload").code(), "config_invalid");
     let status = vault.admin("GET", "/v1/status").json();
     assert_eq!((&status["ready"], &status["records"]), (&Value::Bool(true), &Value::from(0)), "{status}");
+}
+
+#[test]
+fn a_key_that_the_token_does_not_let_go_keeps_nobody_from_serving() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    rotate(&vault, "audit");
+    // What a role that may not change the token is told.
+    std::fs::write(vault.path("fault"), "C_DestroyObject error CKR_TOKEN_WRITE_PROTECTED").unwrap();
+    assert_eq!(vault.admin("DELETE", "/v1/keys/audit/1").code(), "hsm_unavailable");
+    assert!(vault.stop().success());
+    vault.restart();
+    let states =
+        || keys(&vault).into_iter().filter(|key| key["purpose"] == "audit").map(|key| key["state"].clone());
+    assert_eq!(states().collect::<Vec<_>>(), ["destroyed", "active"]);
 }

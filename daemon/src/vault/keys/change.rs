@@ -141,7 +141,12 @@ pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> R
                     }
                 }
             }
-            KeyState::Destroyed => hsm.destroy_key(name).await?,
+            // Nothing is done with it, and nobody has to wait for a token that does not let it go.
+            KeyState::Destroyed => {
+                if let Err(error) = hsm.destroy_key(name).await {
+                    tracing::error!(key = %name, %error, "a key that is destroyed cannot be removed from the token");
+                }
+            }
         }
     }
     Ok(())

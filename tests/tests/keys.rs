@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
+    io::Write,
+    os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -226,4 +228,28 @@ fn a_key_that_the_token_does_not_let_go_keeps_nobody_from_serving() {
     let states =
         || keys(&vault).into_iter().filter(|key| key["purpose"] == "audit").map(|key| key["state"].clone());
     assert_eq!(states().collect::<Vec<_>>(), ["destroyed", "active"]);
+}
+
+#[test]
+fn a_rewrap_goes_on_if_whoever_asked_for_it_has_gone() {
+    let vault = Vault::start();
+    let body = r#"{"pan": "4111111111111111"}"#;
+    assert_eq!(vault.request("POST", "/v1/tokenize", body).status, 201);
+    for _ in 0..20 {
+        rotate(&vault, "record");
+        let head = format!(
+            "POST /v1/rewrap HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {}\r\ncontent-length: 0\r\n\r\n",
+            vault.jwt()
+        );
+        let mut stream = UnixStream::connect(vault.path("admin.sock")).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        drop(stream);
+        let asked = Instant::now();
+        // That it was heard of cannot be waited for: asking again does no harm.
+        while keys(&vault).iter().any(|key| key["state"] == "retired" && key["records"] == 1) {
+            assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", vault.admin("POST", "/v1/rewrap"));
+            std::thread::sleep(Duration::from_millis(20));
+            vault.admin("POST", "/v1/rewrap");
+        }
+    }
 }

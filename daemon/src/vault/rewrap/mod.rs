@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Vault, VaultError, now_ms};
-use crate::store::{KeyRole, KeyState, RewrapJob};
+use crate::store::{KeyRole, KeyState, RewrapJob, StoreError};
 
 /// Records that are opened, sealed and committed together: few, so that no caller waits long behind them.
 const RECORDS_AT_ONCE: usize = 32;
@@ -74,16 +74,22 @@ impl Vault {
     /// [`VaultError::Store`].
     pub async fn start_rewrap(&self) -> Result<RewrapReport, VaultError> {
         if self.rewrapping.begin(0) {
-            let job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
-            // On disk before it is acknowledged.
-            let started = self.store.rewrap(Vec::new(), job).await;
-            match started {
-                Ok((_, job)) => self.spawn_rewrap(job),
-                Err(error) => {
-                    self.rewrapping.end();
-                    return Err(error.into());
+            let vault = self.clone();
+            // Whoever asked may go away while it is written down, and nobody else could begin then.
+            let started = tokio::spawn(async move {
+                let job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
+                // On disk before it is acknowledged.
+                match vault.store.rewrap(Vec::new(), job).await {
+                    Ok((_, job)) => vault.spawn_rewrap(job),
+                    Err(error) => {
+                        vault.rewrapping.end();
+                        return Err(error);
+                    }
                 }
-            }
+                Ok(())
+            });
+            let ended = |_| Err(StoreError::Failed("the rewrap ended before it began".to_owned()));
+            started.await.unwrap_or_else(ended)?;
         }
         self.rewrap_report()
     }

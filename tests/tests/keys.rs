@@ -253,3 +253,34 @@ fn a_rewrap_goes_on_if_whoever_asked_for_it_has_gone() {
         }
     }
 }
+
+#[test]
+fn a_rewrap_that_was_cut_short_brings_what_its_first_part_left() {
+    let mut vault = Vault::start_with(|config| config + "\n[keys]\nrewrap_records_per_second = 20\n");
+    let mut pans = Pans::new();
+    let items: Vec<_> = pans.take(64).iter().map(|pan| serde_json::json!({ "pan": pan })).collect();
+    let body = serde_json::json!({ "items": items }).to_string();
+    assert_eq!(vault.request("POST", "/v1/tokenize/batch", &body).status, 200);
+    let wait_for = |vault: &Vault, done: u64| {
+        let started = Instant::now();
+        while vault.admin("GET", "/v1/rewrap").json()["done"] != done {
+            assert!(started.elapsed() < Duration::from_secs(30), "{}", vault.admin("GET", "/v1/rewrap").body);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    rotate(&vault, "record");
+    assert_eq!(vault.admin("POST", "/v1/rewrap").status, 202);
+    wait_for(&vault, 32);
+    // The first half is of an old key again, and the job is past it.
+    rotate(&vault, "record");
+    wait_for(&vault, 64);
+    vault.kill();
+    vault.restart();
+    let started = Instant::now();
+    while vault.admin("GET", "/v1/rewrap").json()["state"] != "done" {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let progress = vault.admin("GET", "/v1/rewrap").json();
+    assert_eq!((&progress["left"], &progress["done"]), (&Value::from(0), &Value::from(96)), "{progress}");
+}

@@ -59,4 +59,10 @@ impl KeyView {
             version.is_none_or(|version| active.is_some_and(|active| active.version == version))
         })
     }
+
+    /// Whether records are current under this view exactly if they are under `other`.
+    pub(in crate::vault) fn has_active_of(&self, other: &Self) -> bool {
+        let active = |view: &Self| (view.record, view.fingerprint(), view.holder());
+        active(self) == active(other)
+    }
 }

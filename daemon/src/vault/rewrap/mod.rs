@@ -32,6 +32,8 @@ struct Running {
     since: Instant,
     done_before: u64,
     fault: bool,
+    /// Somebody has asked for it since the current pass was looked back on.
+    asked: bool,
 }
 
 /// How far the job is. Times are milliseconds of Unix time.
@@ -146,17 +148,24 @@ impl Vault {
         Ok(KeyRole::ALL.into_iter().map(left).max().unwrap_or(0))
     }
 
-    fn spawn_rewrap(&self, job: RewrapJob) {
+    fn spawn_rewrap(&self, mut job: RewrapJob) {
         let vault = self.clone();
         tokio::spawn(async move {
-            vault.run_rewrap(job).await;
-            vault.rewrapping.end();
+            loop {
+                vault.run_rewrap(job).await;
+                if !vault.rewrapping.end_unless_asked() {
+                    return;
+                }
+                job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
+            }
         });
     }
 
     async fn run_rewrap(&self, mut job: RewrapJob) {
-        // The first of a pass that changed nothing ends the job: what is left then cannot be opened.
-        let mut moved = false;
+        // A pass that changes nothing, under keys that stay, ends the job: what is left then cannot be opened. Of one
+        // that another process has begun nobody knows.
+        let mut moved = !job.position.is_empty();
+        let mut began_under = self.keys.view();
         let mut next = tokio::time::Instant::now();
         loop {
             tokio::time::sleep_until(next).await;
@@ -172,9 +181,12 @@ impl Vault {
                     moved |= step.moved;
                     job = step.job;
                     if step.last {
+                        self.rewrapping.look_back();
+                        let now_under = self.keys.view();
+                        moved |= !now_under.has_active_of(&began_under);
                         match self.end_pass(&mut job, moved).await {
                             Ok(true) => return,
-                            Ok(false) => moved = false,
+                            Ok(false) => (moved, began_under) = (false, now_under),
                             Err(error) => {
                                 tracing::warn!(%error, "the rewrap waits for the store");
                                 next = now + FAULT_PAUSE;
@@ -224,15 +236,32 @@ impl Rewrapping {
     /// False if it has begun already.
     fn begin(&self, done_before: u64) -> bool {
         let mut running = self.lock();
-        if running.is_some() {
+        if let Some(running) = running.as_mut() {
+            running.asked = true;
             return false;
         }
-        *running = Some(Running { since: Instant::now(), done_before, fault: false });
+        *running = Some(Running { since: Instant::now(), done_before, fault: false, asked: false });
         true
     }
 
     fn end(&self) {
         *self.lock() = None;
+    }
+
+    /// Ends, unless somebody was told meanwhile that the job goes on: then another begins, and this says `true`.
+    fn end_unless_asked(&self) -> bool {
+        let mut running = self.lock();
+        let asked = running.is_some_and(|running| running.asked);
+        let again = || Running { since: Instant::now(), done_before: 0, fault: false, asked: false };
+        *running = asked.then(again);
+        asked
+    }
+
+    /// Whoever has asked until now is served by what this pass finds left.
+    fn look_back(&self) {
+        if let Some(running) = self.lock().as_mut() {
+            running.asked = false;
+        }
     }
 
     fn running(&self) -> Option<Running> {

@@ -194,7 +194,8 @@ impl Vault {
                         }
                     }
                 }
-                Err(error) if self.keys.moved_on(&error) => {}
+                // Not at once: whether the keys have moved on for good is not known.
+                Err(error) if self.keys.moved_on(&error) => next = tokio::time::Instant::now() + CREDIT,
                 Err(error) => {
                     if !self.rewrapping.fault(true) {
                         tracing::warn!(%error, "the rewrap waits for the HSM and the store");

@@ -47,6 +47,9 @@ impl Vault {
         job.position = stretch.position;
         job.failed += failed;
         let (replaced, job) = self.store.rewrap(fresh, job).await?;
+        if replaced.contains(&Replaced::Stale) {
+            self.keys.refresh()?;
+        }
         let moved = replaced.iter().any(|replaced| *replaced != Replaced::Gone);
         Ok(Step { job, looked_at, moved, last: stretch.last })
     }

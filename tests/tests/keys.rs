@@ -14,7 +14,8 @@ use std::{
 use serde_json::Value;
 use vault_client::{RetryPolicy, SearchRequest, TokenizeRequest, VaultClient};
 use vault_tests::{
-    PURPOSES, Pans, Vault, assert_all_there, chaotic, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
+    Module, PURPOSES, Pans, Vault, assert_all_there, chaotic, destroy_retired, fast_vault, fill, keys,
+    rewrap, rotate,
 };
 
 const CALLERS: usize = 64;
@@ -140,9 +141,12 @@ async fn keys_are_rotated_rewrapped_and_destroyed_under_64_callers() {
     assert_all_there(&client, &made).await;
     let again = fill(&client, &cards.iter().map(|(pan, _)| pan.clone()).collect::<Vec<_>>()).await;
     assert_eq!(*cards, again, "the same card has the same token afterwards");
-    let token = vault.pkcs11_tool(&["--list-objects"]);
-    let objects = String::from_utf8_lossy(&token.stdout);
-    assert!(!objects.contains("-v1") && objects.contains("vaultd-record-v2"), "{objects}");
+    // pkcs11-tool has no way to pass NSS its parameters.
+    if Module::of_this_run() != Module::Nss {
+        let token = vault.pkcs11_tool(&["--list-objects"]);
+        let objects = String::from_utf8_lossy(&token.stdout);
+        assert!(!objects.contains("-v1") && objects.contains("vaultd-record-v2"), "{objects}");
+    }
     // The bound; both figures are of one run, under one load.
     assert!(during <= before * 3, "p99 {before:?} before and {during:?} during");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
 use crate::{
     hsm::{CheckValue, Hsm, KeyName, Purpose},
-    store::{KeyMove, KeyMoved, KeyState, Store},
+    store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
     vault::{now_ms, now_s},
 };
 
@@ -73,15 +73,19 @@ impl Keys {
         Ok(name)
     }
 
-    /// Destroys a retired key that nothing depends on any more. There is no way back.
+    /// Destroys a retired key that nothing depends on any more. There is no way back. One that is destroyed already is
+    /// removed from the token once more: that may have failed before.
     ///
     /// # Errors
-    /// [`VaultError::UnknownKey`] and [`VaultError::KeyInUse`]; after another error the key may be gone from the token,
-    /// and is removed from it at the next start at the latest.
+    /// [`VaultError::UnknownKey`] and [`VaultError::KeyInUse`]; after another error the key may still be in the token,
+    /// and is removed from it when this is asked for again, or at the next start.
     pub async fn destroy(&self, name: KeyName) -> Result<(), VaultError> {
         let _changing = self.inner.changing.lock().await;
         let Inner { hsm, store, .. } = &*self.inner;
-        step(store, name, KeyMove::Destroy).await?;
+        let gone = |(is, key): &(KeyName, StoredKey)| *is == name && key.state == KeyState::Destroyed;
+        if !rows(store)?.iter().any(gone) {
+            step(store, name, KeyMove::Destroy).await?;
+        }
         self.refresh()?;
         hsm.release_key(name);
         hsm.destroy_key(name).await?;

@@ -58,7 +58,10 @@ impl Keys {
             }
         };
         let made = match hsm.create_key(name).await {
-            Ok(_) => hsm.record_key(name, store.vault_id().to_vec()).await,
+            Ok(info) => {
+                self.learn(info);
+                hsm.record_key(name, store.vault_id().to_vec()).await
+            }
             Err(error) => Err(error),
         };
         match made {

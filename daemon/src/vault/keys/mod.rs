@@ -8,7 +8,10 @@ mod change;
 mod report;
 mod view;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{self, Arc, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
@@ -19,7 +22,7 @@ pub(super) use view::KeyView;
 
 use super::{VaultError, now_s};
 use crate::{
-    hsm::{Hsm, HsmError, KeyName, Purpose},
+    hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic},
     jose::{Signer, SigningKeys},
     store::{KeyState, Store, StoredKey},
 };
@@ -75,11 +78,16 @@ struct Inner {
     rules: KeyRules,
     signer: Signer,
     view: ArcSwap<KeyView>,
+    /// The public halves of keys, as the token has shown them. Held by whoever looks at the store again: of two looks
+    /// the later must count, and none may wait for the token.
+    publics: sync::Mutex<Publics>,
     /// Held by whoever changes keys: one at a time.
     changing: Mutex<()>,
     /// Told when a key nears its last encryption.
     spent_soon: Notify,
 }
+
+type Publics = BTreeMap<KeyName, RsaPublic>;
 
 impl Keys {
     /// The keys of an HSM and a store that belong together.
@@ -89,9 +97,10 @@ impl Keys {
     pub fn new(hsm: Hsm, store: Store, rules: KeyRules) -> Result<Self, VaultError> {
         let rows = rows(&store)?;
         let view = ArcSwap::from_pointee(KeyView::new(&rows)?);
-        let signer = Signer::new(hsm.clone(), signing_keys(&hsm, &rows)?);
-        let (changing, spent_soon) = (Mutex::default(), Notify::new());
-        Ok(Self { inner: Arc::new(Inner { hsm, store, rules, signer, view, changing, spent_soon }) })
+        let publics = hsm.keys()?.into_iter().filter_map(|info| Some((info.name, info.public?))).collect();
+        let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
+        let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Mutex::default(), Notify::new());
+        Ok(Self { inner: Arc::new(Inner { hsm, store, rules, signer, view, publics, changing, spent_soon }) })
     }
 
     /// What signs JWTs with the active key.
@@ -114,14 +123,26 @@ impl Keys {
 
     /// Looks at the store again.
     pub(super) fn refresh(&self) -> Result<(), VaultError> {
-        let Inner { hsm, store, signer, view, .. } = &*self.inner;
+        let Inner { store, signer, view, .. } = &*self.inner;
+        let publics = self.publics();
         let rows = rows(store)?;
         let fresh = KeyView::new(&rows)?;
-        signer.change(signing_keys(hsm, &rows)?);
         if **view.load() != fresh {
             view.store(Arc::new(fresh));
         }
+        signer.change(signing_keys(&publics, &rows)?);
         Ok(())
+    }
+
+    /// Remembers the public half of a key that was made just now, if it has one.
+    fn learn(&self, made: KeyInfo) {
+        if let Some(public) = made.public {
+            self.publics().insert(made.name, public);
+        }
+    }
+
+    fn publics(&self) -> sync::MutexGuard<'_, Publics> {
+        self.inner.publics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `error` only says that keys have changed since the work began: then the view is fresh now, and the work
@@ -160,12 +181,8 @@ fn rows(store: &Store) -> Result<Vec<(KeyName, StoredKey)>, VaultError> {
 }
 
 /// The JWT keys that sign and verify: the active one, and retired ones as long as a JWT of theirs may live.
-fn signing_keys(hsm: &Hsm, rows: &[(KeyName, StoredKey)]) -> Result<SigningKeys, VaultError> {
-    let infos = hsm.keys()?;
-    let public = |name: &KeyName| {
-        let info = infos.iter().find(|info| info.name == *name);
-        info.and_then(|info| info.public.clone()).ok_or_else(|| HsmError::NoKey(name.to_string()))
-    };
+fn signing_keys(publics: &Publics, rows: &[(KeyName, StoredKey)]) -> Result<SigningKeys, VaultError> {
+    let public = |name: &KeyName| publics.get(name).cloned().ok_or_else(|| HsmError::NoKey(name.to_string()));
     let now_s = now_s();
     let mut active = None;
     let mut others = Vec::new();

@@ -286,3 +286,36 @@ fn a_rewrap_that_was_cut_short_brings_what_its_first_part_left() {
     let progress = vault.admin("GET", "/v1/rewrap").json();
     assert_eq!((&progress["left"], &progress["done"]), (&Value::from(0), &Value::from(96)), "{progress}");
 }
+
+#[test]
+fn a_connection_that_is_made_during_a_rotation_has_the_new_key() {
+    let vault =
+        Vault::start_with(|config| chaotic(&config).replace("[hsm]\n", "[hsm]\ncall_timeout_seconds = 10\n"));
+    let card = r#"{"pan": "4111111111111111"}"#;
+    let token = vault.request("POST", "/v1/tokenize", card).json()["token"].as_str().unwrap().to_owned();
+    // A connection that is younger is mended after a pause.
+    std::thread::sleep(Duration::from_millis(1_500));
+    // The new key's check value is made slowly; meanwhile the connection breaks, and the login of the next one lasts
+    // until the key is active.
+    let script = "C_Sign latency 1500ms count=1\nC_Decrypt error CKR_SESSION_HANDLE_INVALID count=2\n\
+                  C_Login latency 3000ms count=1\n";
+    std::fs::write(vault.path("fault"), script).unwrap();
+    std::thread::scope(|scope| {
+        let rotation = scope.spawn(|| vault.admin("POST", "/v1/keys/holder/rotate"));
+        std::thread::sleep(Duration::from_millis(500));
+        let body = serde_json::json!({ "token": token }).to_string();
+        assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 200, "once it is mended");
+        assert_eq!(rotation.join().unwrap().status, 201);
+    });
+    std::fs::remove_file(vault.path("fault")).unwrap();
+    let held = r#"{"pan": "5555555555554444", "holder": "Ada Lovelace"}"#;
+    let started = Instant::now();
+    loop {
+        let answer = vault.request("POST", "/v1/tokenize", held);
+        if answer.status == 201 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{answer:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -102,6 +102,12 @@ impl Connection {
         self.keys.load().infos().collect()
     }
 
+    /// The keys that `held` names and that were not found.
+    pub(super) fn lacks(&self, held: &Held) -> Vec<KeyName> {
+        let keys = self.keys.load();
+        held.recorded.iter().map(|(name, _)| *name).filter(|name| keys.key(*name).is_none()).collect()
+    }
+
     /// Why these are not the keys that `held` describes, if they are not.
     pub(super) fn compare(&self, held: &Held) -> Result<(), SetupError> {
         for (name, recorded) in &held.recorded {

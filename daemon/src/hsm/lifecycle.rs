@@ -50,7 +50,18 @@ impl Hsm {
     pub async fn record_key(&self, name: KeyName, context: Vec<u8>) -> Result<CheckValue, HsmError> {
         let value = self.step(move |connection, _| connection.check_value(name, &context)).await?;
         self.link().expect_key(name, value.clone());
-        Ok(value)
+        // The connection it was made on may have been replaced before that by one that knows nothing of the key.
+        let found = self.step(move |connection, prefix| match connection.keys.load().key(name) {
+            Some(_) => Ok(()),
+            None => connection.adopt(prefix, name).map(drop),
+        });
+        match found.await {
+            Ok(()) => Ok(value),
+            Err(error) => {
+                self.release_key(name);
+                Err(error)
+            }
+        }
     }
 
     /// A connection that is made anew need not find the key `name` any more.
@@ -90,7 +101,7 @@ impl Connection {
         self.adopt(prefix, name)
     }
 
-    fn adopt(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
+    pub(super) fn adopt(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
         let control = self.control();
         let mut found = KeyRing::find(self.library(), &control, prefix, &|is| is == name)?;
         found.use_working_copies(&control);

@@ -176,8 +176,10 @@ impl Link {
                     drop(breaker);
                     desk.watched(|| drop(retired));
                     if let Task::Attempt { ticket, depth } = task {
-                        let made = desk.watched(|| self.attempt(ticket, depth));
-                        self.settle(ticket, made);
+                        let mut made = desk.watched(|| self.attempt(ticket, depth));
+                        while let Some(behind) = self.settle(ticket, made) {
+                            made = desk.watched(|| self.catch_up(behind));
+                        }
                     }
                     lock(&self.breaker)
                 }
@@ -206,12 +208,33 @@ impl Link {
         Ok(connection)
     }
 
-    fn settle(&self, ticket: u64, made: Result<Connection, SetupError>) {
+    /// Has `connection` find the keys that were made while it was made.
+    fn catch_up(&self, connection: Connection) -> Result<Connection, SetupError> {
+        let _visit = self.module.visit().ok_or_else(module::away)?;
+        if let Some(held) = lock(&self.held).clone() {
+            for name in connection.lacks(&held) {
+                connection.adopt(&self.access.key_prefix, name)?;
+            }
+            connection.compare(&held)?;
+        }
+        Ok(connection)
+    }
+
+    /// Ends the attempt `ticket`; gives a connection back that has to catch up first.
+    fn settle(&self, ticket: u64, made: Result<Connection, SetupError>) -> Option<Connection> {
+        // No key can be expected of it between the look and its being in force.
+        let held = lock(&self.held);
+        if let (Ok(connection), Some(held)) = (&made, held.as_ref())
+            && !connection.lacks(held).is_empty()
+        {
+            return made.ok();
+        }
         self.moved(|breaker, now| match made {
             Ok(connection) => breaker.succeed(ticket, Arc::new(connection), now),
             Err(error @ SetupError::Pin { .. }) => breaker.close(&error.to_string()),
             Err(error) => breaker.miss(Some(ticket), &error.to_string(), now),
         });
+        None
     }
 
     /// Makes a move, tells whoever waits for one, and logs what an operator wants to know.

@@ -17,7 +17,7 @@ const SHORT_RSA_BITS: u64 = 2_048;
 /// The public exponent 65537 (FIPS 186-5, A.1.1).
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
-/// Makes the key `name` in the token that `session` is a read-write session of, logged in.
+/// Makes the key `name` in the token that `session` is a read-write session of, logged in; gives its objects.
 ///
 /// What a module made must be vetted before it is used: it may quietly ignore an attribute.
 ///
@@ -28,13 +28,13 @@ pub(super) fn generate(
     session: &Session,
     prefix: &str,
     name: KeyName,
-) -> Result<(), SetupError> {
+) -> Result<Vec<ObjectHandle>, SetupError> {
     let identity = [
         Attribute::Token(true),
         Attribute::Label(name.label(prefix).into_bytes()),
         Attribute::Id(name.to_string().into_bytes()),
     ];
-    let made = make(module, session, &identity, name.purpose.operation()).map(drop);
+    let made = make(module, session, &identity, name.purpose.operation());
     made.map_err(|error| match error {
         SetupError::Pkcs11(Pkcs11Error::Pkcs11(
             reason @ (RvError::SessionReadOnly | RvError::TokenWriteProtected),
@@ -57,16 +57,17 @@ pub(super) fn generate_for_session(
     session: &Session,
     operation: Operation,
 ) -> Result<ObjectHandle, SetupError> {
-    make(module, session, &[Attribute::Token(false)], operation)
+    let made = make(module, session, &[Attribute::Token(false)], operation)?;
+    made.last().copied().ok_or_else(|| SetupError::Key("the token made no object".to_owned()))
 }
 
-/// Makes a key; the handle is that of the secret or private one.
+/// Makes a key; the last of its objects is the secret or private one.
 fn make(
     module: &Pkcs11,
     session: &Session,
     identity: &[Attribute],
     operation: Operation,
-) -> Result<ObjectHandle, SetupError> {
+) -> Result<Vec<ObjectHandle>, SetupError> {
     // Not CKA_MODIFIABLE=false: it also forbids the session copies that make operations fast, and what matters
     // cannot be taken back anyway (sensitive and not extractable only ever tighten, PKCS #11 v3.1, 4.4.1).
     let secret = [
@@ -89,9 +90,9 @@ fn make(
     match operation {
         Operation::Seal => {
             let template = [identity, &secret, &usage(true)].concat();
-            Ok(session.generate_key(&Mechanism::AesKeyGen, &template)?)
+            Ok(vec![session.generate_key(&Mechanism::AesKeyGen, &template)?])
         }
-        Operation::Mac => make_mac_key(session, &[identity, &secret, &usage(false)].concat()),
+        Operation::Mac => Ok(vec![make_mac_key(session, &[identity, &secret, &usage(false)].concat())?]),
         Operation::Sign => {
             let public = [
                 Attribute::Private(false),
@@ -102,12 +103,12 @@ fn make(
                 Attribute::Wrap(false),
             ];
             let private = [Attribute::Sign(true), Attribute::Decrypt(false)];
-            let (_, private) = session.generate_key_pair(
+            let (public, private) = session.generate_key_pair(
                 &Mechanism::RsaPkcsKeyPairGen,
                 &[identity, &public].concat(),
                 &[identity, &secret, &private].concat(),
             )?;
-            Ok(private)
+            Ok(vec![public, private])
         }
     }
 }

@@ -23,7 +23,7 @@ impl Hsm {
     /// [`HsmError`] if the token does not make it, or makes it other than asked; objects of that name may stay behind
     /// in the token.
     pub async fn create_key(&self, name: KeyName) -> Result<KeyInfo, HsmError> {
-        self.step(move |connection, prefix| connection.create(prefix, name)).await
+        self.step_unless(move |connection, prefix, given_up| connection.create(prefix, name, given_up)).await
     }
 
     /// Takes the key `name`, which is in the token, into service.
@@ -73,12 +73,23 @@ impl Hsm {
         &self,
         step: impl FnOnce(&Connection, &str) -> Result<T, SetupError> + Send + 'static,
     ) -> Result<T, HsmError> {
+        self.step_unless(move |connection, prefix, _| step(connection, prefix)).await
+    }
+
+    /// A step that can ask whether nobody waits for it any more.
+    async fn step_unless<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Connection, &str, &dyn Fn() -> bool) -> Result<T, SetupError> + Send + 'static,
+    ) -> Result<T, HsmError> {
         let (answer, receiver) = oneshot::channel();
         let link = Arc::clone(self.link());
         // Not one of the runtime's blocking threads: it waits for those when it ends, and a module may hang.
         std::thread::Builder::new()
             .name("hsm-keys".to_owned())
-            .spawn(move || drop(answer.send(run(&link, step))))
+            .spawn(move || {
+                let done = run(&link, |connection, prefix| step(connection, prefix, &|| answer.is_closed()));
+                drop(answer.send(done));
+            })
             .map_err(|error| HsmError::Unavailable(error.to_string()))?;
         match tokio::time::timeout(STEP_TIMEOUT, receiver).await {
             Ok(done) => done.unwrap_or_else(|_| Err(HsmError::Unavailable("an HSM thread ended".to_owned()))),
@@ -95,9 +106,22 @@ fn run<T>(link: &Link, step: impl FnOnce(&Connection, &str) -> Result<T, SetupEr
 }
 
 impl Connection {
-    fn create(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {
+    fn create(
+        &self,
+        prefix: &str,
+        name: KeyName,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<KeyInfo, SetupError> {
         let session = self.writing_session()?;
-        generate(self.pkcs11(), &session, prefix, name)?;
+        let made = generate(self.pkcs11(), &session, prefix, name)?;
+        if given_up() {
+            // Whoever gave up has removed what there was of the name, and may have made another of it by now: these
+            // objects and no others are in the way.
+            for object in made {
+                session.destroy_object(object)?;
+            }
+            return Err(SetupError::Key(format!("key {name} was made too late")));
+        }
         self.adopt(prefix, name)
     }
 

@@ -4,11 +4,11 @@
 //! there is finished at the next start if it is whole in the token, and given up otherwise; a key that is destroyed
 //! there is removed from the token once more.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
 use crate::{
-    hsm::{CheckValue, Hsm, KeyName, Purpose},
+    hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
     store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
     vault::{now_ms, now_s},
 };
@@ -28,7 +28,18 @@ impl Keys {
 
     /// Rotates the purpose of `spent`, unless somebody else has.
     pub(super) async fn replace(&self, spent: KeyName) -> Result<(), VaultError> {
-        let _changing = self.inner.changing.lock().await;
+        let changing = Arc::clone(&self.inner.changing).lock_owned().await;
+        let keys = self.clone();
+        // Whoever asked may go away: what is begun between store and token is ended.
+        let replaced = tokio::spawn(async move {
+            let _changing = changing;
+            keys.replace_now(spent).await
+        });
+        let ended = |_| Err(HsmError::Unavailable("a rotation ended early".to_owned()).into());
+        replaced.await.unwrap_or_else(ended)
+    }
+
+    async fn replace_now(&self, spent: KeyName) -> Result<(), VaultError> {
         let rows = rows(&self.inner.store)?;
         if rows.iter().any(|(name, key)| *name == spent && key.state == KeyState::Active) {
             let fresh = self.rotate_now(spent.purpose).await?;

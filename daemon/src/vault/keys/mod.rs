@@ -82,7 +82,7 @@ struct Inner {
     /// the later must count, and none may wait for the token.
     publics: sync::Mutex<Publics>,
     /// Held by whoever changes keys: one at a time.
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
     /// Told when a key nears its last encryption.
     spent_soon: Notify,
 }
@@ -99,7 +99,7 @@ impl Keys {
         let view = ArcSwap::from_pointee(KeyView::new(&rows)?);
         let publics = hsm.keys()?.into_iter().filter_map(|info| Some((info.name, info.public?))).collect();
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
-        let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Mutex::default(), Notify::new());
+        let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
         Ok(Self { inner: Arc::new(Inner { hsm, store, rules, signer, view, publics, changing, spent_soon }) })
     }
 

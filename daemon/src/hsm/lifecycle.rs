@@ -48,14 +48,15 @@ impl Hsm {
     /// # Errors
     /// [`HsmError`] if the token does not hold or use the key.
     pub async fn record_key(&self, name: KeyName, context: Vec<u8>) -> Result<CheckValue, HsmError> {
-        let value = self.step(move |connection, _| connection.check_value(name, &context)).await?;
+        // The connection that is in service may have been made since, and know nothing of the key: before its value is
+        // made, and again before it is expected.
+        let check = move |connection: &Connection, prefix: &str| {
+            connection.find_key(prefix, name)?;
+            connection.check_value(name, &context)
+        };
+        let value = self.step(check).await?;
         self.link().expect_key(name, value.clone());
-        // The connection it was made on may have been replaced before that by one that knows nothing of the key.
-        let found = self.step(move |connection, prefix| match connection.keys.load().key(name) {
-            Some(_) => Ok(()),
-            None => connection.adopt(prefix, name).map(drop),
-        });
-        match found.await {
+        match self.step(move |connection, prefix| connection.find_key(prefix, name)).await {
             Ok(()) => Ok(value),
             Err(error) => {
                 self.release_key(name);
@@ -123,6 +124,14 @@ impl Connection {
             return Err(SetupError::Key(format!("key {name} was made too late")));
         }
         self.adopt(prefix, name)
+    }
+
+    /// Takes the key `name` into service, unless it is.
+    fn find_key(&self, prefix: &str, name: KeyName) -> Result<(), SetupError> {
+        match self.keys.load().key(name) {
+            Some(_) => Ok(()),
+            None => self.adopt(prefix, name).map(drop),
+        }
     }
 
     pub(super) fn adopt(&self, prefix: &str, name: KeyName) -> Result<KeyInfo, SetupError> {

@@ -319,3 +319,23 @@ fn a_connection_that_is_made_during_a_rotation_has_the_new_key() {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[test]
+fn a_spent_key_that_cannot_be_rotated_is_not_tried_by_every_request() {
+    let vault = Vault::start_with(|config| chaotic(&config) + "\n[keys]\nmax_encryptions = 1000\n");
+    let mut pans = Pans::new();
+    std::fs::write(vault.path("fault"), "C_GenerateKey error CKR_TOKEN_WRITE_PROTECTED").unwrap();
+    let mut failed = 0;
+    for _ in 0..1_100 {
+        let body = serde_json::json!({ "pan": pans.next_pan() }).to_string();
+        failed += u32::from(vault.request("POST", "/v1/tokenize", &body).status == 503);
+    }
+    assert_eq!(failed, 100, "every encryption was used that may be");
+    let log = vault.log();
+    let early = log.matches("cannot rotate a key that nears its last encryption").count();
+    assert!((1..=2).contains(&early), "{early} tries ahead of the end");
+    std::fs::remove_file(vault.path("fault")).unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    let body = serde_json::json!({ "pan": pans.next_pan() }).to_string();
+    assert_eq!(vault.request("POST", "/v1/tokenize", &body).status, 201, "as soon as a key can be made");
+}

@@ -4,7 +4,10 @@
 //! there is finished at the next start if it is whole in the token, and given up otherwise; a key that is destroyed
 //! there is removed from the token once more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
 use crate::{
@@ -15,6 +18,8 @@ use crate::{
 
 /// How often the keys are looked at without being asked.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How long after a rotation that failed the next request that needs it may try.
+const REST: Duration = Duration::from_secs(1);
 
 impl Keys {
     /// Makes a new key for `purpose`: new work is done with it from now on, and the one before it is retired.
@@ -32,17 +37,28 @@ impl Keys {
         let keys = self.clone();
         // Whoever asked may go away: what is begun between store and token is ended.
         let replaced = tokio::spawn(async move {
-            let _changing = changing;
-            keys.replace_now(spent).await
+            let mut changing = changing;
+            keys.replace_now(spent, &mut changing).await
         });
         let ended = |_| Err(HsmError::Unavailable("a rotation ended early".to_owned()).into());
         replaced.await.unwrap_or_else(ended)
     }
 
-    async fn replace_now(&self, spent: KeyName) -> Result<(), VaultError> {
+    async fn replace_now(
+        &self,
+        spent: KeyName,
+        failed: &mut Option<(Instant, VaultError)>,
+    ) -> Result<(), VaultError> {
         let rows = rows(&self.inner.store)?;
         if rows.iter().any(|(name, key)| *name == spent && key.state == KeyState::Active) {
-            let fresh = self.rotate_now(spent.purpose).await?;
+            if let Some((at, error)) = failed
+                && at.elapsed() < REST
+            {
+                return Err(error.clone());
+            }
+            let rotated = self.rotate_now(spent.purpose).await;
+            *failed = rotated.as_ref().err().map(|error| (Instant::now(), error.clone()));
+            let fresh = rotated?;
             tracing::warn!(%spent, %fresh, "rotated a key before its last encryption; records are rewrapped on request");
         }
         self.refresh()
@@ -112,10 +128,10 @@ impl Keys {
     pub async fn tend(&self) {
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, self.inner.spent_soon.notified()).await;
+            if let Err(error) = self.refresh() {
+                tracing::warn!(%error, "the keys cannot be looked at");
+            }
             if told.is_err() {
-                if let Err(error) = self.refresh() {
-                    tracing::warn!(%error, "the keys cannot be looked at");
-                }
                 continue;
             }
             let KeyView { record, envelope, .. } = *self.view();
@@ -124,6 +140,8 @@ impl Keys {
                     && let Err(error) = self.replace(key).await
                 {
                     tracing::error!(%key, %error, "cannot rotate a key that nears its last encryption");
+                    // Whoever encrypts tells of it again.
+                    tokio::time::sleep(LOOK_EVERY).await;
                 }
             }
         }

@@ -11,6 +11,7 @@ mod view;
 use std::{
     collections::BTreeMap,
     sync::{self, Arc, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -81,8 +82,8 @@ struct Inner {
     /// The public halves of keys, as the token has shown them. Held by whoever looks at the store again: of two looks
     /// the later must count, and none may wait for the token.
     publics: sync::Mutex<Publics>,
-    /// Held by whoever changes keys: one at a time.
-    changing: Arc<Mutex<()>>,
+    /// Held by whoever changes keys: one at a time. When and why a rotation that nobody asked for failed last.
+    changing: Arc<Mutex<Option<(Instant, VaultError)>>>,
     /// Told when a key nears its last encryption.
     spent_soon: Notify,
 }

@@ -71,10 +71,11 @@ fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<Str
         }
         Err(error) => {
             tracing::error!(%error, changes = group.len(), "a store transaction failed; none of it is acknowledged");
+            // First, so that whoever is refused sees what was kept: a commit that failed may have been.
+            handle.reopen();
             for change in group {
                 change.refuse(&error);
             }
-            handle.reopen();
         }
     }
 }

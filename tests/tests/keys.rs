@@ -339,3 +339,20 @@ fn a_spent_key_that_cannot_be_rotated_is_not_tried_by_every_request() {
     let body = serde_json::json!({ "pan": pans.next_pan() }).to_string();
     assert_eq!(vault.request("POST", "/v1/tokenize", &body).status, 201, "as soon as a key can be made");
 }
+
+#[test]
+fn a_search_that_began_before_a_rotation_finds_what_was_rewrapped_since() {
+    let vault = Vault::start_with(|config| chaotic(&config).replace("[hsm]\n", "[hsm]\nsessions = 4\n"));
+    let card = r#"{"pan": "4111111111111111"}"#;
+    let token = vault.request("POST", "/v1/tokenize", card).json()["token"].clone();
+    // The search's fingerprint under the only key there is.
+    std::fs::write(vault.path("fault"), "C_Sign latency 2s count=1").unwrap();
+    std::thread::scope(|scope| {
+        let search = scope.spawn(|| vault.request("POST", "/v1/tokens/search", card));
+        std::thread::sleep(Duration::from_millis(500));
+        rotate(&vault, "fingerprint");
+        assert_eq!(rewrap(&vault)["state"], "done");
+        let found = search.join().unwrap().json();
+        assert_eq!(found["tokens"][0]["token"], token, "{found}");
+    });
+}

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{
     KeyView, RecordView, Token, Vault, VaultError, now_s,
+    records::MAX_ATTEMPTS,
     tokenize::{cut, fingerprint_message},
 };
 use crate::{
@@ -42,12 +43,26 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Request`] for a search for nothing or a cursor that is none.
     pub async fn search(&self, tenant: &str, search: Search<'_>, limit: usize) -> Result<Page, VaultError> {
-        let lookups = match self.lookups(&self.keys.view(), tenant, &search).await {
-            Err(error) if self.keys.moved_on(&error) => {
-                self.lookups(&self.keys.view(), tenant, &search).await?
+        for _ in 1..MAX_ATTEMPTS {
+            let keys = self.keys.view();
+            match self.search_under(&keys, tenant, search, limit).await {
+                Err(error) if self.keys.moved_on(&error) => {}
+                // A record may have gone to a key since that was not looked under.
+                page if self.keys.view().searches_as(&keys) => return page,
+                _ => {}
             }
-            lookups => lookups?,
-        };
+        }
+        self.search_under(&self.keys.view(), tenant, search, limit).await
+    }
+
+    async fn search_under(
+        &self,
+        keys: &KeyView,
+        tenant: &str,
+        search: Search<'_>,
+        limit: usize,
+    ) -> Result<Page, VaultError> {
+        let lookups = self.lookups(keys, tenant, &search).await?;
         let [first, others @ ..] = lookups.as_slice() else {
             return Err(VaultError::Request("give holder, pan or both".to_owned()));
         };

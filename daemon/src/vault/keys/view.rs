@@ -65,4 +65,9 @@ impl KeyView {
         let active = |view: &Self| (view.record, view.fingerprint(), view.holder());
         active(self) == active(other)
     }
+
+    /// Whether records are looked for under the same active keys as in `other`.
+    pub(in crate::vault) fn searches_as(&self, other: &Self) -> bool {
+        (self.fingerprint(), self.holder()) == (other.fingerprint(), other.holder())
+    }
 }

@@ -54,7 +54,7 @@ enum Command {
         /// Open every record and compare it with indexes and census as well; needs vaultd to be stopped.
         #[arg(long)]
         deep: bool,
-        /// Leave out how fast the token is.
+        /// Leave out how fast the token is, and trials with keys that are not kept.
         #[arg(long)]
         quick: bool,
     },

@@ -356,3 +356,20 @@ fn a_search_that_began_before_a_rotation_finds_what_was_rewrapped_since() {
         assert_eq!(found["tokens"][0]["token"], token, "{found}");
     });
 }
+
+#[test]
+fn a_jwt_that_a_reload_lets_live_longer_keeps_its_key() {
+    let vault = fast_vault();
+    vault.change_config(|config| {
+        config
+            .replace("self_max_lifetime_seconds = 1\n", "self_max_lifetime_seconds = 600\n")
+            .replace("max_lifetime_seconds = 1\n", "max_lifetime_seconds = 600\n")
+    });
+    assert_eq!(vault.admin("POST", "/v1/reload").status, 200);
+    let login = vault.request("POST", "/v1/login", "{}").json();
+    assert_eq!(login["expires_in"], 600, "{login}");
+    rotate(&vault, "jwt");
+    // A second, the request's five and some more: what the configuration at the start allowed.
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(vault.admin("DELETE", "/v1/keys/jwt/1").code(), "key_in_use");
+}

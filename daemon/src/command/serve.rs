@@ -20,7 +20,6 @@ use crate::{
     config::{Config, Limits},
     hsm::Hsm,
     http::{App, BoundSocket, Door, Server},
-    jose::Signer,
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
     vault::{Keys, Vault, finish_key_changes},
@@ -166,9 +165,9 @@ async fn until_stopped(
         audit.clone(),
         limits.clone(),
         {
-            let (config, signer) = (config.clone(), signer.clone());
+            let (config, keys) = (config.clone(), keys.clone());
             let (auth, login) = (Arc::clone(&auth), Arc::clone(&login));
-            Box::new(move || reload(&config, &signer, &auth, &login))
+            Box::new(move || reload(&config, &keys, &auth, &login))
         },
         u32::from_be_bytes(boot_id),
     );
@@ -190,12 +189,12 @@ async fn until_stopped(
     vault.resume_rewrap()?;
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
-    let keeper = tokio::spawn(keep_keys(keys));
+    let keeper = tokio::spawn(keep_keys(keys.clone()));
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
         // What it says is in the log.
-        let _ = reload(config, &signer, &auth, &login);
+        let _ = reload(config, &keys, &auth, &login);
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -217,10 +216,15 @@ fn announce(config: &Config) {
 }
 
 /// Reads issuers and peers anew. If anything is wrong, the last good ones stay.
-fn reload(config: &Config, signer: &Signer, auth: &Authenticator, login: &Login) -> Result<Reloaded, String> {
+fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> Result<Reloaded, String> {
     let loaded = Config::load(&config.path).map_err(CommandError::from);
-    match loaded.and_then(|fresh| Ok((issuers::load(&fresh, signer)?, peers::resolve(&fresh)?))) {
-        Ok(((issuers, watch), rules)) => {
+    let resolved = loaded.and_then(|fresh| {
+        Ok((issuers::load(&fresh, keys.signer())?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
+    });
+    match resolved {
+        Ok(((issuers, watch), rules, jwt_needed_s)) => {
+            // Before the first JWT that lives longer.
+            keys.allow_jwts(jwt_needed_s);
             let reloaded = Reloaded { issuers: issuers.by_name.len(), peers: rules.len() };
             auth.trust(issuers, watch);
             login.set_rules(rules);

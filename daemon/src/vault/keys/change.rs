@@ -65,7 +65,7 @@ impl Keys {
     }
 
     async fn rotate_now(&self, purpose: Purpose) -> Result<KeyName, VaultError> {
-        let Inner { hsm, store, rules, .. } = &*self.inner;
+        let Inner { hsm, store, .. } = &*self.inner;
         let newest = rows(store)?
             .into_iter()
             .filter(|(name, _)| name.purpose == purpose)
@@ -92,7 +92,7 @@ impl Keys {
             Err(error) => Err(error),
         };
         match made {
-            Ok(check_value) => activate(store, rules, name, check_value).await?,
+            Ok(check_value) => activate(store, self.needed_s(name.purpose), name, check_value).await?,
             Err(error) => {
                 give_up(hsm, store, name).await;
                 return Err(error.into());
@@ -168,7 +168,7 @@ pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> R
                 };
                 match whole {
                     Ok(check_value) => {
-                        activate(store, rules, name, check_value).await?;
+                        activate(store, rules.needed_s(name.purpose), name, check_value).await?;
                         tracing::warn!(key = %name, "finished a rotation that was cut short");
                     }
                     Err(error) => {
@@ -188,14 +188,14 @@ pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> R
     Ok(())
 }
 
-/// Takes the key `name` into use. If this fails the store may have done it all the same: the key must stay.
+/// Takes the key `name` into use; the one before it may be needed for another `needed_s` seconds. If this fails the store may have done it all the same: the key must stay.
 async fn activate(
     store: &Store,
-    rules: &KeyRules,
+    needed_s: u64,
     name: KeyName,
     check_value: CheckValue,
 ) -> Result<(), VaultError> {
-    let needed_until_s = now_s().saturating_add(rules.needed_s(name.purpose));
+    let needed_until_s = now_s().saturating_add(needed_s);
     step(store, name, KeyMove::Activate { check_value: check_value.0, needed_until_s }).await
 }
 

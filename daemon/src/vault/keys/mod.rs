@@ -10,7 +10,10 @@ mod view;
 
 use std::{
     collections::BTreeMap,
-    sync::{self, Arc, PoisonError},
+    sync::{
+        self, Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -77,6 +80,8 @@ struct Inner {
     hsm: Hsm,
     store: Store,
     rules: KeyRules,
+    /// The longest that JWTs were ever allowed to be needed, in seconds.
+    jwt_needed_s: AtomicU64,
     signer: Signer,
     view: ArcSwap<KeyView>,
     /// The public halves of keys, as the token has shown them. Held by whoever looks at the store again: of two looks
@@ -101,7 +106,23 @@ impl Keys {
         let publics = hsm.keys()?.into_iter().filter_map(|info| Some((info.name, info.public?))).collect();
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
         let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
-        Ok(Self { inner: Arc::new(Inner { hsm, store, rules, signer, view, publics, changing, spent_soon }) })
+        let jwt_needed_s = AtomicU64::new(rules.jwt_needed_s);
+        let inner = Inner { hsm, store, rules, jwt_needed_s, signer, view, publics, changing, spent_soon };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// From now on JWTs may be needed for `seconds`, if that is longer than before: those that were signed already are
+    /// not cut short.
+    pub fn allow_jwts(&self, seconds: u64) {
+        self.inner.jwt_needed_s.fetch_max(seconds, Ordering::Relaxed);
+    }
+
+    /// How long something outside the store may need a key of `purpose` that was used just now, in seconds.
+    fn needed_s(&self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Jwt => self.inner.jwt_needed_s.load(Ordering::Relaxed),
+            other => self.inner.rules.needed_s(other),
+        }
     }
 
     /// What signs JWTs with the active key.

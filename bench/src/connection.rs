@@ -23,7 +23,7 @@ pub(crate) struct Target {
     pub(crate) jwt: Option<String>,
 }
 
-/// A keep-alive connection that posts JSON to one path.
+/// A keep-alive connection that sends JSON to one path.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
@@ -35,13 +35,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `target`.
+    /// Connects to `target`, to post to `path`.
     pub(crate) async fn open(target: &Target, path: &str) -> Result<Self> {
+        Self::open_for(target, "POST", path).await
+    }
+
+    /// Connects to `target`, for requests of another `method`.
+    pub(crate) async fn open_for(target: &Target, method: &str, path: &str) -> Result<Self> {
         let stream = UnixStream::connect(&target.socket).await.with_context(|| show(&target.socket))?;
         let authorization =
             target.jwt.as_ref().map_or_else(String::new, |jwt| format!("authorization: Bearer {jwt}\r\n"));
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\n{authorization}\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{authorization}\
              content-type: application/json\r\ncontent-length: "
         );
         Ok(Self {
@@ -53,7 +58,7 @@ impl Connection {
         })
     }
 
-    /// Posts what `body` writes and waits for the whole answer, which must have the status `expected` and no
+    /// Sends what `body` writes and waits for the whole answer, which must have the status `expected` and no
     /// error inside (a batch fails item by item, under a 200).
     pub(crate) async fn post(&mut self, body: &mut impl Body, expected: u16) -> Result<&[u8]> {
         self.send(body).await?;

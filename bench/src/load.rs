@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -35,6 +35,19 @@ pub(crate) struct Route {
     pub(crate) expected: u16,
     /// How many requests are on their way at once.
     pub(crate) connections: u64,
+}
+
+/// One connection of a mixed load.
+pub(crate) struct Lane {
+    route: Route,
+    body: Box<dyn Body>,
+}
+
+impl Lane {
+    /// A connection for `route`, with what `body` makes.
+    pub(crate) fn new(route: Route, body: impl Body) -> Self {
+        Self { route, body: Box::new(body) }
+    }
 }
 
 /// What a run of the generator saw.
@@ -108,6 +121,40 @@ impl Load {
         seen.with_context(|| format!("loading {} of {}", route.path, target.socket.display()))
     }
 
+    /// Keeps `target` busy on all of `lanes` until `work` is done: nanoseconds of every request, and what `work` gives.
+    pub(crate) fn run_during<T>(
+        &self,
+        target: &Target,
+        lanes: Vec<Lane>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(Histogram<u64>, T)> {
+        let done: Result<_> = self.runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            let over = Arc::new(AtomicBool::new(false));
+            for Lane { route, mut body } in lanes {
+                let connection = Connection::open(target, route.path).await?;
+                let body = move |buffer: &mut Vec<u8>| body.write(buffer);
+                tasks.spawn(drive_until(connection, body, route, Arc::clone(&over)));
+            }
+            let given = tokio::select! {
+                // Before its time, a task ends with an error only.
+                Some(lane) = tasks.join_next() => {
+                    lane.context("a task of the load generator died")??;
+                    bail!("a task of the load generator ended too soon");
+                }
+                given = work => given?,
+            };
+            over.store(true, Ordering::Relaxed);
+            let mut all = histogram()?;
+            while let Some(lane) = tasks.join_next().await {
+                all.add(lane.context("a task of the load generator died")??)?;
+            }
+            Ok((all, given))
+        });
+        self.check_interrupt()?;
+        done.with_context(|| format!("loading {}", target.socket.display()))
+    }
+
     /// Posts `count` requests one after the other and hands each answer to `take`.
     pub(crate) fn post_each(
         &self,
@@ -163,4 +210,20 @@ async fn drive(
     }
     ensure!(!latency.is_empty(), "no request fits into a sample: give more --seconds");
     Ok(Seen { rate: rate(latency.len(), sent - first), latency })
+}
+
+/// One task: sends until it is `over`, and counts every request.
+async fn drive_until(
+    mut connection: Connection,
+    mut body: impl Body,
+    route: Route,
+    over: Arc<AtomicBool>,
+) -> Result<Histogram<u64>> {
+    let mut latency = histogram()?;
+    while !over.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        connection.post(&mut body, route.expected).await?;
+        latency.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    Ok(latency)
 }

@@ -8,6 +8,7 @@
 mod ceiling;
 mod connection;
 mod cpu;
+mod goal;
 mod load;
 mod machine;
 mod number;
@@ -15,6 +16,7 @@ mod oha;
 mod payload;
 mod process;
 mod report;
+mod rotation;
 mod run;
 mod slow;
 mod vault;

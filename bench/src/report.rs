@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Options,
+    goal::{Goal, Met},
     number::{float, grouped, median, rank_test},
+    rotation::Rotation,
     run::{CONNECTIONS, Findings, Side, WIDE},
     slow,
 };
@@ -39,26 +41,6 @@ struct Row {
     ratio: Option<f64>,
     goal: Option<Goal>,
     met: Option<Met>,
-}
-
-/// The least ratio that is good enough (design, performance: the budget).
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Goal {
-    now: f64,
-    last: f64,
-    /// Whether this run may claim the last one.
-    claims_last: bool,
-}
-
-/// Which goal a ratio meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Met {
-    Final,
-    Now,
-    No,
-    /// The goal was out of reach of this machine.
-    CpuIsLimit,
 }
 
 impl Report {
@@ -104,6 +86,7 @@ impl Report {
                     "connections_64": percentiles(&findings.latency),
                 },
                 "slow_hsm_cpu_ticks": findings.slow_cpu,
+                "rotation": rotation_json(&findings.rotation),
                 "resident_bytes": { "idle": findings.resident.0, "after": findings.resident.1 },
                 "store_bytes": { "closed": findings.store.closed, "compacted": findings.store.compacted },
             }),
@@ -149,10 +132,10 @@ fn rows(findings: &Findings) -> Vec<Row> {
     let (pair, by_1000) = (rate(Side::HsmPair), rate(Side::RedbBy1000));
     let lower = format!("min(HSM pair {}, redb by 1,000 {})", grouped(pair), grouped(by_1000));
     let (lower, open) = ((lower.as_str(), pair.min(by_1000)), ("HSM decrypt", rate(Side::HsmOpen)));
-    let goal = |now, last| Some(Goal { now, last, claims_last: true });
+    let goal = |now, last| Some(Goal::AtLeast { now, last, claims_last: true });
     // The last goal of new PANs is about a store with a million tokens in it.
     let at_a_million = findings.tokens.0 >= 1_000_000;
-    let new_goal = Some(Goal { now: 0.5, last: 0.7, claims_last: at_a_million });
+    let new_goal = Some(Goal::AtLeast { now: 0.5, last: 0.7, claims_last: at_a_million });
     let redb = ("redb alone, by 64", rate(Side::RedbBy64));
     let mut rows = vec![
         Row::ratio(
@@ -196,6 +179,12 @@ fn rows(findings: &Findings) -> Vec<Row> {
     rows.extend([
         Row::fact("CPU meanwhile", findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm))),
         same_time(findings),
+        rotation(&findings.rotation),
+        Row::fact("p50 / p99 before it", latency(&findings.rotation.before)),
+        Row::fact("p50 / p99 during it", latency(&findings.rotation.during)),
+        Row::fact("p50 / p99 after it", latency(&findings.rotation.after)),
+        Row::fact("meanwhile", job(&findings.rotation)),
+        Row::fact("requests / failed", format!("{} / 0", grouped(float(findings.rotation.requests())))),
         Row::fact("detokenize, 1 connection, p50 / p99", latency(&findings.latency_alone)),
         Row::fact("detokenize, 64 connections, p50 / p99", latency(&findings.latency)),
         Row::fact("resident memory, idle / after the run", {
@@ -242,39 +231,11 @@ impl Row {
     }
 }
 
-impl Goal {
-    fn judge(self, ratio: f64) -> Met {
-        if self.claims_last && ratio >= self.last {
-            Met::Final
-        } else if ratio >= self.now {
-            Met::Now
-        } else {
-            Met::No
-        }
-    }
-
-    fn text(self) -> String {
-        let condition = if self.claims_last { "" } else { " with --records 1000000" };
-        format!("{:.2} now, {:.2} final{condition}", self.now, self.last)
-    }
-}
-
-impl Met {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Final => "yes, final",
-            Self::Now => "yes, now",
-            Self::No => "NO",
-            Self::CpuIsLimit => "the CPU is the limit",
-        }
-    }
-}
-
 /// The vault on an HSM whose latency is the limit, unless the processor is.
 fn slow_hsm(findings: &Findings) -> Row {
     let what = format!("detokenize, HSM of 1 ms, {} connections", slow::CONNECTIONS);
     let ceiling = format!("{} sessions / 1 ms", slow::SESSIONS);
-    let goal = Goal { now: 0.8, last: 0.9, claims_last: true };
+    let goal = Goal::AtLeast { now: 0.8, last: 0.9, claims_last: true };
     let rate = findings.rate(Side::DetokenizeSlowHsm);
     let mut row = Row::ratio(what, rate, (&ceiling, slow::ceiling()), Some(goal));
     if row.met == Some(Met::No) && findings.slow_cpu.is_limit() {
@@ -296,6 +257,48 @@ fn same_time(findings: &Findings) -> Row {
     )
 }
 
+/// How much longer the slowest of a hundred callers waits while every key is rotated and every record rewrapped.
+fn rotation(found: &Rotation) -> Row {
+    let p99 = |latency: &Histogram<u64>| float(latency.value_at_quantile(0.99)) / 1_000.0;
+    let (before, during) = (p99(&found.before), p99(&found.during));
+    let goal = Goal::AtMost { most: 3.0 };
+    Row {
+        what: format!("p99 while keys rotate, {CONNECTIONS} connections"),
+        measured: format!("{} µs", grouped(during)),
+        ceiling: format!("before it, {} µs", grouped(before)),
+        ratio: Some(during / before),
+        goal: Some(goal),
+        met: Some(goal.judge(during / before)),
+    }
+}
+
+/// What went on beside the callers.
+fn job(found: &Rotation) -> String {
+    format!(
+        "6 rotations in {:.1} s, {} records rewrapped in {:.1} s (at most {}/s)",
+        found.rotating.as_secs_f64(),
+        grouped(float(found.records)),
+        found.rewrapping.as_secs_f64(),
+        grouped(float(found.pace)),
+    )
+}
+
+fn rotation_json(found: &Rotation) -> Value {
+    json!({
+        "latency_ns": {
+            "before": percentiles(&found.before),
+            "during": percentiles(&found.during),
+            "after": percentiles(&found.after),
+        },
+        "records": found.records,
+        "records_per_second_at_most": found.pace,
+        "rotating_seconds": found.rotating.as_secs_f64(),
+        "rewrapping_seconds": found.rewrapping.as_secs_f64(),
+        "requests": found.requests(),
+        "failed_requests": 0,
+    })
+}
+
 fn latency(histogram: &Histogram<u64>) -> String {
     let microseconds = |quantile| float(histogram.value_at_quantile(quantile)) / 1_000.0;
     format!("{:.0} / {:.0} µs", microseconds(0.5), microseconds(0.99))
@@ -310,19 +313,4 @@ fn percentiles(histogram: &Histogram<u64>) -> Value {
         "p999": histogram.value_at_quantile(0.999),
         "max": histogram.max(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ratio_meets_the_goals_below_it() {
-        let goal = Goal { now: 0.3, last: 0.45, claims_last: true };
-        assert_eq!(goal.judge(0.29), Met::No);
-        assert_eq!(goal.judge(0.3), Met::Now);
-        assert_eq!(goal.judge(0.45), Met::Final);
-        assert_eq!(Goal { claims_last: false, ..goal }.judge(0.9), Met::Now);
-        assert_eq!(goal.judge(f64::NAN), Met::No);
-    }
 }

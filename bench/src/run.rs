@@ -27,6 +27,7 @@ use crate::{
     number::{float, median},
     oha::{self, Oha},
     payload::{self, BATCH, Body, Pans, Random},
+    rotation::{self, Rotation},
     slow::SlowVault,
     vault::{StoreSize, TOKENIZE_BATCH, Vault},
 };
@@ -92,6 +93,7 @@ pub(crate) struct Findings {
     /// Tokens in the store when the samples began and when they ended.
     pub(crate) tokens: (u64, u64),
     pub(crate) store: StoreSize,
+    pub(crate) rotation: Rotation,
     /// The vault's and the empty handler's detokenize by oha, samples of both.
     pub(crate) oha: Option<(Vec<f64>, Vec<f64>)>,
 }
@@ -116,11 +118,13 @@ pub(crate) fn run(options: &Options, seed: u64) -> Result<Findings> {
     let mut bench = Bench::start(options, seed, load, dir.path())?;
     let found = bench.measure(options);
     bench.load.check_interrupt()?;
-    let Bench { vault, pans, .. } = bench;
+    let Bench { vault, pans, load, .. } = bench;
     let found = found.map_err(|error| vault.explain(error))?;
     let resident = (found.idle, vault.resident()?);
     say("stopping the vault, compacting its store")?;
     let store = vault.stop()?;
+    say("rotating keys and rewrapping records under load")?;
+    let rotation = rotation::measure(&options.vaultd()?, dir.path(), &load, seed, options.quick)?;
     Ok(Findings {
         machine,
         samples: found.samples,
@@ -130,6 +134,7 @@ pub(crate) fn run(options: &Options, seed: u64) -> Result<Findings> {
         resident,
         tokens: (found.preloaded, pans.drawn()),
         store,
+        rotation,
         oha: found.oha,
     })
 }

@@ -86,6 +86,11 @@ impl Vault {
         Ok(Target { socket: self.dir.join("vaultd.sock"), jwt: Some(jwt.trim().to_owned()) })
     }
 
+    /// Its admin socket, and the same JWT.
+    pub(crate) fn admin(&self) -> Result<Target> {
+        Ok(Target { socket: self.dir.join("admin.sock"), ..self.target()? })
+    }
+
     /// Its socket, and the JWT of a tenant that has no tokens.
     pub(crate) fn stranger(&self, load: &Load) -> Result<Target> {
         let socket = self.dir.join("vaultd.sock");

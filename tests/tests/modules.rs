@@ -84,7 +84,7 @@ fn a_module_that_copies_no_keys() {
 
 #[test]
 fn a_token_with_few_sessions() {
-    let (mut vault, token) = peculiar("sessions=3");
+    let (mut vault, token) = peculiar("sessions=4");
     vault.change_config(|config| config.replace("[hsm]", "[hsm]\nsessions = 8"));
     let said = serves(&mut vault, &token);
     assert_says(&said, &["note  hsm.sessions is 8, the token allows 2: vaultd runs with 2"]);

@@ -138,7 +138,8 @@ pub(super) fn open_session(module: &Pkcs11, slot: Slot) -> Result<Session, Pkcs1
     module.open_ro_session(slot).or_else(|refusal| module.open_rw_session(slot).map_err(|_| refusal))
 }
 
-/// How many of `wanted` sessions the token allows beside those that are open.
+/// How many of `wanted` sessions the token allows beside those that are open. Where that is fewer, one is left: to make
+/// keys, and for a new login beside one that broke.
 ///
 /// They are opened and closed again: what tokens say of their limit is often wrong, and others use them too.
 ///
@@ -165,5 +166,6 @@ pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Res
                 .to_owned(),
         ));
     }
-    Ok(open.len())
+    let spare = usize::from(open.len() < wanted && open.len() > 1);
+    Ok(open.len() - spare)
 }

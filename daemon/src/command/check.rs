@@ -45,14 +45,14 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     // Before the store starts its thread.
     let environment = module_environment(&config);
     let store = store(&config, &mut report);
-    let hsm = token(&config, has_pin, options.quick, environment, store.as_ref(), &mut report);
+    let token = token(&config, has_pin, options.quick, environment, store.as_ref(), &mut report);
+    let (hsm, settings) = token.unzip();
     if let Some(store) = &store {
         keys(hsm.as_ref(), store, &mut report);
     }
     if options.deep {
         records(hsm.as_ref(), store.as_ref(), &mut report);
     }
-    let unfinished = store.as_ref().map(unfinished_keys).transpose();
     if let Some(store) = &store {
         store.close();
     }
@@ -60,11 +60,11 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     if let Some(hsm) = hsm {
         hsm.close();
     }
-    match measured_by {
+    match measured_by.zip(settings) {
         Some(_) if options.quick => {}
         // Whoever measures takes the token's time from those who serve.
         Some(_) if store.is_none() => report.note("the token is not measured while vaultd runs"),
-        Some(key) => speed(&config, unfinished, key, &mut report),
+        Some((key, settings)) => speed(&settings, key, &mut report),
         None => {}
     }
     match report.wrong {
@@ -162,7 +162,7 @@ fn files(config: &Config, report: &mut Report<'_>) -> bool {
     has_pin
 }
 
-/// The token and its keys, if they can be used.
+/// The token and its keys, if they can be used, and how they were reached.
 fn token(
     config: &Config,
     has_pin: bool,
@@ -170,7 +170,7 @@ fn token(
     environment: Result<(), SetupError>,
     store: Option<&Store>,
     report: &mut Report<'_>,
-) -> Option<Hsm> {
+) -> Option<(Hsm, hsm::Settings)> {
     if let Err(error) = environment {
         report.wrong(error);
         return None;
@@ -211,7 +211,7 @@ fn token(
             report.wrong(format!("a trial of the newest {purpose} key failed: {error}"));
         }
     }
-    Some(hsm)
+    Some((hsm, settings))
 }
 
 /// The store, if nobody else has it open.
@@ -263,16 +263,8 @@ fn newest_fingerprint(keys: Vec<KeyInfo>) -> Option<KeyName> {
 }
 
 /// How fast the token is, and how many sessions suit it.
-fn speed(
-    config: &Config,
-    unfinished: Result<Option<Vec<KeyName>>, CommandError>,
-    key: KeyName,
-    report: &mut Report<'_>,
-) {
-    let measured = unfinished
-        .and_then(|unfinished| hsm_settings(config, unfinished.unwrap_or_default()))
-        .and_then(|settings| measure(&settings, key));
-    let measured = match measured {
+fn speed(settings: &hsm::Settings, key: KeyName, report: &mut Report<'_>) {
+    let measured = match measure(settings, key) {
         Ok(measured) => measured,
         Err(error) => return report.wrong(format!("the token cannot be measured: {error}")),
     };
@@ -280,7 +272,7 @@ fn speed(
         measured.iter().map(|one| format!("{:.0}/s with {}", one.rate, one.sessions)).collect();
     report.good(format!("HMAC operations by sessions: {}", rates.join(", ")));
     if let Some(best) = recommended(&measured) {
-        let is = config.hsm.sessions;
+        let is = settings.sessions;
         let advice = if best == is { "leave it" } else { "change it" };
         report.note(format!("hsm.sessions is {is}, and {best} suits this token: {advice}"));
     }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Vault, VaultError, now_ms};
-use crate::store::{KeyRole, KeyState, RewrapJob, StoreError};
+use crate::{
+    hsm::KeyName,
+    store::{KeyRole, KeyState, RewrapJob, StoreError},
+};
 
 /// Records that are opened, sealed and committed together: few, so that no caller waits long behind them.
 const RECORDS_AT_ONCE: usize = 32;
@@ -139,10 +142,10 @@ impl Vault {
     fn left_to_rewrap(&self) -> Result<u64, VaultError> {
         let keys = self.store.keys()?;
         let left = |role: KeyRole| -> u64 {
-            let retired = keys.iter().filter(|(name, key)| {
-                key.state == KeyState::Retired
-                    && name.strip_prefix(role.purpose()).is_some_and(|rest| rest.starts_with("-v"))
-            });
+            let is_of = |name: &str| {
+                KeyName::parse(name).is_some_and(|name| KeyRole::of(name.purpose.as_str()) == Some(role))
+            };
+            let retired = keys.iter().filter(|(name, key)| key.state == KeyState::Retired && is_of(name));
             retired.map(|(_, key)| key.records).sum()
         };
         Ok(KeyRole::ALL.into_iter().map(left).max().unwrap_or(0))

@@ -177,7 +177,7 @@ fn rows(findings: &Findings) -> Vec<Row> {
     }
     rows.push(slow_hsm(findings));
     rows.extend([
-        Row::fact("CPU meanwhile", findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm))),
+        Row::fact("CPU meanwhile", findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm), slow::ceiling())),
         same_time(findings),
         rotation(&findings.rotation),
         Row::fact("p50 / p99 before it", latency(&findings.rotation.before)),
@@ -238,7 +238,7 @@ fn slow_hsm(findings: &Findings) -> Row {
     let goal = Goal::AtLeast { now: 0.8, last: 0.9, claims_last: true };
     let rate = findings.rate(Side::DetokenizeSlowHsm);
     let mut row = Row::ratio(what, rate, (&ceiling, slow::ceiling()), Some(goal));
-    if row.met == Some(Met::No) && findings.slow_cpu.is_limit() {
+    if row.met == Some(Met::No) && findings.slow_cpu.allows(rate) < slow::ceiling() {
         row.met = Some(Met::CpuIsLimit);
     }
     row

@@ -136,7 +136,7 @@ impl Chaos {
                     }
                     return error;
                 }
-                Fault::Latency(least, most) => sleep_precisely(rule.time_between(least, most, number)),
+                Fault::Latency(least, most) => sleep(rule.time_between(least, most, number)),
                 Fault::Hang(limit) => self.hang(&rule.order, limit),
                 Fault::LoseSessions => self.close_all_sessions(),
                 Fault::LoseLogin => self.log_out(call.session),
@@ -254,15 +254,6 @@ impl Output {
 
 fn variable(name: &str) -> Result<OsString, String> {
     std::env::var_os(name).ok_or_else(|| format!("the environment variable {name} is not set"))
-}
-
-/// Sleeps without the 50 µs by which Linux rounds a thread's timers to save power (prctl(2), `PR_SET_TIMERSLACK`).
-fn sleep_precisely(time: Duration) {
-    thread_local! {
-        // Where it is refused, sleeps are as long as they are.
-        static EXACT: bool = nix::sys::prctl::set_timerslack(1).is_ok();
-    }
-    EXACT.with(|_| sleep(time));
 }
 
 /// The functions whose failure ends the operation they belong to (PKCS #11 v2.40, 5.8 to 5.13).

@@ -4,8 +4,10 @@
 //! and cannot be printed.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod code;
 mod envelopes;
+mod guards;
 mod health;
 mod jwks;
 mod keys;
@@ -17,11 +19,13 @@ mod search;
 mod sensitive;
 mod tokens;
 
+pub use audit::{AuditAnswer, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
 pub use code::Code;
 pub use envelopes::{
     CardData, EnvelopeClaims, OpenEnvelopeAnswer, OpenEnvelopeRequest, SealEnvelopeAnswer,
     SealEnvelopeRequest,
 };
+pub use guards::{HoneyToken, HoneyTokens, Lock, Locks, PlantRequest, UnlockRequest, Unlocked};
 pub use health::{Check, Health, Readiness};
 pub use jwks::{Jwk, JwkSet};
 pub use keys::{Key, KeyState, Keys, Reloaded, Rewrap, RewrapState, Status};

@@ -64,6 +64,16 @@ scopes! {
     KeysDestroy = "keys:destroy";
     /// Have the configuration read again.
     ConfigReload = "config:reload";
+    /// Read the audit log.
+    AuditRead = "audit:read";
+    /// See which subjects are locked.
+    LocksRead = "locks:read";
+    /// Unlock subjects.
+    LocksRemove = "locks:remove";
+    /// See honey tokens.
+    HoneyRead = "honey:read";
+    /// Plant and remove honey tokens.
+    HoneyPlant = "honey:plant";
 }
 
 impl fmt::Display for Scope {

@@ -13,6 +13,7 @@ pub mod config;
 pub mod hsm;
 pub mod http;
 pub mod jose;
+pub mod metrics;
 pub mod sandbox;
 pub mod store;
 pub mod vault;

@@ -3,12 +3,16 @@
 //! Entries, chain and checkpoints are to live here. What exists is the directory they will be written to, which is
 //! vetted at start-up and probed by readiness, so that a vault never goes into service without a place for them.
 
+mod stats;
+
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
 use nix::unistd::{AccessFlags, access};
+
+pub use stats::AuditStats;
 
 /// The directory of the audit log.
 #[derive(Clone, Debug)]

@@ -1,36 +1,268 @@
-//! The audit log's place.
+//! The audit log: who did what with which card, in a form that nobody can quietly edit.
 //!
-//! Entries, chain and checkpoints are to live here. What exists is the directory they will be written to, which is
-//! vetted at start-up and probed by readiness, so that a vault never goes into service without a place for them.
+//! Entries are JSON lines (`docs/audit-log.md`), each with the SHA-256 of the one before; from time to time the HSM signs how
+//! far they go. The door is [`Audit`]: [`Audit::record`] returns when an entry is on the disk, and until then nothing
+//! that it tells of may leave the daemon. One thread writes, in groups. If the log cannot be written, or is not what
+//! was left behind, everything is refused until it is put right.
+//!
+//! [`verify`] checks a log offline. Nothing here knows the HSM or the store: whoever has both signs [`Statement`]s and
+//! remembers [`Mark`]s.
 
+mod checkpoint;
+mod current;
+mod dir;
+mod entry;
+mod error;
+mod line;
+mod log;
+mod read;
+mod recover;
 mod stats;
+mod writer;
 
 use std::{
-    io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
 };
 
-use nix::unistd::{AccessFlags, access};
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+use vault_api::{AuditAnswer, AuditQuery};
 
+pub use checkpoint::Statement;
+pub use dir::Mark;
+pub use entry::{Access, Entry, Event, FailedItem, Outcome};
+pub use error::{AuditError, OpenError};
+pub use log::Rotation;
 pub use stats::AuditStats;
 
-/// The directory of the audit log.
+use line::Kind;
+use log::{Line, Log};
+use writer::{Job, Shared};
+
+/// How long an entry may take to the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the log is kept.
 #[derive(Clone, Debug)]
-pub struct AuditDir {
-    path: PathBuf,
+pub struct Settings {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How many entries may wait to be written.
+    pub queue: usize,
+    /// After how many entries a checkpoint is due.
+    pub checkpoint_entries: u64,
+    /// After how long a checkpoint is due, if there are new entries.
+    pub checkpoint_interval: Duration,
+    /// When a file is finished.
+    pub rotation: Rotation,
 }
 
-impl AuditDir {
-    /// The directory at `path`.
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+/// The audit log in service. Cheap to clone; [`Audit::close`] ends it for all clones.
+#[derive(Clone)]
+pub struct Audit {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    vault: String,
+    queue: Sender<Job>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Audit {
+    /// Opens the log of the vault `vault_id` and starts its thread. The log must go at least as far as `mark`, the last
+    /// checkpoint that was remembered.
+    ///
+    /// # Errors
+    /// [`OpenError`], if it does not or cannot be written.
+    pub fn open(settings: Settings, vault_id: &[u8; 16], mark: Option<Mark>) -> Result<Self, OpenError> {
+        let log = Log::open(&settings.dir, vault_id, mark, settings.rotation)?;
+        Self::start(settings, vault_id, log)
     }
 
-    /// Whether entries could be written now.
+    fn start(settings: Settings, vault_id: &[u8; 16], log: Log) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::new(log.last()));
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || writer::serve(log, &jobs, &shared)
+        });
+        let thread = Mutex::new(Some(thread.map_err(error::io_error(&settings.dir))?));
+        let vault = line::vault_name(vault_id);
+        Ok(Self { inner: Arc::new(Inner { settings, vault, queue, shared, thread }) })
+    }
+
+    /// Goes on with a log of which some is lost, on the word of somebody who says why; gives the place from which on it can
+    /// be relied on again.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn resume(
+        settings: &Settings,
+        vault_id: &[u8; 16],
+        mark: Option<Mark>,
+        reason: &str,
+    ) -> Result<Mark, OpenError> {
+        Log::resume(&settings.dir, vault_id, mark, reason, settings.rotation).map(|log| log.last())
+    }
+
+    /// Whether the log in `dir` goes as far as `mark` and can be followed from there. Changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn inspect(dir: &Path, vault_id: &[u8; 16], mark: Option<Mark>) -> Result<(), OpenError> {
+        recover::read(dir, &line::vault_name(vault_id), mark).map(drop)
+    }
+
+    /// Whether the log could be written when it was last tried.
+    ///
+    /// # Errors
+    /// [`AuditError::Unavailable`].
+    pub fn usable(&self) -> Result<(), AuditError> {
+        self.inner.shared.usable()
+    }
+
+    /// Writes the entry of a request. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// [`AuditError`]; then what it tells of must not leave the daemon.
+    pub async fn record(&self, entry: Entry) -> Result<(), AuditError> {
+        self.write(Kind::Access, entry.0).await.map(drop)
+    }
+
+    /// Writes the entry of a request that nobody waits for any more.
+    pub fn note(&self, entry: Entry) {
+        self.send(Kind::Access, entry.0);
+    }
+
+    /// Writes an event without waiting.
+    pub fn event(&self, event: &Event<'_>) {
+        self.send(Kind::Event, entry::tail(event));
+    }
+
+    fn send(&self, kind: Kind, tail: Vec<u8>) {
+        let line = Line { kind, tail };
+        if self.inner.queue.try_send(Job::Write(line, None)).is_err() {
+            tracing::error!("an entry for the audit log is lost: too many are waiting");
+        }
+    }
+
+    async fn write(&self, kind: Kind, tail: Vec<u8>) -> Result<Mark, AuditError> {
+        let (answer, written) = oneshot::channel();
+        self.ask(Job::Write(Line { kind, tail }, Some(answer)), written).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: Job,
+        answer: oneshot::Receiver<Result<T, AuditError>>,
+    ) -> Result<T, AuditError> {
+        let ended = || AuditError::Unavailable("the audit log's thread has ended".to_owned());
+        self.inner.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => AuditError::Busy,
+            TrySendError::Disconnected(_) => ended(),
+        })?;
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+            Err(_) => Err(AuditError::Unavailable("the disk of the audit log does not answer".to_owned())),
+        }
+    }
+
+    /// Whether the log can be written now.
     ///
     /// # Errors
     /// Why not.
-    pub fn probe(&self) -> io::Result<()> {
-        Ok(access(&self.path, AccessFlags::W_OK | AccessFlags::X_OK)?)
+    pub async fn probe(&self) -> Result<(), AuditError> {
+        let (answer, probed) = oneshot::channel();
+        self.ask(Job::Probe(answer), probed).await
+    }
+
+    /// Waits until a checkpoint is due; gives the number of entries up to it, for the next call, and the last line.
+    pub async fn due(&self, signed: u64) -> (u64, Mark) {
+        let Settings { checkpoint_entries, checkpoint_interval, .. } = self.inner.settings;
+        let mut progress = self.inner.shared.progress.subscribe();
+        let deadline = Instant::now() + checkpoint_interval;
+        let enough = progress.wait_for(|progress| progress.others >= signed + checkpoint_entries);
+        if timeout_at(deadline, enough).await.is_err() {
+            // The sender is as old as this handle: there is nothing to fail.
+            let _ = progress.wait_for(|progress| progress.others > signed).await;
+        }
+        let progress = *progress.borrow();
+        (progress.others, progress.last)
+    }
+
+    /// The last line that is durable.
+    pub fn last(&self) -> Mark {
+        self.inner.shared.progress.borrow().last
+    }
+
+    /// That the log goes up to `upto`, for the key `kid` to sign.
+    pub fn statement(&self, upto: Mark, kid: &str, is_final: bool) -> Statement {
+        Statement::new(&self.inner.vault, upto, kid, is_final)
+    }
+
+    /// Writes a signed checkpoint; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn checkpoint(&self, statement: &Statement, signature: &[u8]) -> Result<(), AuditError> {
+        self.write(Kind::Checkpoint, statement.tail(signature)).await?;
+        let now_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        self.inner.shared.stats.checkpoint(statement.upto.seq, now_s);
+        Ok(())
+    }
+
+    /// Puts the public keys, a JWK set (RFC 7517), beside the log.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn publish_keys(&self, keys: &[u8]) -> std::io::Result<()> {
+        dir::write_keys(&self.inner.settings.dir, keys)
+    }
+
+    /// What `query` asks of the log; waits as long as it says for something that fits.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub async fn read(&self, query: &AuditQuery) -> std::io::Result<AuditAnswer> {
+        let deadline = Instant::now() + Duration::from_secs(query.wait.unwrap_or(0));
+        let mut progress = self.inner.shared.progress.subscribe();
+        let mut query = query.clone();
+        loop {
+            let end = progress.borrow_and_update().last.seq;
+            let (dir, asked) = (self.inner.settings.dir.clone(), query.clone());
+            let read = tokio::task::spawn_blocking(move || read::read(&dir, &asked, end)).await;
+            let answer = read.map_err(std::io::Error::other)??;
+            let is_enough = !answer.entries.is_empty() || answer.more;
+            if is_enough || timeout_at(deadline, progress.changed()).await.is_err() {
+                return Ok(answer);
+            }
+            query.last = None;
+            query.after = Some(answer.next);
+        }
+    }
+
+    /// What is counted of the log.
+    pub fn stats(&self) -> &AuditStats {
+        &self.inner.shared.stats
+    }
+
+    /// Writes what is waiting and ends the thread. Blocks.
+    pub fn close(&self) {
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = self.inner.queue.send(Job::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the audit log's thread ended with a panic");
+            }
+        }
     }
 }

@@ -74,19 +74,26 @@ impl Authenticator {
         looked.await.is_ok() && !Arc::ptr_eq(&before, &self.known.load())
     }
 
-    /// Who calls, if the value of the `Authorization` header allows one of `scopes` to `peer` at `now_s`.
+    /// Who calls from `peer` at `now_s`, by the value of the `Authorization` header. What it may do is not asked yet.
     ///
     /// # Errors
-    /// [`AuthError`]; for a missing scope it names the first of `scopes`.
-    pub async fn authorize(
+    /// [`AuthError`].
+    pub async fn identify(
         &self,
         authorization: Option<&[u8]>,
         peer: Peer,
-        scopes: &[Scope],
         now_s: u64,
     ) -> Result<Caller, AuthError> {
-        let grant = self.verified(bearer(authorization)?, now_s).await?;
-        if grant.bound_uid.is_some_and(|uid| uid != peer.uid) {
+        Ok(Caller { grant: self.verified(bearer(authorization)?, now_s).await?, peer })
+    }
+
+    /// Whether `caller` may do what needs one of `scopes`.
+    ///
+    /// # Errors
+    /// [`AuthError`]; for a missing scope it names the first of `scopes`.
+    pub async fn permit(&self, caller: &Caller, scopes: &[Scope], now_s: u64) -> Result<(), AuthError> {
+        let grant = &caller.grant;
+        if grant.bound_uid.is_some_and(|uid| uid != caller.peer.uid) {
             return Err(AuthError::Sender);
         }
         let granted = scopes.iter().copied().find(|scope| grant.scopes.contains(*scope));
@@ -98,7 +105,7 @@ impl Authenticator {
             let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
             self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s).await?;
         }
-        Ok(Caller { grant, peer })
+        Ok(())
     }
 
     /// A `kid` that is not known is looked for once more where key files have changed.

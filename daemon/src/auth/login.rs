@@ -47,6 +47,8 @@ pub struct LoginWish {
 /// A login that was granted.
 #[derive(Debug)]
 pub struct LoggedIn {
+    /// The JWT's `sub`.
+    pub subject: String,
     /// The JWT.
     pub jwt: String,
     /// Its lifetime in seconds.
@@ -157,8 +159,8 @@ impl Login {
             cnf: Binding { uid: peer.uid },
         };
         let jwt = self.signer.sign(ACCESS_TOKEN, &claims).await?;
-        let tenant = tenant.to_owned();
-        Ok(LoggedIn { jwt, expires_in_s, scope, tenant })
+        let (subject, tenant) = (rule.name.clone(), tenant.to_owned());
+        Ok(LoggedIn { subject, jwt, expires_in_s, scope, tenant })
     }
 }
 

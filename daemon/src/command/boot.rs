@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 
 use super::CommandError;
 use crate::{
-    audit::AuditDir,
+    audit::Audit,
     config::Config,
     hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
     sandbox::{self, PermissionError},
     store::Store,
+    vault::last_signed,
 };
 
 /// The most bytes a PIN file may have.
@@ -60,13 +61,12 @@ pub(super) fn open_store(config: &Config) -> Result<Store, CommandError> {
     Ok(Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue)?)
 }
 
-/// The audit log's directory, which must be there and nobody else's.
-pub(super) fn open_audit(config: &Config) -> Result<AuditDir, CommandError> {
-    let checked = sandbox::check_private_dir(&config.audit_dir);
+/// The audit log, whose directory must be there and nobody else's; it must go as far as `store` remembers.
+pub(super) fn open_audit(config: &Config, store: &Store) -> Result<Audit, CommandError> {
+    let checked = sandbox::check_private_dir(&config.audit.dir);
     checked.map_err(|error| CommandError::new("audit.dir", with_advice(&error)))?;
-    let audit = AuditDir::new(&config.audit_dir);
-    audit.probe().map_err(|error| CommandError::new("audit.dir", error))?;
-    Ok(audit)
+    let audit = Audit::open(config.audit.clone(), &store.vault_id(), last_signed(store)?);
+    audit.map_err(|error| CommandError::new("audit.dir", error))
 }
 
 /// The error of a directory that `vaultd init` would have made.

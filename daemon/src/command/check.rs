@@ -12,6 +12,7 @@ use super::{
     peers,
 };
 use crate::{
+    audit::Audit,
     config::Config,
     hsm::{
         self, Finding, Hsm, HsmError, KeyInfo, KeyName, OpenRequest, Operation, Purpose, SealRequest,
@@ -19,7 +20,7 @@ use crate::{
     },
     sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
     store::{OpenError, Store},
-    vault::inspect,
+    vault::{inspect, last_signed},
 };
 
 /// How far a check goes.
@@ -49,6 +50,7 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     let (hsm, settings) = token.unzip();
     if let Some(store) = &store {
         keys(hsm.as_ref(), store, &mut report);
+        audit(&config, store, &mut report);
     }
     if options.deep {
         records(hsm.as_ref(), store.as_ref(), &mut report);
@@ -130,7 +132,7 @@ impl Report<'_> {
 
 /// Files, directories and names; says whether the PIN can be read, or none is needed.
 fn files(config: &Config, report: &mut Report<'_>) -> bool {
-    let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit_dir)];
+    let private = [("store.dir", &config.store.dir), ("audit.dir", &config.audit.dir)];
     for (key, path) in private {
         let checked = check_private_dir(path).map_err(|error| format!("{key}: {}", with_advice(&error)));
         report.result(format!("{key} {}", path.display()), checked);
@@ -160,6 +162,16 @@ fn files(config: &Config, report: &mut Report<'_>) -> bool {
         }
     }
     has_pin
+}
+
+/// Whether the audit log goes as far as the store remembers.
+fn audit(config: &Config, store: &Store, report: &mut Report<'_>) {
+    let dir = &config.audit.dir;
+    let inspected = last_signed(store)
+        .map_err(|error| error.to_string())
+        .and_then(|mark| Audit::inspect(dir, &store.vault_id(), mark).map_err(|error| error.to_string()));
+    let inspected = inspected.map_err(|error| format!("audit.dir: {error}"));
+    report.result("audit log, from the last checkpoint on".to_owned(), inspected);
 }
 
 /// The token and its keys, if they can be used, and how they were reached.

@@ -30,7 +30,7 @@ pub fn init(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> 
 pub(super) fn provision(config: &Config, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     module_environment(config)?;
     make_private_dir(&config.store.dir).map_err(|error| CommandError::new("store.dir", error))?;
-    make_private_dir(&config.audit_dir).map_err(|error| CommandError::new("audit.dir", error))?;
+    make_private_dir(&config.audit.dir).map_err(|error| CommandError::new("audit.dir", error))?;
     let existing = match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
         Ok(store) => Some(store),
         Err(OpenError::Missing(_)) => None,

@@ -15,14 +15,14 @@ use super::{
     issuers, logging, peers,
 };
 use crate::{
-    audit::AuditDir,
+    audit::{Audit, Event},
     auth::{Authenticator, Login},
     config::{Config, Limits},
     hsm::Hsm,
     http::{App, BoundSocket, Door, Server},
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
-    vault::{Keys, Vault, finish_key_changes},
+    vault::{Keys, Notary, Vault, finish_key_changes},
 };
 
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
@@ -95,7 +95,7 @@ impl Sockets {
 struct Engines {
     store: Store,
     hsm: Option<Hsm>,
-    audit: Option<AuditDir>,
+    audit: Option<Audit>,
 }
 
 impl Engines {
@@ -110,7 +110,7 @@ impl Engines {
             return Err(CommandError::Failed(objections.join("; ")));
         }
         hsm.hold_to(recorded_keys(store)?, store.vault_id().to_vec());
-        engines.audit = Some(open_audit(config)?);
+        engines.audit = Some(open_audit(config, store)?);
         Ok(engines)
     }
 }
@@ -120,6 +120,9 @@ impl Drop for Engines {
         self.store.close();
         if let Some(hsm) = &self.hsm {
             hsm.close();
+        }
+        if let Some(audit) = &self.audit {
+            audit.close();
         }
     }
 }
@@ -144,7 +147,10 @@ async fn until_stopped(
     };
     let store = &engines.store;
     finish_key_changes(hsm, store, &config.keys).await?;
-    let keys = Keys::new(hsm.clone(), store.clone(), config.keys.clone())?;
+    let version = Some(env!("CARGO_PKG_VERSION"));
+    audit.event(&Event { event: "start", detail: version, ..Event::default() });
+    let keys = Keys::new(hsm.clone(), store.clone(), audit.clone(), config.keys.clone())?;
+    let notary = Notary::new(keys.clone(), audit.clone());
     let signer = keys.signer().clone();
     let (trusted, watch) = issuers::load(config, &signer)?;
     let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
@@ -190,11 +196,16 @@ async fn until_stopped(
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
     let keeper = tokio::spawn(keep_keys(keys.clone()));
+    let signing = tokio::spawn({
+        let notary = notary.clone();
+        async move { notary.serve().await }
+    });
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
-        // What it says is in the log.
-        let _ = reload(config, &keys, &auth, &login);
+        let reloaded = reload(config, &keys, &auth, &login);
+        let detail = reloaded.is_err().then_some("failed: what was in force stays");
+        audit.event(&Event { event: "config.reload", detail, ..Event::default() });
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -202,6 +213,13 @@ async fn until_stopped(
     watcher.abort();
     keeper.abort();
     server.stop().await;
+    signing.abort();
+    // An abort takes effect at the next await of the task: it must not sign after the end.
+    let _ = signing.await;
+    audit.event(&Event { event: "stop", ..Event::default() });
+    if let Err(error) = notary.finish().await {
+        tracing::warn!(%error, "the end of the audit log is not signed");
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! cannot be wrong. Secrets are never in it: the PIN is in a file of its own. Whether the files it names exist and
 //! may be used is not asked here but at start-up.
 
+mod audit;
 mod hsm;
 mod issuers;
 mod keys;
@@ -24,6 +25,7 @@ pub use raw::schema;
 pub use validate::MAX_SOCKET_PATH_BYTES;
 
 use crate::{
+    audit::Settings as AuditSettings,
     auth::{self, ScopeSet},
     hsm::{Library, TokenSelector},
     vault::{EnvelopeRules, KeyRules, Templates},
@@ -46,8 +48,8 @@ pub struct Config {
     pub rewrap_pace: Duration,
     /// The store.
     pub store: Store,
-    /// Directory of the audit log.
-    pub audit_dir: PathBuf,
+    /// The audit log.
+    pub audit: AuditSettings,
     /// Rules for JWTs.
     pub auth: auth::Settings,
     /// The vault as an issuer of JWTs.

@@ -162,6 +162,18 @@ pub(super) struct Store {
 pub(super) struct Audit {
     /// Its directory, mode 0700. Required.
     pub(super) dir: Option<PathBuf>,
+    /// Entries that may wait to be written. Default 8192.
+    pub(super) queue: Option<u64>,
+    /// Entries after which the HSM signs how far the log goes. Default 10000.
+    pub(super) checkpoint_entries: Option<u64>,
+    /// Seconds after which it does so if there are new entries. Default 10.
+    pub(super) checkpoint_seconds: Option<u64>,
+    /// A file of this size is finished, and the next one begun. Default 256.
+    pub(super) rotate_mib: Option<u64>,
+    /// A file of this age is. Default 24.
+    pub(super) rotate_hours: Option<u64>,
+    /// A file of so many lines is. Default: any number.
+    pub(super) rotate_entries: Option<u64>,
 }
 
 /// Who may call.

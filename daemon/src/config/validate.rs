@@ -26,7 +26,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let limits = v.limits(&raw.limits);
     let hsm = v.hsm(raw.hsm);
     let store = v.store(raw.store);
-    let audit_dir = v.required("audit.dir", raw.audit.dir);
+    let audit = v.audit(raw.audit);
     let self_issuer = SelfIssuer {
         name: raw.auth.self_issuer.clone().unwrap_or_else(|| "vaultd".to_owned()),
         max_lifetime_s: v.seconds(
@@ -51,8 +51,8 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
 
     let mut errors = v.document.errors;
     errors.sort_by_key(|error| error.line);
-    match (server, hsm, store, audit_dir, templates) {
-        (Some(server), Some(hsm), Some(store), Some(audit_dir), Some(templates)) if errors.is_empty() => {
+    match (server, hsm, store, audit, templates) {
+        (Some(server), Some(hsm), Some(store), Some(audit), Some(templates)) if errors.is_empty() => {
             Ok(Config {
                 path: path.to_owned(),
                 server,
@@ -61,7 +61,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 keys,
                 rewrap_pace,
                 store,
-                audit_dir,
+                audit,
                 auth,
                 self_issuer,
                 issuers,

@@ -16,7 +16,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::de::DeserializeOwned;
-use vault_api::{Reloaded, Scope};
+use vault_api::{Code, Reloaded, Scope};
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,13 +25,19 @@ use super::{
     problem::Failure,
     router::route_name,
     tenants::{TenantOf, Tenants},
+    trail::{Abandoned, Call, Trail, operation},
 };
 use crate::{
-    audit::AuditDir,
-    auth::{AuthError, Authenticator, Caller, Login, Peer},
+    audit::Audit,
+    auth::{AuthError, Authenticator, Login, Peer},
     config::Limits,
     vault::{Vault, now_s},
 };
+
+/// What stands for a code in logs and counts where there is none: done, or refused without one.
+const OK: &str = "ok";
+const NONE: &str = "none";
+const WORDLESS: [&str; 2] = [OK, NONE];
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -48,7 +54,7 @@ struct Inner {
     vault: Vault,
     auth: Arc<Authenticator>,
     login: Arc<Login>,
-    audit: AuditDir,
+    audit: Audit,
     tenants: Tenants,
     limits: Limits,
     openapi: Bytes,
@@ -64,7 +70,7 @@ impl App {
         vault: Vault,
         auth: Arc<Authenticator>,
         login: Arc<Login>,
-        audit: AuditDir,
+        audit: Audit,
         limits: Limits,
         reload: Reload,
         boot_id: u32,
@@ -97,7 +103,7 @@ impl App {
         &self.inner.login
     }
 
-    pub(super) fn audit(&self) -> &AuditDir {
+    pub(super) fn audit(&self) -> &Audit {
         &self.inner.audit
     }
 
@@ -128,19 +134,23 @@ impl App {
         &'a self,
         request: &Request<Body>,
         scopes: &'a [Scope],
-    ) -> impl Future<Output = Result<Caller, Failure>> + Send + use<'a> {
+    ) -> impl Future<Output = Result<Call, Failure>> + Send + use<'a> {
         let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
         let (value, another) = (headers.next().cloned(), headers.next().is_some());
         let peer = request.extensions().get::<Peer>().copied();
         let tenant_of = request.extensions().get::<TenantOf>().cloned();
+        let trail = request.extensions().get::<Trail>().cloned();
         async move {
             if another {
                 return Err(AuthError::Invalid("there are two Authorization headers").into());
             }
             let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
-            let caller = self.inner.auth.authorize(value, peer, scopes, now_s()).await?;
-            self.inner.tenants.admit(caller.tenant(), tenant_of.as_ref())?;
-            Ok(caller)
+            let now_s = now_s();
+            let call =
+                Call::new(self.inner.auth.identify(value, peer, now_s).await?, trail.unwrap_or_default());
+            self.inner.auth.permit(&call, scopes, now_s).await?;
+            self.inner.tenants.admit(call.tenant(), tenant_of.as_ref())?;
+            Ok(call)
         }
     }
 
@@ -174,19 +184,32 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token.
-pub(super) async fn around(State(app): State<App>, mut request: Request<Body>, next: Next) -> Response<Body> {
+/// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token, and lets the
+/// answer go when its entry is in the audit log. `via` is the socket.
+pub(super) async fn around(
+    State((app, via)): State<(App, &'static str)>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
     let started = Instant::now();
     let id = app.next_request_id();
     let (method, route) = (method_name(request.method()), route_name(request.uri().path()));
     let tenant_of = TenantOf::default();
     request.extensions_mut().insert(tenant_of.clone());
+    let trail = operation(request.method(), route).map(|op| Trail::new(op, via, &request));
+    if let Some(trail) = &trail {
+        request.extensions_mut().insert(trail.clone());
+    }
+    let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(&app, &id, trail));
     let limit = app.limits().request_timeout;
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Failure::late(limit).into_response(),
+    let mut response = match app.audit().usable() {
+        // Before anything is done that nobody could read about.
+        Err(error) if trail.is_some() => Failure::from(error).into_response(),
+        _ => tokio::time::timeout(limit, next.run(request))
+            .await
+            .unwrap_or_else(|_| Failure::late(limit).into_response()),
     };
-    let code = match response.extensions_mut().remove::<Failure>() {
+    let mut code = match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {
             let code = failure.code;
             if let Some(cause) = &failure.cause {
@@ -195,11 +218,25 @@ pub(super) async fn around(State(app): State<App>, mut request: Request<Body>, n
             response = failure.answer(&id);
             code.as_str()
         }
-        None if response.status().is_success() => "ok",
-        None => "none",
+        None if response.status().is_success() => OK,
+        None => NONE,
     };
     if let Some(FailedItems { count, cause }) = response.extensions_mut().remove() {
         tracing::error!(id, route, items = count, cause, "the vault could not do some items of a batch");
+    }
+    if let Some(trail) = &trail
+        && code != Code::AuditUnavailable.as_str()
+    {
+        let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
+        let entry = trail.entry(&id, Some(response.status().as_u16()), written_code);
+        if let Err(error) = app.audit().record(entry).await {
+            let failure = Failure::from(error);
+            code = failure.code.as_str();
+            response = failure.answer(&id);
+        }
+    }
+    if let Some(abandoned) = abandoned {
+        abandoned.done();
     }
     app.tenants().count(&tenant_of, route, code);
     let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
@@ -208,7 +245,7 @@ pub(super) async fn around(State(app): State<App>, mut request: Request<Body>, n
         401 | 403 => tracing::info!(id, method, route, status, code, micros, "request refused"),
         _ => tracing::debug!(id, method, route, status, code, micros, "request"),
     }
-    if let Ok(id) = HeaderValue::try_from(id) {
+    if let Ok(id) = HeaderValue::try_from(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response

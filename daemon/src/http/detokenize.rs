@@ -34,13 +34,18 @@ pub(super) async fn detokenize(
     let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked]).await?;
     let body: DetokenizeRequest = app.json(request).await?;
     if body.reveal == Some(Reveal::Masked) {
-        let masked = app.vault().masked(caller.tenant(), Token::parse(&body.token)?).await?;
+        caller.trail().op("detokenize.masked");
+    }
+    let token = Token::parse(&body.token)?;
+    caller.trail().token(&token);
+    if body.reveal == Some(Reveal::Masked) {
+        let masked = app.vault().masked(caller.tenant(), token).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
     }
     if !caller.may(Scope::Detokenize) {
         return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
     }
-    let mut results = app.vault().detokenize(caller.tenant(), vec![Token::parse(&body.token)]).await;
+    let mut results = app.vault().detokenize(caller.tenant(), vec![Ok(token)]).await;
     let revealed = results.pop().ok_or_else(Failure::no_answer)??;
     Ok(private_json(StatusCode::OK, &answer(&revealed), 1))
 }
@@ -66,9 +71,20 @@ pub(super) async fn detokenize_batch(
     let caller = app.authorize(&request, &[Scope::Detokenize]).await?;
     let DetokenizeBatchRequest { tokens } = app.json(request).await?;
     batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
-    let tokens = tokens.iter().map(|text| Token::parse(text)).collect();
+    let tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text)).collect();
+    let asked: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
     let results = app.vault().detokenize(caller.tenant(), tokens).await.into_iter();
-    let results = results.map(|result| result.map(|card| answer(&card)).map_err(Failure::from));
+    let results = results.zip(asked).map(|(result, token)| match result {
+        Ok(card) => {
+            caller.trail().tokens(token.map(|token| token.to_string()));
+            Ok(answer(&card))
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            caller.trail().failed(token.as_ref(), failure.code.as_str());
+            Err(failure)
+        }
+    });
     batch::answer(results.collect())
 }
 

@@ -30,6 +30,7 @@ pub(super) async fn seal(State(app): State<App>, request: Request<Body>) -> Resu
     let wish =
         EnvelopeWish { audience, expires_in_s: expires_in, single_use: single_use.unwrap_or_default() };
     let (jwt, claims) = app.vault().seal_envelope(caller.tenant(), &meta_data, wish).await?;
+    caller.trail().jti(&claims.jti);
     let expires_at = timestamp_s(claims.exp);
     Ok(private_json(StatusCode::OK, &SealEnvelopeAnswer { jwt, jti: claims.jti, expires_at }, 1))
 }

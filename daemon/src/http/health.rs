@@ -45,7 +45,7 @@ pub(super) async fn readiness(app: &App) -> Readiness {
     let checks = BTreeMap::from([
         ("hsm".to_owned(), check(app.vault().probe_hsm().await)),
         ("store".to_owned(), check(app.vault().probe_store())),
-        ("audit".to_owned(), check(app.audit().probe())),
+        ("audit".to_owned(), check(app.audit().probe().await)),
     ]);
     let ready = checks.values().all(|check| check.ok);
     Readiness { ready, checks }

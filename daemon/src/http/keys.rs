@@ -49,8 +49,10 @@ pub(super) async fn rotate(
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::KeysRotate]).await?;
     let purpose = purpose.ok().and_then(|Path(name)| Purpose::parse(&name)).ok_or_else(no_such_purpose)?;
+    caller.trail().key(&purpose);
     let keys = app.vault().keys().clone();
     let name = to_the_end(async move { keys.rotate(purpose).await }).await?;
+    caller.trail().key(&name);
     tracing::info!(key = %name, caller = caller.subject(), "rotated on request");
     key(&app, name).map(|key| public_json(StatusCode::CREATED, &key))
 }
@@ -80,6 +82,7 @@ pub(super) async fn destroy(
         .ok()
         .and_then(|Path((purpose, version))| Some(KeyName { purpose: Purpose::parse(&purpose)?, version }));
     let name = name.ok_or_else(|| Failure::from(VaultError::UnknownKey))?;
+    caller.trail().key(&name);
     let keys = app.vault().keys().clone();
     to_the_end(async move { keys.destroy(name).await }).await?;
     tracing::info!(key = %name, caller = caller.subject(), "destroyed on request");

@@ -4,6 +4,7 @@
 //! that turns a failure into one. A PAN is a [`crate::card::Pan`] as soon as it is parsed.
 
 mod app;
+mod audit;
 mod batch;
 mod body;
 mod connections;
@@ -24,6 +25,7 @@ mod status;
 mod tenants;
 mod tokenize;
 mod tokens;
+mod trail;
 
 pub use app::{App, Reload};
 pub use body::parse_json;

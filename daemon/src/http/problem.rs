@@ -9,6 +9,7 @@ use axum::{
 use vault_api::{Code, ItemError, Problem};
 
 use crate::{
+    audit::AuditError,
     auth::{AuthError, LoginError},
     card::{CardExpiryError, PanError},
     hsm::HsmError,
@@ -39,6 +40,12 @@ impl Failure {
     /// The vault answers every item; if it did not, that would be this.
     pub(super) fn no_answer() -> Self {
         Self::new(Code::Overloaded, "the vault gave no answer")
+    }
+
+    /// The audit log cannot be read.
+    pub(super) fn unreadable_log(error: &std::io::Error) -> Self {
+        let detail = "the audit log cannot be read; the daemon's log has the cause under this request's id";
+        Self { cause: Some(error.to_string()), ..Self::new(Code::AuditUnavailable, detail) }
     }
 
     /// A request that took longer than `limit`. Its work may still be done.
@@ -107,6 +114,19 @@ impl From<AuthError> for Failure {
         match challenge(&error, code).and_then(|text| HeaderValue::try_from(text).ok()) {
             Some(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
             None => failure,
+        }
+    }
+}
+
+/// Why the log cannot be written is in the daemon's log once, not for each caller.
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Unavailable(_) => Self::new(
+                Code::AuditUnavailable,
+                "the audit log cannot be written, and without it nothing is done",
+            ),
+            AuditError::Busy => VaultError::Store(StoreError::Busy).into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    detokenize, envelopes, health, key_set, keys, login,
+    audit, detokenize, envelopes, health, key_set, keys, login,
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
@@ -71,7 +71,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 impl App {
     /// The endpoints of the API socket.
     pub fn api_router(&self) -> Router {
-        self.finish(endpoints().split_for_parts().0)
+        self.finish(endpoints().split_for_parts().0, "api")
     }
 
     /// The endpoints of the admin socket.
@@ -85,18 +85,19 @@ impl App {
             .routes(routes!(keys::list))
             .routes(routes!(keys::rotate))
             .routes(routes!(keys::destroy))
-            .routes(routes!(rewrap::read, rewrap::start));
-        self.finish(endpoints.split_for_parts().0)
+            .routes(routes!(rewrap::read, rewrap::start))
+            .routes(routes!(audit::read));
+        self.finish(endpoints.split_for_parts().0, "admin")
     }
 
-    fn finish(&self, router: Router<App>) -> Router {
+    fn finish(&self, router: Router<App>, via: &'static str) -> Router {
         router
             .fallback(|_: Uri| async { Failure::new(Code::NotFound, "there is no such endpoint") })
             .method_not_allowed_fallback(|| async {
                 // Not repeated: a method can be any text.
                 Failure::new(Code::MethodNotAllowed, "this endpoint takes other methods; see `allow`")
             })
-            .layer(middleware::from_fn_with_state(self.clone(), around))
+            .layer(middleware::from_fn_with_state((self.clone(), via), around))
             .with_state(self.clone())
     }
 }
@@ -122,6 +123,7 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/reload" => "/v1/reload",
         "/v1/keys" => "/v1/keys",
         "/v1/rewrap" => "/v1/rewrap",
+        "/v1/audit" => "/v1/audit",
         key if key.starts_with("/v1/keys/") && key.ends_with("/rotate") => "/v1/keys/{purpose}/rotate",
         key if key.starts_with("/v1/keys/") => "/v1/keys/{purpose}/{version}",
         token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",

@@ -7,7 +7,7 @@ use axum::{
 };
 use vault_api::{
     Code, CompareAnswer, CompareRequest, MAX_SEARCH_LIMIT, Problem, Scope, SearchAnswer, SearchRequest,
-    Sensitive,
+    Sensitive, TokenRecord,
 };
 
 use super::{app::App, problem::Failure, reply::private_json, tokens::answer};
@@ -48,7 +48,8 @@ pub(super) async fn search(
         cursor: cursor.as_deref(),
     };
     let page = app.vault().search(caller.tenant(), search, limit).await?;
-    let tokens: Vec<_> = page.records.into_iter().map(answer).collect();
+    let tokens: Vec<TokenRecord> = page.records.into_iter().map(answer).collect();
+    caller.trail().tokens(tokens.iter().map(|record| record.token.clone()));
     let items = tokens.len();
     Ok(private_json(StatusCode::OK, &SearchAnswer { tokens, cursor: page.cursor }, items))
 }
@@ -72,6 +73,7 @@ pub(super) async fn compare(
     let caller = app.authorize(&request, &[Scope::TokensCompare]).await?;
     let CompareRequest { token, pan } = app.json(request).await?;
     let (token, pan) = (Token::parse(&token)?, Pan::parse(pan.expose())?);
+    caller.trail().token(&token);
     let equal = app.vault().compare(caller.tenant(), token, &pan).await?;
     Ok(private_json(StatusCode::OK, &CompareAnswer { equal }, 1))
 }

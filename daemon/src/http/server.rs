@@ -1,6 +1,13 @@
 //! Accepting and serving connections.
 
-use std::{future::poll_fn, io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -19,7 +26,11 @@ use super::{
     connections::{Connections, Place},
     problem,
 };
-use crate::{auth::Peer, config::Limits, sandbox::peer_process};
+use crate::{
+    auth::Peer,
+    config::Limits,
+    sandbox::{peer_process, unit_of},
+};
 
 /// How long to wait before accepting again after the system had no descriptor for us.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,9 +39,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct PeerProcess(pub(super) Arc<OwnedFd>);
 
+/// The systemd unit that a peer was in when it connected.
+#[derive(Clone)]
+pub(super) struct PeerUnit(pub(super) Arc<str>);
+
 /// A socket and what is behind it.
 pub struct Door {
-    /// Whether the process behind each connection is asked for: it costs a descriptor each.
+    /// Whether the process behind each connection is kept in hand: it costs a descriptor each.
     pub asks_for_process: Box<dyn Fn() -> bool + Send + Sync>,
     /// The socket.
     pub socket: BoundSocket,
@@ -158,10 +173,15 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
 /// Serves one connection until it ends, fails or the daemon stops.
 async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
     let Serving { router, protocol, answer_timeout, asks_for_process, mut stopped, .. } = serving;
-    let process = asks_for_process().then(|| peer_process(&stream).ok()).flatten();
-    let process = process.map(|process| PeerProcess(Arc::new(process)));
+    let process = peer_process(&stream).ok();
+    let unit = process.as_ref().and_then(|process| unit_of(process.as_fd()).ok()?);
+    let unit = unit.map(|unit| PeerUnit(unit.into()));
+    let process = process.filter(|_| asks_for_process()).map(|process| PeerProcess(Arc::new(process)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(unit) = unit.clone() {
+            request.extensions_mut().insert(unit);
+        }
         if let Some(process) = process.clone() {
             request.extensions_mut().insert(process);
         }

@@ -37,6 +37,7 @@ pub(super) async fn tokenize(
     let card = new_card(app.json(request).await?)?;
     let done =
         app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(Failure::no_answer)??;
+    caller.trail().token(&done.token);
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(private_json(status, &answer(done), 1))
 }
@@ -79,8 +80,20 @@ pub(super) async fn tokenize_batch(
     }
     let mut done = app.vault().tokenize(caller.tenant(), cards).await.into_iter();
     let results = places.into_iter().map(|place| {
-        place?;
-        done.next().ok_or_else(Failure::no_answer)?.map(answer).map_err(Failure::from)
+        let result = match place {
+            Ok(()) => done.next().ok_or_else(Failure::no_answer).and_then(|done| done.map_err(Failure::from)),
+            Err(failure) => Err(failure),
+        };
+        match result {
+            Ok(done) => {
+                caller.trail().token(&done.token);
+                Ok(answer(done))
+            }
+            Err(failure) => {
+                caller.trail().failed(None, failure.code.as_str());
+                Err(failure)
+            }
+        }
     });
     batch::answer(results.collect())
 }

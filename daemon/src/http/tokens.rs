@@ -34,7 +34,9 @@ pub(super) async fn read(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::TokensRead]).await?;
-    let record = app.vault().record(caller.tenant(), parse(token)?).await?;
+    let token = parse(token)?;
+    caller.trail().token(&token);
+    let record = app.vault().record(caller.tenant(), token).await?;
     Ok(private_json(StatusCode::OK, &answer(record), 1))
 }
 
@@ -57,9 +59,11 @@ pub(super) async fn change(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::TokensWrite]).await?;
+    let token = parse(token)?;
+    caller.trail().token(&token);
     let TokenPatch { metadata, expires_in } = app.json(request).await?;
     let change = RecordChange { metadata, expires_in_s: expires_in };
-    let record = app.vault().change(caller.tenant(), parse(token)?, change).await?;
+    let record = app.vault().change(caller.tenant(), token, change).await?;
     Ok(private_json(StatusCode::OK, &answer(record), 1))
 }
 
@@ -81,7 +85,9 @@ pub(super) async fn forget(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::TokensDelete]).await?;
-    app.vault().forget(caller.tenant(), parse(token)?).await?;
+    let token = parse(token)?;
+    caller.trail().token(&token);
+    app.vault().forget(caller.tenant(), token).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)

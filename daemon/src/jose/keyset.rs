@@ -10,6 +10,8 @@ use jsonwebtoken::{
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 
+use crate::hsm::RsaPublic;
+
 /// The shortest RSA modulus (RFC 7518, 3.3).
 const MIN_RSA_BITS: usize = 2_048;
 
@@ -37,6 +39,18 @@ pub enum KeySetError {
     /// No key that could verify RS256.
     #[error("holds no RSA key for RS256 signatures")]
     Empty,
+}
+
+/// The public key `key` for others (RFC 7517; RFC 7518, 6.3.1).
+pub fn jwk(key: &RsaPublic) -> vault_api::Jwk {
+    vault_api::Jwk {
+        kty: "RSA".to_owned(),
+        usage: "sig".to_owned(),
+        alg: "RS256".to_owned(),
+        kid: thumbprint(&key.modulus, &key.exponent),
+        n: URL_SAFE_NO_PAD.encode(&key.modulus),
+        e: URL_SAFE_NO_PAD.encode(&key.exponent),
+    }
 }
 
 /// A key that verifies RS256 signatures.

@@ -7,5 +7,5 @@ mod keyset;
 mod signer;
 
 pub use compact::{Compact, JwsError, MAX_JWT_BYTES};
-pub use keyset::{KeySet, KeySetError, VerifyingKey, thumbprint};
+pub use keyset::{KeySet, KeySetError, VerifyingKey, jwk, thumbprint};
 pub use signer::{Signer, SigningKeys};

@@ -104,6 +104,11 @@ pub(super) enum Change {
         now_ms: u64,
         answer: Answer<KeyMoved>,
     },
+    PutNote {
+        name: &'static str,
+        value: Vec<u8>,
+        answer: Answer<()>,
+    },
     ReserveSeals {
         key_name: String,
         reserved: u64,
@@ -148,7 +153,12 @@ impl Change {
                 drop(answer.send(Ok((done, job))));
             }
             (Self::MoveKey { answer, .. }, Outcome::Moved(done)) => drop(answer.send(Ok(done))),
-            (Self::TakeCensus { answer } | Self::ReserveSeals { answer, .. }, Outcome::Done) => {
+            (
+                Self::TakeCensus { answer }
+                | Self::ReserveSeals { answer, .. }
+                | Self::PutNote { answer, .. },
+                Outcome::Done,
+            ) => {
                 drop(answer.send(Ok(())));
             }
             (change, Outcome::Refused(error)) => change.refuse(&error),
@@ -165,7 +175,9 @@ impl Change {
             Self::UseUp { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Rewrap { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::MoveKey { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::TakeCensus { answer } | Self::ReserveSeals { answer, .. } => {
+            Self::TakeCensus { answer }
+            | Self::ReserveSeals { answer, .. }
+            | Self::PutNote { answer, .. } => {
                 drop(answer.send(Err(error.clone())));
             }
             Self::Stop => {}

@@ -15,6 +15,7 @@ mod inspect;
 mod key_book;
 mod keys;
 mod layout;
+mod notes;
 mod record;
 mod rewrap;
 mod schema;

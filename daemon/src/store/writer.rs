@@ -9,6 +9,7 @@ use super::{
     FingerprintKey, Record, RecordError, StoreError, TokenKey,
     change::{Change, Incoming, Inserted, Outcome, Replaced},
     handle::Handle,
+    notes,
     rewrap::write_job,
     schema::{TenantId, parse_expiry_key},
     tables::{Clash, Encoded, RecordTables, TENANTS, ended},
@@ -172,6 +173,10 @@ impl<'t> Batch<'t> {
             }
             Change::ReserveSeals { key_name, reserved, .. } => {
                 self.tables.keys.reserve_seals(key_name, *reserved)?;
+                Ok(Outcome::Done)
+            }
+            Change::PutNote { name, value, .. } => {
+                notes::write(self.transaction, name, value)?;
                 Ok(Outcome::Done)
             }
             Change::Rewrap { records, job, .. } => {

@@ -11,6 +11,7 @@ use std::{
 
 use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
 use crate::{
+    audit::Event,
     hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
     store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
     vault::{now_ms, now_s},
@@ -59,6 +60,9 @@ impl Keys {
             let rotated = self.rotate_now(spent.purpose).await;
             *failed = rotated.as_ref().err().map(|error| (Instant::now(), error.clone()));
             let fresh = rotated?;
+            let (key, detail) = (fresh.to_string(), Some("the one before nears its last encryption"));
+            let event = Event { event: "key.rotated", key: Some(&key), detail, ..Event::default() };
+            self.inner.audit.event(&event);
             tracing::warn!(%spent, %fresh, "rotated a key before its last encryption; records are rewrapped on request");
         }
         self.refresh()

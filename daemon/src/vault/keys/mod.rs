@@ -26,6 +26,7 @@ pub(super) use view::KeyView;
 
 use super::{VaultError, now_s};
 use crate::{
+    audit::Audit,
     hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic},
     jose::{Signer, SigningKeys},
     store::{KeyState, Store, StoredKey},
@@ -79,6 +80,8 @@ pub struct Keys {
 struct Inner {
     hsm: Hsm,
     store: Store,
+    /// Told of what nobody asked for.
+    audit: Audit,
     rules: KeyRules,
     /// The longest that JWTs were ever allowed to be needed, in seconds.
     jwt_needed_s: AtomicU64,
@@ -96,18 +99,19 @@ struct Inner {
 type Publics = BTreeMap<KeyName, RsaPublic>;
 
 impl Keys {
-    /// The keys of an HSM and a store that belong together.
+    /// The keys of an HSM and a store that belong together. `audit` is told of changes that nobody asked for.
     ///
     /// # Errors
     /// [`VaultError`] if a purpose has no active key, or a signing key is of no use.
-    pub fn new(hsm: Hsm, store: Store, rules: KeyRules) -> Result<Self, VaultError> {
+    pub fn new(hsm: Hsm, store: Store, audit: Audit, rules: KeyRules) -> Result<Self, VaultError> {
         let rows = rows(&store)?;
         let view = ArcSwap::from_pointee(KeyView::new(&rows)?);
         let publics = hsm.keys()?.into_iter().filter_map(|info| Some((info.name, info.public?))).collect();
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
         let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
         let jwt_needed_s = AtomicU64::new(rules.jwt_needed_s);
-        let inner = Inner { hsm, store, rules, jwt_needed_s, signer, view, publics, changing, spent_soon };
+        let inner =
+            Inner { hsm, store, audit, rules, jwt_needed_s, signer, view, publics, changing, spent_soon };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,6 +165,11 @@ impl Keys {
         if let Some(public) = made.public {
             self.publics().insert(made.name, public);
         }
+    }
+
+    /// The public half of the key `name`, if it is one that signs.
+    pub(super) fn public(&self, name: KeyName) -> Option<RsaPublic> {
+        self.publics().get(&name).cloned()
     }
 
     fn publics(&self) -> sync::MutexGuard<'_, Publics> {

@@ -1,0 +1,290 @@
+//! The log as its one writer sees it: lines are appended in groups, files follow one another, trouble is mended.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::{
+    current::{CurrentFile, CutOff, check_dir},
+    dir::{self, HeadFile, HeadRecord, LogFile, Mark},
+    entry::{Begin, Event, tail},
+    error::{OpenError, io_error},
+    line::{Chain, Kind, hex, vault_name},
+    recover::{self, Ending},
+};
+
+/// When a file is finished and the next one begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// Bytes of a file.
+    pub bytes: u64,
+    /// Lines of a file.
+    pub lines: u64,
+    /// Age of a file.
+    pub age: Duration,
+}
+
+/// The log, open for writing.
+#[derive(Debug)]
+pub(super) struct Log {
+    dir: PathBuf,
+    rotation: Rotation,
+    chain: Chain,
+    file: CurrentFile,
+    head: HeadFile,
+    last: Mark,
+    /// When the file was begun, and with which line.
+    begun: (Timestamp, u64),
+    checkpoint: Option<Box<RawValue>>,
+    /// What is wrong, since the last group.
+    trouble: Option<String>,
+    /// A file that could not be begun, and is in the way of the next try.
+    half_made: Option<u64>,
+}
+
+/// A line that is to be written: the fields after the first seven.
+pub(super) struct Line {
+    pub(super) kind: Kind,
+    pub(super) tail: Vec<u8>,
+}
+
+impl Log {
+    /// Opens the log in `dir` of the vault `vault_id`, which must go at least as far as `mark`, the last checkpoint that the
+    /// store remembers.
+    pub(super) fn open(
+        dir: &Path,
+        vault_id: &[u8; 16],
+        mark: Option<Mark>,
+        rotation: Rotation,
+    ) -> Result<Self, OpenError> {
+        check_dir(dir).map_err(|why| io_error(dir)(io::Error::other(why)))?;
+        let vault = vault_name(vault_id);
+        recover::remove_unbegun(dir)?;
+        match recover::read(dir, &vault, mark)? {
+            // It was compressed while the daemon was down.
+            Some(Ending { chain, last, is_finished: true, .. }) => {
+                Self::begin(dir, chain, last.file + 1, None, rotation)
+            }
+            Some(ending) => Self::take_up(dir, rotation, ending),
+            None => Self::begin(dir, Chain::new(vault), 1, None, rotation),
+        }
+    }
+
+    /// Begins a new file after whatever there is, on the word of somebody who says why.
+    pub(super) fn resume(
+        dir: &Path,
+        vault_id: &[u8; 16],
+        mark: Option<Mark>,
+        reason: &str,
+        rotation: Rotation,
+    ) -> Result<Self, OpenError> {
+        let (chain, number) = recover::best_known(dir, &vault_name(vault_id), mark)?;
+        Self::begin(dir, chain, number, Some(reason), rotation)
+    }
+
+    fn begin(
+        dir: &Path,
+        mut chain: Chain,
+        number: u64,
+        resumed: Option<&str>,
+        rotation: Rotation,
+    ) -> Result<Self, OpenError> {
+        let wrong = |error| io_error(&LogFile::new(dir, number).path)(error);
+        let now = Timestamp::now();
+        let file = begin_file(dir, &mut chain, number, resumed, now).map_err(wrong)?;
+        let last = Mark { seq: chain.seq, hash: chain.hash, file: number, offset: 0 };
+        let head = HeadFile::open(dir).map_err(io_error(dir))?;
+        let begun = (now, chain.seq);
+        let mut log = Self {
+            dir: dir.to_owned(),
+            rotation,
+            chain,
+            file,
+            head,
+            last,
+            begun,
+            checkpoint: None,
+            trouble: None,
+            half_made: None,
+        };
+        log.write_head();
+        Ok(log)
+    }
+
+    fn take_up(dir: &Path, rotation: Rotation, ending: Ending) -> Result<Self, OpenError> {
+        let Ending { chain, last, end, begun, checkpoint, is_finished: _ } = ending;
+        let wrong = |error| io_error(&LogFile::new(dir, last.file).path)(error);
+        let mut file = CurrentFile::open(dir, last.file).map_err(wrong)?;
+        let cut_off = file.cut_to(end).map_err(wrong)?;
+        let head = HeadFile::open(dir).map_err(io_error(dir))?;
+        let mut log = Self {
+            dir: dir.to_owned(),
+            rotation,
+            chain,
+            file,
+            head,
+            last,
+            begun,
+            checkpoint,
+            trouble: None,
+            half_made: None,
+        };
+        if let Some(cut_off) = cut_off {
+            tracing::warn!(bytes = cut_off.bytes, "the audit log ended with half a line, which is cut off");
+            let line = Self::repair("repair", "the log ended with half a line", Some(&cut_off));
+            log.append(&[line]).map_err(|why| io_error(dir)(io::Error::other(why)))?;
+        }
+        log.write_head();
+        Ok(log)
+    }
+
+    /// The last line that is durable.
+    pub(super) fn last(&self) -> Mark {
+        self.last
+    }
+
+    /// What is wrong at the moment.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Whether everything is as it was left; notes what is not.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        let checked = match &self.trouble {
+            Some(why) => Err(why.clone()),
+            None => self.file.check(&self.dir),
+        };
+        self.noting(checked)
+    }
+
+    /// Writes `lines` and waits for the disk. Either all of them are durable or none is.
+    ///
+    /// # Errors
+    /// What is wrong; from then on nothing is written until [`Log::mend`] succeeds.
+    pub(super) fn append(&mut self, lines: &[Line]) -> Result<(), String> {
+        self.check()?;
+        let written = self.turn_over().and_then(|()| self.write(lines));
+        self.noting(written)
+    }
+
+    /// Tries to take the log up again after trouble.
+    pub(super) fn mend(&mut self) -> Result<(), String> {
+        let Some(why) = self.trouble.take() else { return Ok(()) };
+        let mended = self.file.reclaim(&self.dir, &self.chain).and_then(|cut_off| {
+            let line = Self::repair("recovered", &why, cut_off.as_ref());
+            self.write(&[line])
+        });
+        self.noting(mended)
+    }
+
+    fn write(&mut self, lines: &[Line]) -> Result<(), String> {
+        let (mut chain, mut bytes, mut last_at) = (self.chain.clone(), Vec::new(), 0);
+        let time = chain.stamp(Timestamp::now());
+        for Line { kind, tail } in lines {
+            last_at = bytes.len();
+            chain.append(&mut bytes, *kind, &time, tail);
+        }
+        let offset = self.file.bytes + u64::try_from(last_at).unwrap_or(u64::MAX);
+        self.file.append(&bytes).map_err(|error| format!("the audit log cannot be written: {error}"))?;
+        self.chain = chain;
+        self.last = Mark { seq: self.chain.seq, hash: self.chain.hash, file: self.file.number, offset };
+        let checkpoint = lines.iter().rfind(|line| line.kind == Kind::Checkpoint);
+        if let Some(Line { tail, .. }) = checkpoint {
+            self.keep_checkpoint(tail);
+        }
+        self.write_head();
+        Ok(())
+    }
+
+    /// Remembers a checkpoint that was written.
+    fn keep_checkpoint(&mut self, tail: &[u8]) {
+        // As it stands in the log, without the seven fields of its line.
+        let object = [b"{", tail.get(1..).unwrap_or_default()].concat();
+        self.checkpoint = serde_json::from_slice(&object).ok();
+        // It may have been removed meanwhile.
+        if let Ok(head) = HeadFile::open(&self.dir) {
+            self.head = head;
+        }
+    }
+
+    /// Finishes a file that is full or old.
+    fn turn_over(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let age = now.duration_since(self.begun.0).unsigned_abs();
+        let lines = self.chain.seq - self.begun.1;
+        if self.file.bytes < self.rotation.bytes && lines < self.rotation.lines && age < self.rotation.age {
+            return Ok(());
+        }
+        let number = self.file.number + 1;
+        let wrong = |error: io::Error| format!("the next file of the audit log cannot be begun: {error}");
+        if self.half_made.take() == Some(number) {
+            std::fs::remove_file(LogFile::new(&self.dir, number).path).or_else(missing).map_err(wrong)?;
+        }
+        let mut chain = self.chain.clone();
+        match begin_file(&self.dir, &mut chain, number, None, now) {
+            Ok(file) => self.file = file,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    self.half_made = Some(number);
+                }
+                return Err(wrong(error));
+            }
+        }
+        self.chain = chain;
+        self.begun = (now, self.chain.seq);
+        self.last = Mark { seq: self.chain.seq, hash: self.chain.hash, file: number, offset: 0 };
+        Ok(())
+    }
+
+    /// Says how far the log goes. It is an aid to whoever verifies the log: that it cannot be written stops nobody.
+    fn write_head(&mut self) {
+        let record = HeadRecord::new(self.chain.vault(), self.last, self.checkpoint.clone());
+        if let Err(error) = self.head.write(&record) {
+            tracing::warn!(%error, "head.json of the audit log cannot be written");
+        }
+    }
+
+    fn repair(event: &str, why: &str, cut_off: Option<&CutOff>) -> Line {
+        let sha256 = cut_off.map(|cut_off| hex(&cut_off.sha256));
+        let event = Event {
+            event,
+            detail: Some(why),
+            bytes: cut_off.map(|cut_off| cut_off.bytes),
+            sha256: sha256.as_deref(),
+            ..Event::default()
+        };
+        Line { kind: Kind::Event, tail: tail(&event) }
+    }
+
+    fn noting(&mut self, result: Result<(), String>) -> Result<(), String> {
+        self.trouble = result.as_ref().err().cloned();
+        result
+    }
+}
+
+/// Makes the file `number` with its first line.
+fn begin_file(
+    dir: &Path,
+    chain: &mut Chain,
+    number: u64,
+    resumed: Option<&str>,
+    now: Timestamp,
+) -> io::Result<CurrentFile> {
+    let mut file = CurrentFile::create(dir, number)?;
+    let mut line = Vec::new();
+    let time = chain.stamp(now);
+    let begin = Begin { file: number, vaultd: env!("CARGO_PKG_VERSION"), resumed };
+    chain.append(&mut line, Kind::Begin, &time, &tail(&begin));
+    file.append(&line)?;
+    dir::sync(dir)?;
+    Ok(file)
+}
+
+fn missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}

@@ -1,0 +1,162 @@
+//! Reading the log while it is written: forward from an entry, or the last ones.
+
+use std::{borrow::Cow, collections::VecDeque, io, path::Path};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use vault_api::{AuditAnswer, AuditQuery};
+
+use super::{
+    dir::{self, LogFile, Met},
+    line::Head,
+};
+
+/// How much of the log one request may look through, in bytes.
+const MOST_READ_BYTES: usize = 128 * 1_048_576;
+/// The most bytes of entries in an answer.
+const MOST_ANSWERED_BYTES: usize = 4 * 1_048_576;
+/// Entries of an answer where the query does not say.
+const USUAL_LIMIT: usize = 100;
+
+/// What the query asks of the log in `dir`, as far as it is durable: up to the line `end`.
+pub(super) fn read(dir: &Path, query: &AuditQuery, end: u64) -> io::Result<AuditAnswer> {
+    let files = dir::files(dir)?;
+    match query.last {
+        Some(last) => newest(&files, query, last, end),
+        None => forward(&files, query, end),
+    }
+}
+
+fn forward(files: &[LogFile], query: &AuditQuery, end: u64) -> io::Result<AuditAnswer> {
+    let after = query.after.unwrap_or(0);
+    let limit = query.limit.unwrap_or(USUAL_LIMIT);
+    let mut answer = AuditAnswer { entries: Vec::new(), next: after.min(end), more: false };
+    let (mut read, mut answered) = (0, 0);
+    for file in from(files, after)? {
+        let mut lines = file.lines(0)?;
+        while let Met::Line(line, _) = lines.next()? {
+            let Some(seen) = Seen::parse(line) else { continue };
+            if seen.seq <= after {
+                continue;
+            }
+            if seen.seq > end {
+                return Ok(answer);
+            }
+            read += line.len();
+            answer.next = seen.seq;
+            if seen.fits(query) {
+                answered += line.len();
+                answer.entries.extend(raw(line));
+            }
+            if answer.entries.len() >= limit || answered >= MOST_ANSWERED_BYTES || read >= MOST_READ_BYTES {
+                answer.more = seen.seq < end;
+                return Ok(answer);
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// The last `most` entries that fit, as far back as one request may look.
+fn newest(files: &[LogFile], query: &AuditQuery, most: usize, end: u64) -> io::Result<AuditAnswer> {
+    let mut found: VecDeque<Box<RawValue>> = VecDeque::new();
+    let (mut read, mut answered, mut more) = (0, 0, false);
+    for file in files.iter().rev() {
+        if found.len() >= most || answered >= MOST_ANSWERED_BYTES || read >= MOST_READ_BYTES {
+            more = found.len() < most;
+            break;
+        }
+        let mut of_file: VecDeque<Box<RawValue>> = VecDeque::new();
+        let mut lines = file.lines(0)?;
+        while let Met::Line(line, _) = lines.next()? {
+            read += line.len();
+            let Some(seen) = Seen::parse(line) else { continue };
+            if seen.seq <= end && seen.fits(query) {
+                answered += line.len();
+                of_file.extend(raw(line));
+            }
+            while found.len() + of_file.len() > most || answered > MOST_ANSWERED_BYTES {
+                let Some(dropped) = of_file.pop_front() else { break };
+                answered -= dropped.get().len();
+            }
+        }
+        of_file.append(&mut found);
+        found = of_file;
+    }
+    Ok(AuditAnswer { entries: found.into(), next: end, more })
+}
+
+/// The files that hold what comes after the line `after`.
+fn from(files: &[LogFile], after: u64) -> io::Result<&[LogFile]> {
+    let mut start = 0;
+    for (place, file) in files.iter().enumerate() {
+        let first = match file.lines(0)?.next()? {
+            Met::Line(line, _) => Head::parse(line).map(|head| head.seq),
+            Met::Rest(..) | Met::End => None,
+        };
+        match first {
+            Some(seq) if seq <= after + 1 => start = place,
+            _ => break,
+        }
+    }
+    Ok(files.get(start..).unwrap_or_default())
+}
+
+fn raw(line: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice(line).ok()
+}
+
+/// What a query can ask about.
+#[derive(Deserialize)]
+struct Seen<'l> {
+    seq: u64,
+    time: Timestamp,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'l, str>,
+    #[serde(default, borrow)]
+    subject: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    issuer: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    tenant: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    op: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    outcome: Option<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    tokens: Vec<Cow<'l, str>>,
+    #[serde(default, borrow)]
+    failed: Vec<SeenFailed<'l>>,
+}
+
+#[derive(Deserialize)]
+struct SeenFailed<'l> {
+    #[serde(default, borrow)]
+    token: Option<Cow<'l, str>>,
+}
+
+impl<'l> Seen<'l> {
+    fn parse(line: &'l [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    fn fits(&self, query: &AuditQuery) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        let has_token = |wanted: &str| {
+            let failed = self.failed.iter().filter_map(|failed| failed.token.as_deref());
+            self.tokens.iter().map(AsRef::as_ref).chain(failed).any(|token| token == wanted)
+        };
+        is(&query.kind, Some(&self.kind))
+            && is(&query.subject, self.subject.as_deref())
+            && is(&query.issuer, self.issuer.as_deref())
+            && is(&query.tenant, self.tenant.as_deref())
+            && is(&query.op, self.op.as_deref())
+            && is(&query.outcome, self.outcome.as_deref())
+            && query.token.as_deref().is_none_or(has_token)
+            && query.since.is_none_or(|since| self.time >= since)
+            && query.until.is_none_or(|until| self.time < until)
+    }
+}

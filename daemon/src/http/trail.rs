@@ -1,0 +1,224 @@
+//! What a request's entry in the audit log will say: noted on its way, written when its outcome is known.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+
+use super::{app::App, server::PeerUnit};
+use crate::{
+    audit::{Access, Entry, FailedItem, Outcome},
+    auth::{Caller, Peer},
+    vault::Token,
+};
+
+/// The notes. Travels as an extension of the request; clones are the same notes.
+#[derive(Clone, Default)]
+pub(super) struct Trail(Arc<Mutex<Noted>>);
+
+/// A caller that was authorized, and the trail of what it does.
+pub(super) struct Call {
+    caller: Caller,
+    trail: Trail,
+}
+
+#[derive(Default)]
+struct Noted {
+    op: &'static str,
+    via: &'static str,
+    peer: Option<Peer>,
+    unit: Option<Arc<str>>,
+    caller: Option<Caller>,
+    /// Subject and tenant of a login.
+    login: Option<(String, String)>,
+    tokens: Vec<String>,
+    failed: Vec<FailedItem>,
+    jti: Option<String>,
+    key: Option<String>,
+    about: Option<String>,
+    approved_by: Option<String>,
+    alarm: bool,
+}
+
+impl Call {
+    pub(super) fn new(caller: Caller, trail: Trail) -> Self {
+        trail.noted().caller = Some(caller.clone());
+        Self { caller, trail }
+    }
+
+    pub(super) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+}
+
+impl Deref for Call {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Trail {
+    /// The trail of `request`, which came through the socket `via` and asks for `op`.
+    pub(super) fn new(op: &'static str, via: &'static str, request: &Request<Body>) -> Self {
+        let peer = request.extensions().get::<Peer>().copied();
+        let unit = request.extensions().get::<PeerUnit>().map(|unit| Arc::clone(&unit.0));
+        Self(Arc::new(Mutex::new(Noted { op, via, peer, unit, ..Noted::default() })))
+    }
+
+    /// It is another operation than its path says.
+    pub(super) fn op(&self, op: &'static str) {
+        self.noted().op = op;
+    }
+
+    /// It is about `token`.
+    pub(super) fn token(&self, token: &Token) {
+        self.noted().tokens.push(token.to_string());
+    }
+
+    /// It is about these tokens.
+    pub(super) fn tokens(&self, tokens: impl IntoIterator<Item = String>) {
+        self.noted().tokens.extend(tokens);
+    }
+
+    /// The item of a batch that was about `token` failed with `code`.
+    pub(super) fn failed(&self, token: Option<&Token>, code: &'static str) {
+        let token = token.map(|token| guarded(&token.to_string()));
+        self.noted().failed.push(FailedItem { token, code });
+    }
+
+    /// It is about the envelope with this id.
+    pub(super) fn jti(&self, jti: &str) {
+        self.noted().jti = Some(jti.to_owned());
+    }
+
+    /// It is about this key.
+    pub(super) fn key(&self, key: &impl ToString) {
+        self.noted().key = Some(key.to_string());
+    }
+
+    /// Somebody logged in.
+    pub(super) fn login(&self, subject: &str, tenant: &str) {
+        self.noted().login = Some((subject.to_owned(), tenant.to_owned()));
+    }
+
+    /// The entry, as the answer is `status` with `code`; none if nobody is left to answer.
+    pub(super) fn entry(&self, request_id: &str, status: Option<u16>, code: Option<&str>) -> Entry {
+        let noted = &mut *self.noted();
+        if status.is_none_or(|status| status >= 300) {
+            noted.tokens.iter_mut().for_each(|token| *token = guarded(token));
+        }
+        let caller = noted.caller.as_ref();
+        let login = noted.login.as_ref();
+        let access = Access {
+            request_id,
+            subject: caller.map(Caller::subject).or(login.map(|(subject, _)| subject.as_str())),
+            issuer: caller.map(Caller::issuer),
+            tenant: caller.map(Caller::tenant).or(login.map(|(_, tenant)| tenant.as_str())),
+            uid: noted.peer.map(|peer| peer.uid),
+            gid: noted.peer.map(|peer| peer.gid),
+            pid: noted.peer.and_then(|peer| peer.pid),
+            unit: noted.unit.as_deref(),
+            op: noted.op,
+            outcome: status.map_or(Outcome::Failed, Outcome::of_status),
+            status,
+            code,
+            via: noted.via,
+            tokens: &noted.tokens,
+            failed: &noted.failed,
+            jti: noted.jti.as_deref(),
+            key: noted.key.as_deref(),
+            about: noted.about.as_deref(),
+            approved_by: noted.approved_by.as_deref(),
+            alarm: noted.alarm,
+        };
+        Entry::new(&access)
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the entry of a request whose caller went away before the answer: what was done may have been done.
+pub(super) struct Abandoned<'a> {
+    app: &'a App,
+    request_id: &'a str,
+    trail: Option<Trail>,
+}
+
+impl<'a> Abandoned<'a> {
+    pub(super) fn unless_done(app: &'a App, request_id: &'a str, trail: &Trail) -> Self {
+        Self { app, request_id, trail: Some(trail.clone()) }
+    }
+
+    pub(super) fn done(mut self) {
+        self.trail = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(trail) = &self.trail {
+            self.app.audit().note(trail.entry(self.request_id, None, Some(ABANDONED)));
+        }
+    }
+}
+
+/// What a request is called in the log, if it has an entry: one that touches card data, keys, policy or the log.
+pub(super) fn operation(method: &Method, route: &str) -> Option<&'static str> {
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    Some(match (method, route) {
+        ("POST", "/v1/tokenize") => "tokenize",
+        ("POST", "/v1/tokenize/batch") => "tokenize.batch",
+        ("POST", "/v1/detokenize") => "detokenize",
+        ("POST", "/v1/detokenize/batch") => "detokenize.batch",
+        ("GET", "/v1/tokens/{token}") => "tokens.read",
+        ("PATCH", "/v1/tokens/{token}") => "tokens.change",
+        ("DELETE", "/v1/tokens/{token}") => "tokens.delete",
+        ("POST", "/v1/tokens/search") => "tokens.search",
+        ("POST", "/v1/tokens/compare") => "tokens.compare",
+        ("POST", "/v1/login") => "login",
+        ("POST", "/v1/envelopes") => "envelopes.seal",
+        ("POST", "/v1/envelopes/open") => "envelopes.open",
+        ("GET", "/v1/keys") => "keys.list",
+        ("POST", "/v1/keys/{purpose}/rotate") => "keys.rotate",
+        ("DELETE", "/v1/keys/{purpose}/{version}") => "keys.destroy",
+        ("POST", "/v1/rewrap") => "rewrap.start",
+        ("POST", "/v1/reload") => "config.reload",
+        ("GET", "/v1/audit") => "audit.read",
+        _ => return None,
+    })
+}
+
+/// A token as it may be written down before the vault is known to have it: digits may be a PAN that was sent by mistake.
+/// First six and last four digits may be shown (PCI DSS 3.4.1).
+fn guarded(token: &str) -> String {
+    const SHOWN_FIRST: usize = 6;
+    const SHOWN_LAST: usize = 4;
+    if !token.bytes().all(|byte| byte.is_ascii_digit()) {
+        return token.to_owned();
+    }
+    let hidden = SHOWN_FIRST..token.len().saturating_sub(SHOWN_LAST);
+    token.char_indices().map(|(place, digit)| if hidden.contains(&place) { '*' } else { digit }).collect()
+}
+
+const ABANDONED: &str = "abandoned";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_pan_is_masked() {
+        assert_eq!(guarded("4111111111111111"), "411111******1111");
+        assert_eq!(guarded("411111111111"), "411111**1111");
+        assert_eq!(guarded("tok_4111111111111111"), "tok_4111111111111111");
+    }
+}

@@ -1,0 +1,347 @@
+//! The audit log on a real file system: durable, followed from where it was signed, mended or refused.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use vault_api::AuditQuery;
+use vaultd::audit::{Audit, AuditError, Entry, Event, Mark, OpenError, Rotation, Settings};
+
+const VAULT: [u8; 16] = *b"the vault of us!";
+
+fn settings(dir: &Path) -> Settings {
+    Settings {
+        dir: dir.to_owned(),
+        queue: 1_000,
+        checkpoint_entries: 1_000,
+        checkpoint_interval: Duration::from_mins(1),
+        rotation: Rotation { bytes: 1 << 30, lines: 1_000_000, age: Duration::from_hours(1) },
+    }
+}
+
+fn open(dir: &Path, mark: Option<Mark>) -> Result<Audit, OpenError> {
+    Audit::open(settings(dir), &VAULT, mark)
+}
+
+fn entry(request_id: &str) -> Entry {
+    let access = vaultd::audit::Access {
+        request_id,
+        subject: Some("tester"),
+        issuer: None,
+        tenant: Some("t"),
+        uid: Some(7),
+        gid: None,
+        pid: None,
+        unit: None,
+        op: "detokenize",
+        outcome: vaultd::audit::Outcome::Granted,
+        status: Some(200),
+        code: None,
+        via: "api",
+        tokens: &["tok_a".to_owned()],
+        failed: &[],
+        jti: None,
+        key: None,
+        about: None,
+        approved_by: None,
+        alarm: false,
+    };
+    Entry::new(&access)
+}
+
+fn file(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("audit-{number:08}.jsonl"))
+}
+
+/// Every line of the log, which must be JSON; a `seq` follows the other.
+fn lines(dir: &Path) -> Vec<serde_json::Value> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    names.sort();
+    let texts: Vec<_> = names.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        texts.iter().flat_map(|text| text.lines()).map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (place, line) in lines.iter().enumerate() {
+        assert_eq!(line["seq"], place + 1);
+    }
+    lines
+}
+
+fn damage(result: Result<Audit, OpenError>) -> String {
+    match result {
+        Err(OpenError::Damaged(why)) => why,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
+/// Waits until the log can be written again, as it does by itself.
+async fn until_usable(audit: &Audit) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = audit.probe().await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_there_and_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for start in 0..3 {
+        let audit = open(dir.path(), None).unwrap();
+        for n in 0..10 {
+            audit.record(entry(&format!("{start}-{n}"))).await.unwrap();
+            // Durable means: whoever looks finds it.
+            assert_eq!(lines(dir.path()).last().unwrap()["request_id"], format!("{start}-{n}"));
+        }
+        audit.close();
+        assert!(matches!(audit.record(entry("late")).await, Err(AuditError::Unavailable(_))));
+    }
+    assert_eq!(lines(dir.path()).len(), 1 + 3 * 10);
+}
+
+#[tokio::test]
+async fn many_at_once_are_all_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    let tasks: Vec<_> = (0..50)
+        .map(|task| {
+            let audit = audit.clone();
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    audit.record(entry(&format!("{task}-{n}"))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    audit.close();
+    assert_eq!(lines(dir.path()).len(), 1 + 1_000);
+}
+
+#[tokio::test]
+async fn files_follow_one_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.rotation.lines = 10;
+    let audit = Audit::open(settings, &VAULT, None).unwrap();
+    for n in 0..35 {
+        audit.record(entry(&n.to_string())).await.unwrap();
+    }
+    let end = audit.last();
+    audit.close();
+    let lines = lines(dir.path());
+    let begins: Vec<_> = lines.iter().filter(|line| line["type"] == "begin").collect();
+    assert_eq!(begins.len(), 4);
+    assert!(begins.iter().zip(1..).all(|(begin, number)| begin["file"] == number));
+
+    // The last file alone is enough to go on, if what is before it was signed.
+    let first = lines.iter().find(|line| line["file"] == 4).unwrap();
+    let text = fs::read_to_string(file(dir.path(), 4)).unwrap();
+    let begin = text.lines().next().unwrap();
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(begin).into();
+    let mark = Mark { seq: first["seq"].as_u64().unwrap(), hash, file: 4, offset: 0 };
+    fs::remove_file(file(dir.path(), 1)).unwrap();
+    let audit = open(dir.path(), Some(mark)).unwrap();
+    assert_eq!(audit.last(), end);
+    audit.close();
+    assert!(damage(open(dir.path(), None)).contains("file 1"));
+}
+
+#[tokio::test]
+async fn a_finished_file_may_be_compressed_even_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(entry("a")).await.unwrap();
+    audit.close();
+    let status = std::process::Command::new("gzip").arg(file(dir.path(), 1)).status().unwrap();
+    assert!(status.success());
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(entry("b")).await.unwrap();
+    let found =
+        audit.read(&AuditQuery { op: Some("detokenize".to_owned()), ..AuditQuery::default() }).await.unwrap();
+    audit.close();
+    let ids: Vec<serde_json::Value> =
+        found.entries.iter().map(|entry| serde_json::from_str(entry.get()).unwrap()).collect();
+    let ids: Vec<_> = ids.iter().map(|entry| entry["request_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn half_a_line_is_cut_off_and_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(entry("a")).await.unwrap();
+    audit.close();
+    let half = br#"{"v":1,"seq":3,"ti"#;
+    OpenOptions::new().append(true).open(file(dir.path(), 1)).unwrap().write_all(half).unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.close();
+    let lines = lines(dir.path());
+    let repair = lines.last().unwrap();
+    assert_eq!((&repair["event"], &repair["bytes"]), (&"repair".into(), &half.len().into()));
+}
+
+#[tokio::test]
+async fn a_file_that_was_never_begun_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.close();
+    fs::write(file(dir.path(), 2), "{\"v\":1,").unwrap();
+    let mut settings = settings(dir.path());
+    settings.rotation.lines = 1;
+    let audit = Audit::open(settings, &VAULT, None).unwrap();
+    audit.record(entry("a")).await.unwrap();
+    audit.record(entry("b")).await.unwrap();
+    audit.close();
+    assert_eq!(lines(dir.path()).len(), 4);
+    assert!(fs::read_to_string(file(dir.path(), 2)).unwrap().contains("\"request_id\":\"b\""));
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_back_or_changed_is_refused_until_somebody_accepts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(entry("a")).await.unwrap();
+    let before = fs::read(file(dir.path(), 1)).unwrap();
+    audit.record(entry("b")).await.unwrap();
+    let last = audit.last();
+    let mark = Some(last);
+    audit.close();
+    let whole = fs::read(file(dir.path(), 1)).unwrap();
+    let head = fs::read(dir.path().join("head.json")).unwrap();
+
+    // Cut back by whole lines: the head tells, and without it the store does.
+    fs::write(file(dir.path(), 1), &before).unwrap();
+    assert!(damage(open(dir.path(), None)).contains("cut off"));
+    fs::remove_file(dir.path().join("head.json")).unwrap();
+    assert!(damage(open(dir.path(), mark)).contains("ends too soon"));
+    // A letter of an entry that was signed.
+    let changed = String::from_utf8(whole.clone()).unwrap().replace("\"b\"", "\"c\"");
+    fs::write(file(dir.path(), 1), changed).unwrap();
+    assert!(damage(open(dir.path(), mark)).contains("not the one that was signed"));
+    // A letter of an entry that was not.
+    let changed = String::from_utf8(whole.clone()).unwrap().replace("\"a\"", "\"c\"");
+    fs::write(file(dir.path(), 1), changed).unwrap();
+    assert!(damage(open(dir.path(), None)).contains("does not name the hash"));
+    // All of it, and another vault's.
+    fs::remove_file(file(dir.path(), 1)).unwrap();
+    assert!(damage(open(dir.path(), mark)).contains("gone"));
+    fs::write(file(dir.path(), 1), &whole).unwrap();
+    let other = Audit::open(settings(dir.path()), b"a vault of other", None);
+    assert!(damage(other).contains("another vault"));
+    // As it was, it is taken.
+    fs::write(dir.path().join("head.json"), head).unwrap();
+    open(dir.path(), mark).unwrap().close();
+
+    fs::write(file(dir.path(), 1), before).unwrap();
+    let resumed = Audit::resume(&settings(dir.path()), &VAULT, mark, "a test").unwrap();
+    assert_eq!(resumed.seq, last.seq + 1);
+    let audit = open(dir.path(), Some(resumed)).unwrap();
+    audit.record(entry("d")).await.unwrap();
+    audit.close();
+    let text = fs::read_to_string(file(dir.path(), 2)).unwrap();
+    assert!(text.contains("\"resumed\":\"a test\""), "{text}");
+}
+
+#[tokio::test]
+async fn trouble_stops_it_at_once_and_it_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (file(dir.path(), 1), dir.path().join("away"));
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(entry("before")).await.unwrap();
+
+    let refused = |written: Result<(), AuditError>, why: &str| {
+        let Err(AuditError::Unavailable(text)) = written else { panic!("{written:?}") };
+        assert!(text.contains(why), "{text}");
+    };
+    fs::rename(&path, &away).unwrap();
+    refused(audit.record(entry("removed")).await, "was removed");
+    refused(audit.usable(), "was removed");
+    refused(audit.probe().await, "was removed");
+    fs::rename(&away, &path).unwrap();
+    until_usable(&audit).await;
+
+    // The same content in another file will do, as a copy from /proc/PID/fd is one; other content will not.
+    let content = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "other content, and not shorter than what was there before\n".repeat(99)).unwrap();
+    refused(audit.record(entry("replaced")).await, "replaced");
+    fs::write(&path, &content).unwrap();
+    until_usable(&audit).await;
+
+    let content = fs::read(&path).unwrap();
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(40).unwrap();
+    refused(audit.record(entry("cut")).await, "cut from");
+    fs::write(&path, &content).unwrap();
+    until_usable(&audit).await;
+
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"a foreign line\n").unwrap();
+    refused(audit.record(entry("foreign")).await, "another program");
+    until_usable(&audit).await;
+
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
+    refused(audit.record(entry("read-only")).await, "read-only");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    until_usable(&audit).await;
+
+    audit.record(entry("after")).await.unwrap();
+    audit.close();
+    let lines = lines(dir.path());
+    let recovered = lines.iter().filter(|line| line["event"] == "recovered").count();
+    assert_eq!(recovered, 5);
+    let recorded: Vec<_> = lines.iter().filter_map(|line| line["request_id"].as_str()).collect();
+    assert_eq!(recorded, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn reading_goes_forward_backward_and_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.rotation.lines = 10;
+    let audit = Audit::open(settings, &VAULT, None).unwrap();
+    for n in 0..30 {
+        audit.record(entry(&n.to_string())).await.unwrap();
+    }
+    let ids = |answer: vault_api::AuditAnswer| -> Vec<String> {
+        let entries = answer.entries.iter();
+        entries
+            .filter_map(|entry| {
+                let entry: serde_json::Value = serde_json::from_str(entry.get()).unwrap();
+                entry["request_id"].as_str().map(ToOwned::to_owned)
+            })
+            .collect()
+    };
+    let token = Some("tok_a".to_owned());
+    let all = AuditQuery { token: token.clone(), ..AuditQuery::default() };
+    let first = audit.read(&AuditQuery { limit: Some(12), ..all.clone() }).await.unwrap();
+    let (next, more) = (first.next, first.more);
+    assert!(more);
+    let mut read = ids(first);
+    let rest = audit.read(&AuditQuery { after: Some(next), ..all.clone() }).await.unwrap();
+    assert!(!rest.more);
+    let end = rest.next;
+    read.extend(ids(rest));
+    assert_eq!(read, (0..30).map(|n| n.to_string()).collect::<Vec<_>>());
+    let last = audit.read(&AuditQuery { last: Some(15), ..all.clone() }).await.unwrap();
+    assert_eq!(ids(last), (15..30).map(|n| n.to_string()).collect::<Vec<_>>());
+    let none = AuditQuery { token: Some("tok_b".to_owned()), ..AuditQuery::default() };
+    assert!(audit.read(&none).await.unwrap().entries.is_empty());
+
+    let wait = AuditQuery { after: Some(end), wait: Some(20), ..all };
+    let (waited, written) = tokio::join!(audit.read(&wait), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        audit.event(&Event { event: "other", ..Event::default() });
+        audit.record(entry("new")).await
+    });
+    written.unwrap();
+    assert_eq!(ids(waited.unwrap()), ["new"]);
+    audit.close();
+}

@@ -69,6 +69,19 @@ pub fn read_answer(stream: &mut UnixStream) -> Answer {
     }
 }
 
+/// Reads one answer; `None` if the connection ends before it is whole.
+pub fn read_answer_if_whole(stream: &mut UnixStream) -> Option<Answer> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 16_384];
+    while parse(&bytes).is_none() {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+        }
+    }
+    parse(&bytes)
+}
+
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]);

@@ -12,6 +12,7 @@
     reason = "test support: a panic is how it reports"
 )]
 
+mod audit_log;
 mod http;
 mod jwt;
 mod load;
@@ -20,7 +21,8 @@ mod operator;
 mod pans;
 mod vault;
 
-pub use http::{Answer, exchange, read_answer};
+pub use audit_log::AuditLog;
+pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
 pub use jwt::Minter;
 pub use load::{Caller, Load, Refusal, Tally};
 pub use module::Module;

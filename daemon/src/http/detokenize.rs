@@ -33,17 +33,17 @@ pub(super) async fn detokenize(
 ) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::Detokenize, Scope::DetokenizeMasked]).await?;
     let body: DetokenizeRequest = app.json(request).await?;
-    if body.reveal == Some(Reveal::Masked) {
+    let is_masked = body.reveal == Some(Reveal::Masked);
+    if is_masked {
         caller.trail().op("detokenize.masked");
+    } else if !caller.may(Scope::Detokenize) {
+        return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
     }
     let token = Token::parse(&body.token)?;
     caller.trail().token(&token);
-    if body.reveal == Some(Reveal::Masked) {
+    if is_masked {
         let masked = app.vault().masked(caller.tenant(), token).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
-    }
-    if !caller.may(Scope::Detokenize) {
-        return Err(crate::auth::AuthError::Scope(Scope::Detokenize).into());
     }
     let mut results = app.vault().detokenize(caller.tenant(), vec![Ok(token)]).await;
     let revealed = results.pop().ok_or_else(Failure::no_answer)??;

@@ -1,0 +1,102 @@
+//! `kill -9` under load: what a client has heard is in the audit log, and the log goes on.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::HashSet,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+use vault_tests::{AuditLog, Pans, Vault, read_answer_if_whole, seeded_random};
+
+const CALLERS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks for whatever `body` says until the daemon is gone; the ids of the answers that came whole.
+fn ask(
+    vault: &Vault,
+    jwt: &str,
+    stop: &AtomicBool,
+    mut body: impl FnMut() -> (&'static str, String),
+) -> Vec<String> {
+    let mut heard = Vec::new();
+    let Ok(mut stream) = UnixStream::connect(vault.socket()) else { return heard };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let (path, body) = body();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if stream.write_all(request.as_bytes()).is_err() {
+            break;
+        }
+        let Some(answer) = read_answer_if_whole(&mut stream) else { break };
+        assert!(answer.status < 300, "{answer:?}");
+        heard.push(answer.headers["x-request-id"].clone());
+    }
+    heard
+}
+
+#[test]
+fn every_answer_that_was_heard_has_its_entry_after_kill_9() {
+    let kills = std::env::var("VAULT_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    let mut random = seeded_random();
+    let mut pans = Pans::with(random.fork());
+    let mut vault = Vault::start();
+    let mut log = AuditLog::of(&vault);
+    let jwt = vault.jwt();
+    let pan = pans.next_pan();
+    let token =
+        vault.request("POST", "/v1/tokenize", &json!({ "pan": pan }).to_string()).json()["token"].clone();
+    log.follow();
+    let (mut answers, mut repairs) = (0, 0);
+    for kill in 0..kills {
+        let stop = AtomicBool::new(false);
+        let heard: Vec<String> = thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|caller| {
+                    let (vault, jwt, stop, token) = (&vault, &jwt, &stop, &token);
+                    let mut pans = Pans::with(random.fork());
+                    scope.spawn(move || {
+                        ask(vault, jwt, stop, || match caller % 2 {
+                            0 => ("/v1/tokenize", json!({ "pan": pans.next_pan() }).to_string()),
+                            _ => ("/v1/detokenize", json!({ "token": token }).to_string()),
+                        })
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(random.u64(20..150)));
+            vault.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+            callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+        });
+        vault.wait();
+        // A kill leaves whole writes; a power failure may not.
+        let torn = random.bool();
+        if torn {
+            let half = &br#"{"v":1,"seq":99,"time":"2026-"#[..random.usize(1..29)];
+            OpenOptions::new().append(true).open(log.path()).unwrap().write_all(half).unwrap();
+        }
+        vault.restart();
+        let entries = log.follow();
+        let written: HashSet<_> = entries.iter().filter_map(|entry| entry["request_id"].as_str()).collect();
+        let missing: Vec<_> = heard.iter().filter(|id| !written.contains(id.as_str())).collect();
+        assert!(missing.is_empty(), "after {kill} kills, not in the log: {missing:?}");
+        let repaired = entries.iter().filter(|entry| entry["event"] == "repair").count();
+        assert_eq!(repaired, usize::from(torn), "after {kill} kills: what was cut off is noted");
+        (answers, repairs) = (answers + heard.len(), repairs + repaired);
+    }
+    assert!(vault.stop().success());
+    let end = log.follow();
+    assert_eq!(end.last().unwrap()["statement"]["final"], true);
+    eprintln!(
+        "{kills} kills, {answers} answers, each with its entry; {repairs} half lines cut off and noted"
+    );
+}

@@ -1,0 +1,185 @@
+//! An audit log that cannot be written: nothing leaves, readiness says why, and service comes back by itself.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use vault_tests::{Answer, AuditLog, Pans, Vault};
+
+/// Service must be back in this time once the cause is gone: the log is looked at twice a second.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A file system that goes with the test.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+struct Card {
+    pan: String,
+    detokenize: String,
+}
+
+fn card(vault: &Vault) -> Card {
+    let pan = Pans::new().next_pan();
+    let answer = vault.request("POST", "/v1/tokenize", &json!({ "pan": pan }).to_string());
+    Card { detokenize: json!({ "token": answer.json()["token"] }).to_string(), pan }
+}
+
+fn detokenize(vault: &Vault, card: &Card) -> Answer {
+    vault.request("POST", "/v1/detokenize", &card.detokenize)
+}
+
+/// The very next request is refused, whatever it asks for, and nothing of the card leaves.
+fn assert_stopped(vault: &Vault, card: &Card, why: &str) {
+    for (method, path, body) in [
+        ("POST", "/v1/detokenize", card.detokenize.as_str()),
+        ("POST", "/v1/tokenize", "{\"pan\":\"4111111111111111\"}"),
+        ("POST", "/v1/login", ""),
+        ("POST", "/v1/tokens/search", "{\"holder\":\"nobody\"}"),
+    ] {
+        let answer = vault.request(method, path, body);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "audit_unavailable"), "{path}");
+        assert!(!answer.body.contains(&card.pan));
+    }
+    let ready = vault.request("GET", "/readyz", "");
+    assert_eq!(ready.status, 503);
+    let check = &ready.json()["checks"]["audit"];
+    assert_eq!(check["ok"], false);
+    assert!(check["detail"].as_str().unwrap().contains(why), "{check}");
+    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "it is alive");
+}
+
+fn assert_back(vault: &Vault, card: &Card) {
+    let started = Instant::now();
+    loop {
+        let answer = detokenize(vault, card);
+        if answer.status == 200 {
+            assert_eq!(answer.json()["pan"], card.pan);
+            break;
+        }
+        assert_eq!(answer.code(), "audit_unavailable");
+        assert!(started.elapsed() < BACK_WITHIN, "{answer:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(vault.request("GET", "/readyz", "").status, 200);
+}
+
+/// Each answer with a card has its entry, and nothing else is called granted.
+fn assert_all_told(log: &mut AuditLog, reveals: usize) {
+    let entries = log.follow();
+    let granted = |entry: &&serde_json::Value| entry["op"] == "detokenize" && entry["outcome"] == "granted";
+    assert_eq!(entries.iter().filter(granted).count(), reveals);
+}
+
+#[test]
+fn a_file_that_is_removed_replaced_or_cut_stops_service_until_it_is_put_back() {
+    let vault = Vault::start();
+    let (mut log, card) = (AuditLog::of(&vault), card(&vault));
+    let (path, away) = (log.path().clone(), vault.path("away"));
+
+    fs::rename(&path, &away).unwrap();
+    assert_stopped(&vault, &card, "was removed");
+    fs::rename(&away, &path).unwrap();
+    assert_back(&vault, &card);
+
+    // For good; but the daemon still holds it.
+    fs::remove_file(&path).unwrap();
+    assert_stopped(&vault, &card, "/proc/");
+    let ready = vault.request("GET", "/readyz", "").json();
+    let detail = ready["checks"]["audit"]["detail"].as_str().unwrap().to_owned();
+    let held = detail.split_whitespace().find(|word| word.starts_with("/proc/")).unwrap();
+    fs::copy(held, &path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_back(&vault, &card);
+
+    let content = fs::read(&path).unwrap();
+    fs::rename(&path, &away).unwrap();
+    fs::write(&path, "").unwrap();
+    assert_stopped(&vault, &card, "replaced");
+    fs::rename(&away, &path).unwrap();
+    assert_back(&vault, &card);
+
+    // As logrotate's copytruncate does.
+    let whole = fs::read(&path).unwrap();
+    assert!(whole.starts_with(&content));
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert_stopped(&vault, &card, "was cut");
+    fs::write(&path, whole).unwrap();
+    assert_back(&vault, &card);
+
+    assert_all_told(&mut log, 4);
+}
+
+#[test]
+fn a_directory_that_becomes_read_only_stops_service_until_it_is_not() {
+    let vault = Vault::start();
+    let (mut log, card) = (AuditLog::of(&vault), card(&vault));
+    let dir = vault.path("audit");
+    fs::set_permissions(&dir, Permissions::from_mode(0o500)).unwrap();
+    assert_stopped(&vault, &card, "read-only");
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+    assert_back(&vault, &card);
+    assert_all_told(&mut log, 1);
+}
+
+#[test]
+fn a_full_disk_stops_service_until_there_is_room() {
+    // Only root may mount; elsewhere the other ways of failing are what is tested.
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    let dir = vault.path("audit");
+    let kept = vault.path("kept");
+    fs::rename(&dir, &kept).unwrap();
+    fs::create_dir(&dir).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "none"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    if !mounted.status.success() {
+        eprintln!("not root: a full disk is not tried");
+        return;
+    }
+    let _mounted = Mounted(dir.clone());
+    for file in fs::read_dir(&kept).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+    }
+    vault.restart();
+    let (mut log, card) = (AuditLog::of(&vault), card(&vault));
+    for round in 0..3 {
+        let ballast = dir.join("ballast");
+        let mut file = OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+        drop(file);
+        // What is left of the last page takes some more.
+        let mut reveals = 0;
+        let refused = loop {
+            let answer = detokenize(&vault, &card);
+            if answer.status != 200 {
+                break answer;
+            }
+            reveals += 1;
+            assert!(reveals < 100, "the disk is not full");
+        };
+        assert_eq!(refused.code(), "audit_unavailable", "round {round}");
+        assert_stopped(&vault, &card, "No space left");
+        assert_eq!(vault.request("GET", "/readyz", "").status, 503);
+        fs::remove_file(&ballast).unwrap();
+        assert_back(&vault, &card);
+        assert_all_told(&mut log, reveals + 1);
+    }
+    assert!(vault.stop().success());
+    assert!(vault.run_with(&["check", "--quick"]).status.success());
+}

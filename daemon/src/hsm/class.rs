@@ -23,6 +23,22 @@ pub(super) enum Class {
 const AEAD_DECRYPT_FAILED: u64 = 0x35;
 
 impl Class {
+    /// Every class.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Request, Self::Session, Self::Login, Self::Keys, Self::Module, Self::Fatal];
+
+    /// Its name in counts.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Session => "session",
+            Self::Login => "login",
+            Self::Keys => "keys",
+            Self::Module => "module",
+            Self::Fatal => "fatal",
+        }
+    }
+
     /// The class of a failed call.
     pub(super) fn of(error: &Pkcs11Error) -> Self {
         match error {

@@ -101,6 +101,11 @@ impl Crew {
         members.into_iter().all(|member| ended(member, deadline))
     }
 
+    /// How many threads are written off, and how many may be.
+    pub(super) fn written_off(&self) -> (usize, usize) {
+        (lock(&self.roster).written_off.len(), self.size.written_off)
+    }
+
     fn keep(&self) {
         loop {
             thread::park_timeout(LOOK);

@@ -71,6 +71,19 @@ pub enum HsmError {
     NoKey(String),
 }
 
+impl HsmError {
+    /// Its name in counts.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Down(_) => "down",
+            Self::Busy => "busy",
+            Self::TimedOut => "timed_out",
+            Self::NoKey(_) => "no_key",
+        }
+    }
+}
+
 /// A failed call in few words, for messages that name several; the library's own have a paragraph of the standard each.
 pub(super) fn brief(error: &Pkcs11Error) -> String {
     match error {

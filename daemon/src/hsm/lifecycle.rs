@@ -23,7 +23,10 @@ impl Hsm {
     /// [`HsmError`] if the token does not make it, or makes it other than asked; objects of that name may stay behind
     /// in the token.
     pub async fn create_key(&self, name: KeyName) -> Result<KeyInfo, HsmError> {
-        self.step_unless(move |connection, prefix, given_up| connection.create(prefix, name, given_up)).await
+        let create = move |connection: &Connection, prefix: &str, given_up: &dyn Fn() -> bool| {
+            connection.create(prefix, name, given_up)
+        };
+        self.step_unless("create_key", create).await
     }
 
     /// Takes the key `name`, which is in the token, into service.
@@ -31,7 +34,7 @@ impl Hsm {
     /// # Errors
     /// [`HsmError`] if it is not there, or not as it must be.
     pub async fn adopt_key(&self, name: KeyName) -> Result<KeyInfo, HsmError> {
-        self.step(move |connection, prefix| connection.adopt(prefix, name)).await
+        self.step("adopt_key", move |connection, prefix| connection.adopt(prefix, name)).await
     }
 
     /// Removes every object of the key `name` from the token, if there are any. There is no way back.
@@ -39,7 +42,7 @@ impl Hsm {
     /// # Errors
     /// [`HsmError`] if the token does not remove them.
     pub async fn destroy_key(&self, name: KeyName) -> Result<(), HsmError> {
-        self.step(move |connection, prefix| connection.destroy(prefix, name)).await
+        self.step("destroy_key", move |connection, prefix| connection.destroy(prefix, name)).await
     }
 
     /// The check value of the key `name` for the vault `context`. A connection that is made anew must find the key from
@@ -54,9 +57,10 @@ impl Hsm {
             connection.find_key(prefix, name)?;
             connection.check_value(name, &context)
         };
-        let value = self.step(check).await?;
+        let value = self.step("record_key", check).await?;
         self.link().expect_key(name, value.clone());
-        match self.step(move |connection, prefix| connection.find_key(prefix, name)).await {
+        let find = move |connection: &Connection, prefix: &str| connection.find_key(prefix, name);
+        match self.step("record_key", find).await {
             Ok(()) => Ok(value),
             Err(error) => {
                 self.release_key(name);
@@ -72,14 +76,16 @@ impl Hsm {
 
     async fn step<T: Send + 'static>(
         &self,
+        called: &'static str,
         step: impl FnOnce(&Connection, &str) -> Result<T, SetupError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        self.step_unless(move |connection, prefix, _| step(connection, prefix)).await
+        self.step_unless(called, move |connection, prefix, _| step(connection, prefix)).await
     }
 
-    /// A step that can ask whether nobody waits for it any more.
+    /// A step that can ask whether nobody waits for it any more; counted under `called`.
     async fn step_unless<T: Send + 'static>(
         &self,
+        called: &'static str,
         step: impl FnOnce(&Connection, &str, &dyn Fn() -> bool) -> Result<T, SetupError> + Send + 'static,
     ) -> Result<T, HsmError> {
         let (answer, receiver) = oneshot::channel();
@@ -92,10 +98,12 @@ impl Hsm {
                 drop(answer.send(done));
             })
             .map_err(|error| HsmError::Unavailable(error.to_string()))?;
-        match tokio::time::timeout(STEP_TIMEOUT, receiver).await {
+        let done = match tokio::time::timeout(STEP_TIMEOUT, receiver).await {
             Ok(done) => done.unwrap_or_else(|_| Err(HsmError::Unavailable("an HSM thread ended".to_owned()))),
             Err(_) => Err(HsmError::TimedOut),
-        }
+        };
+        self.link().stats().told(called, 1, &done);
+        done
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     error::Fault,
     library,
     module::{self, Module},
+    stats::HsmStats,
     watch::{Desk, beat},
 };
 
@@ -40,6 +41,7 @@ pub(super) struct Link {
     patience: Duration,
     /// Whether the token made working copies of keys at start-up.
     copies: bool,
+    stats: HsmStats,
 }
 
 impl Link {
@@ -57,7 +59,22 @@ impl Link {
         let copies = connection.copies;
         let breaker = Mutex::new(Breaker::new(connection, Instant::now()));
         let (moved, ended) = (Condvar::new(), AtomicBool::new(false));
-        Ok(Self { module, access, held: Mutex::default(), breaker, moved, ended, patience, copies })
+        let (held, stats) = (Mutex::default(), HsmStats::default());
+        Ok(Self { module, access, held, breaker, moved, ended, patience, copies, stats })
+    }
+
+    /// What is counted of it and of those who use it.
+    pub(super) fn stats(&self) -> &HsmStats {
+        &self.stats
+    }
+
+    /// How it stands, in a word of [`Snapshot::STATES`](super::stats::Snapshot::STATES).
+    pub(super) fn state(&self) -> &'static str {
+        match lock(&self.breaker).standing() {
+            Standing::Up(_) => "up",
+            Standing::Wait => "mending",
+            Standing::Refused(_) => "down",
+        }
     }
 
     /// From now on a new connection must find the keys that `recorded` describes.
@@ -254,6 +271,7 @@ impl Link {
                 );
             }
             Some(Event::Back { cause, after }) => {
+                self.stats.reconnected();
                 tracing::warn!(cause, down_ms = after.as_millis(), "the HSM is back");
             }
         }

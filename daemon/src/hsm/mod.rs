@@ -27,6 +27,7 @@ mod operations;
 mod pool;
 mod provision;
 mod random;
+mod stats;
 mod token;
 mod vetting;
 mod watch;

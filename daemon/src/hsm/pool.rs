@@ -17,8 +17,10 @@ use super::{
     link::Link,
     operations::Operator,
     random::{REFILL_BYTES, RandomPool},
+    stats::Snapshot,
     worker::Job,
 };
+use crate::metrics::Page;
 
 /// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
 const MAX_CHUNK_ITEMS: usize = 64;
@@ -137,7 +139,7 @@ impl Hsm {
         reason = "the bare method is not general over lifetimes"
     )]
     pub async fn seal(&self, requests: Vec<SealRequest>) -> Result<Vec<Sealed>, HsmError> {
-        self.in_chunks(requests, |operator, chunk| operator.seal(chunk)).await
+        self.in_chunks("seal", requests, |operator, chunk| operator.seal(chunk)).await
     }
 
     /// Opens each request. Order is kept; what does not verify is `None`.
@@ -149,7 +151,7 @@ impl Hsm {
         reason = "the bare method is not general over lifetimes"
     )]
     pub async fn open_sealed(&self, requests: Vec<OpenRequest>) -> Result<Vec<Opened>, HsmError> {
-        self.in_chunks(requests, |operator, chunk| operator.open(chunk)).await
+        self.in_chunks("open", requests, |operator, chunk| operator.open(chunk)).await
     }
 
     /// HMAC-SHA-256 of each message under `key`. Order is kept.
@@ -161,7 +163,7 @@ impl Hsm {
         key: KeyName,
         messages: Vec<Zeroizing<Vec<u8>>>,
     ) -> Result<Vec<[u8; MAC_BYTES]>, HsmError> {
-        self.in_chunks(messages, move |operator, chunk| operator.mac(key, chunk)).await
+        self.in_chunks("mac", messages, move |operator, chunk| operator.mac(key, chunk)).await
     }
 
     /// An RS256 signature over `message` by the signing key `key`.
@@ -169,8 +171,7 @@ impl Hsm {
     /// # Errors
     /// [`HsmError`] if the token cannot be used or holds no such key.
     pub async fn sign(&self, key: KeyName, message: Vec<u8>) -> Result<Vec<u8>, HsmError> {
-        let answer = self.submit(move |operator| operator.sign(key, &message))?;
-        self.answer(answer).await
+        self.once("sign", move |operator| operator.sign(key, &message)).await
     }
 
     /// Fills `out` with bytes of the token's random number generator.
@@ -180,12 +181,12 @@ impl Hsm {
     pub async fn random(&self, out: &mut [u8]) -> Result<(), HsmError> {
         while !self.inner.random.take(out) {
             let bytes = REFILL_BYTES.max(out.len());
-            let answer = self.submit(move |operator| {
+            let fresh = self.once("random", move |operator| {
                 let mut fresh = Zeroizing::new(vec![0; bytes]);
                 operator.random(&mut fresh)?;
                 Ok(fresh)
-            })?;
-            self.inner.random.add(&self.answer(answer).await?);
+            });
+            self.inner.random.add(&fresh.await?);
         }
         Ok(())
     }
@@ -199,8 +200,7 @@ impl Hsm {
         reason = "the bare method is not general over lifetimes"
     )]
     pub async fn probe(&self) -> Result<(), HsmError> {
-        let answer = self.submit(|operator| operator.prove())?;
-        self.answer(answer).await
+        self.once("probe", |operator| operator.prove()).await
     }
 
     /// Ends the workers after the work that is queued, and finalizes the module. Blocks.
@@ -213,9 +213,56 @@ impl Hsm {
         }
     }
 
-    /// Splits a batch over the sessions and puts the answers together again.
+    /// Writes how much was done, and how the HSM stands.
+    pub fn write_metrics(&self, page: &mut Page) {
+        let Inner { link, queue, crew, sessions, .. } = &*self.inner;
+        let (written_off, most_written_off) = crew.written_off();
+        let now = Snapshot {
+            state: link.state(),
+            sessions: *sessions,
+            written_off,
+            most_written_off,
+            queued: queue.len(),
+            most_queued: queue.capacity().unwrap_or(0),
+        };
+        link.stats().write(page, &now);
+    }
+
+    /// One operation, counted under `name`.
+    async fn once<R: Send + 'static>(
+        &self,
+        name: &'static str,
+        operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<R, HsmError> {
+        let result = match self.submit(name, operation) {
+            Ok(answer) => self.answer(answer).await,
+            Err(error) => Err(error),
+        };
+        self.inner.link.stats().told(name, 1, &result);
+        result
+    }
+
+    /// A batch of operations, counted under `name`.
     async fn in_chunks<T, R>(
         &self,
+        name: &'static str,
+        items: Vec<T>,
+        operation: impl Fn(&Operator<'_>, &[T]) -> Result<Vec<R>, Fault> + Clone + Send + 'static,
+    ) -> Result<Vec<R>, HsmError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        let count = items.len();
+        let result = self.over_the_sessions(name, items, operation).await;
+        self.inner.link.stats().told(name, count, &result);
+        result
+    }
+
+    /// Splits a batch over the sessions and puts the answers together again.
+    async fn over_the_sessions<T, R>(
+        &self,
+        name: &'static str,
         mut items: Vec<T>,
         operation: impl Fn(&Operator<'_>, &[T]) -> Result<Vec<R>, Fault> + Clone + Send + 'static,
     ) -> Result<Vec<R>, HsmError>
@@ -229,7 +276,7 @@ impl Hsm {
             let rest = items.split_off(size.min(items.len()));
             let chunk = std::mem::replace(&mut items, rest);
             let operation = operation.clone();
-            answers.push(self.submit(move |operator| operation(operator, &chunk))?);
+            answers.push(self.submit(name, move |operator| operation(operator, &chunk))?);
         }
         let mut results = Vec::new();
         for answer in answers {
@@ -240,6 +287,7 @@ impl Hsm {
 
     fn submit<R: Send + 'static>(
         &self,
+        name: &'static str,
         operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<R, HsmError>>, HsmError> {
         self.inner.link.admits()?;
@@ -247,7 +295,7 @@ impl Hsm {
         let job = Job::Run(Box::new(move |worker| {
             // Whoever gave up waiting does not want the work done either.
             if !answer.is_closed() {
-                let _ = answer.send(worker.run(&operation));
+                let _ = answer.send(worker.run(name, &operation));
             }
         }));
         match self.inner.queue.try_send(job) {

@@ -1,6 +1,6 @@
 //! A worker: one thread with one session, and what it does when that breaks under it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crossbeam_channel::Receiver;
 
@@ -55,15 +55,17 @@ impl Worker {
         self.desk.watched(|| drop(seat));
     }
 
-    /// Runs `operation`. What can be mended is: first by a fresh session, then by a new connection.
+    /// Runs `operation`, which is counted under `name`. What can be mended is: first by a fresh session, then by a new
+    /// connection.
     pub(super) fn run<R>(
         &mut self,
+        name: &'static str,
         operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
     ) -> Result<R, HsmError> {
-        let mut miss = match self.attempt(operation) {
+        let mut miss = match self.attempt(name, operation) {
             Err(Miss::Failed(fault, _)) if matches!(fault.class(), Class::Session | Class::Module) => {
                 tracing::debug!(%fault, "an HSM operation failed: trying again on a fresh session");
-                self.attempt(operation)
+                self.attempt(name, operation)
             }
             other => other,
         };
@@ -72,7 +74,7 @@ impl Worker {
         {
             tracing::debug!(%fault, "an HSM operation failed: trying again on a new connection");
             self.link.report(*generation, fault);
-            miss = self.attempt(operation);
+            miss = self.attempt(name, operation);
             if let Err(Miss::Failed(fault, generation)) = &miss
                 && fault.class() != Class::Request
             {
@@ -85,14 +87,19 @@ impl Worker {
         })
     }
 
-    fn attempt<R>(&mut self, operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>) -> Result<R, Miss> {
+    fn attempt<R>(
+        &mut self,
+        name: &'static str,
+        operation: &impl Fn(&Operator<'_>) -> Result<R, Fault>,
+    ) -> Result<R, Miss> {
         let connection = self.link.connection().map_err(Miss::Away)?;
         if self.desk.is_written_off() {
             return Err(Miss::Away(HsmError::TimedOut));
         }
         let desk = Arc::clone(&self.desk);
         let generation = connection.generation;
-        desk.watched(move || {
+        let (link, began) = (Arc::clone(&self.link), Instant::now());
+        let result = desk.watched(move || {
             let result = self.on_session(&connection, operation);
             if result.is_err() {
                 // An operation may be left half done in it.
@@ -101,8 +108,9 @@ impl Worker {
             // To let the last hand on a connection go is a call, too.
             drop(connection);
             result
-        })
-        .map_err(|fault| Miss::Failed(fault, generation))
+        });
+        link.stats().called(name, began.elapsed(), result.as_ref().err().map(Fault::class));
+        result.map_err(|fault| Miss::Failed(fault, generation))
     }
 
     fn on_session<R>(

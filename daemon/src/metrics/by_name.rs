@@ -31,6 +31,12 @@ impl<T: Default> ByName<T> {
 }
 
 impl<T> ByName<T> {
+    /// The `T` of `name`, if it was asked for.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        let mut known = self.slots.iter().map_while(OnceLock::get);
+        known.find(|(is, _)| *is == name).map(|(_, counts)| counts)
+    }
+
     /// Every name so far and its `T`, by name.
     pub fn sorted(&self) -> Vec<(&'static str, &T)> {
         let mut all: Vec<_> =

@@ -105,6 +105,11 @@ impl Histogram {
         self.sum.fetch_add(measure, Ordering::Relaxed);
     }
 
+    /// Whether nothing was measured yet.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+    }
+
     /// How many measures were at most as large as each bound (`le`), all of them (`+Inf`) at last.
     pub(super) fn cumulative(&self) -> Vec<(String, u64)> {
         let bounds = self.buckets.bounds().iter().map(|bound| self.buckets.text(*bound));

@@ -141,6 +141,15 @@ pub(super) enum Outcome {
 }
 
 impl Change {
+    /// How many records it is about; a change of another kind counts as one.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Insert { records, .. } => records.len(),
+            Self::Rewrap { records, .. } => records.len().max(1),
+            _ => 1,
+        }
+    }
+
     /// Tells the waiting caller. One that has gone away is not missed.
     pub(super) fn answer(self, outcome: Outcome) {
         match (self, outcome) {

@@ -44,7 +44,7 @@ pub(super) struct Inner {
     vault_id: [u8; VAULT_ID_BYTES],
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     seals: SealBudget,
-    queue: Sender<Change>,
+    pub(super) queue: Sender<Change>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 

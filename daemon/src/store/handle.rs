@@ -10,7 +10,7 @@ use std::{
 
 use redb::Database;
 
-use super::{OpenError, StoreError, error::opening};
+use super::{OpenError, StoreError, error::opening, stats::StoreStats};
 
 /// An open database. After an I/O error redb refuses every write until the file is closed and opened again, which
 /// also undoes whatever the failed commit left behind.
@@ -19,13 +19,15 @@ pub(super) struct Handle {
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
     failing: AtomicBool,
+    stats: StoreStats,
 }
 
 impl Handle {
     pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         let database = builder(cache_bytes).open(path).map_err(|error| opening(path, error))?;
         let database = RwLock::new(Some(database));
-        Ok(Self { path: path.to_owned(), cache_bytes, database, failing: AtomicBool::new(false) })
+        let (failing, stats) = (AtomicBool::new(false), StoreStats::default());
+        Ok(Self { path: path.to_owned(), cache_bytes, database, failing, stats })
     }
 
     /// Makes an empty database.
@@ -35,6 +37,11 @@ impl Handle {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is counted of its writer.
+    pub(super) fn stats(&self) -> &StoreStats {
+        &self.stats
     }
 
     /// Runs `work` on the database. It must not wait for anything: nobody can reopen the file meanwhile.

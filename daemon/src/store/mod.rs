@@ -20,6 +20,7 @@ mod record;
 mod rewrap;
 mod schema;
 mod search;
+mod stats;
 mod tables;
 mod uses;
 mod writer;

@@ -1,6 +1,9 @@
 //! The group-commit writer: one thread, one transaction for all that is waiting, answers after it is durable.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::Receiver;
 use redb::{ReadableTable, Table, WriteTransaction};
@@ -55,6 +58,7 @@ pub(super) fn serve(
 
 /// Applies a group as one transaction and answers each of its changes.
 fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
+    let began = Instant::now();
     let applied = handle.with(|database| {
         let transaction = database.begin_write()?;
         let (outcomes, new_tenants) = Batch::open(&transaction)?.apply(&group)?;
@@ -63,6 +67,7 @@ fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<Str
     });
     match applied {
         Ok((outcomes, new_tenants)) => {
+            handle.stats().committed(group.iter().map(Change::size).sum(), began.elapsed());
             if !new_tenants.is_empty() {
                 on_tenants(&new_tenants);
             }
@@ -71,6 +76,7 @@ fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<Str
             }
         }
         Err(error) => {
+            handle.stats().failed();
             tracing::error!(%error, changes = group.len(), "a store transaction failed; none of it is acknowledged");
             // First, so that whoever is refused sees what was kept: a commit that failed may have been.
             handle.reopen();
@@ -95,6 +101,7 @@ fn recover(handle: &Handle) {
     match handle.with(|database| Ok(database.begin_write()?.commit()?)) {
         Ok(()) => handle.committed(),
         Err(error) => {
+            handle.stats().failed();
             tracing::error!(%error, "the store still cannot be written");
             handle.reopen();
         }

@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 use vault_api::Scope;
 
 use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
-use crate::store::Store;
+use crate::{
+    metrics::{Counter, Page},
+    store::Store,
+};
 
 /// What holds for JWTs of every issuer.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Authenticator {
     known: Arc<ArcSwap<Known>>,
     watch: Arc<Mutex<Watch>>,
     replay: ReplayMemory,
+    hits: Counter,
+    misses: Counter,
 }
 
 /// The issuers, and the JWTs they are known to have signed: both are replaced together.
@@ -48,7 +53,8 @@ impl Authenticator {
     pub fn new(settings: Settings, issuers: Issuers, watch: Watch, store: Store) -> Self {
         let known = Arc::new(ArcSwap::from_pointee(Known::new(&settings, issuers)));
         let replay = ReplayMemory::new(store, settings.replay_entries);
-        Self { settings, known, watch: Arc::new(Mutex::new(watch)), replay }
+        let (watch, hits, misses) = (Arc::new(Mutex::new(watch)), Counter::default(), Counter::default());
+        Self { settings, known, watch, replay, hits, misses }
     }
 
     /// Trusts `issuers` from now on, and nobody else; `watch` looks after their files. Requests on their way are not
@@ -108,6 +114,16 @@ impl Authenticator {
         Ok(())
     }
 
+    /// Writes what became of the cache of verified JWTs.
+    pub fn write_metrics(&self, page: &mut Page) {
+        for (name, help, value) in [
+            ("vaultd_jwt_cache_hits_total", "JWTs that were known to verify.", &self.hits),
+            ("vaultd_jwt_cache_misses_total", "JWTs whose signature was looked at.", &self.misses),
+        ] {
+            page.counter(name, help, value);
+        }
+    }
+
     /// A `kid` that is not known is looked for once more where key files have changed.
     async fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
         match self.verify(jwt, now_s) {
@@ -120,12 +136,14 @@ impl Authenticator {
         let known = self.known.load();
         let digest = Sha256::digest(jwt).into();
         if let Some(grant) = known.verified.get(&digest) {
+            self.hits.increment();
             if now_s < grant.expires_at_s.saturating_add(self.settings.leeway_s) {
                 return Ok(grant);
             }
             known.verified.remove(&digest);
             return Err(AuthError::Expired);
         }
+        self.misses.increment();
         let Settings { audience, leeway_s, .. } = &self.settings;
         let grant = Arc::new(known.issuers.verify(jwt, audience, *leeway_s, now_s)?);
         known.verified.insert(digest, Arc::clone(&grant));

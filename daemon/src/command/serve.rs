@@ -181,6 +181,7 @@ async fn until_stopped(
     let mut signals = Signals::new()?;
     let doors = vec![
         Door {
+            name: "api",
             socket: sockets.api,
             router: app.api_router(),
             asks_for_process: {
@@ -188,10 +189,16 @@ async fn until_stopped(
                 Box::new(move || login.asks_for_units())
             },
         },
-        Door { socket: sockets.admin, router: app.admin_router(), asks_for_process: Box::new(|| false) },
+        Door {
+            name: "admin",
+            socket: sockets.admin,
+            router: app.admin_router(),
+            asks_for_process: Box::new(|| false),
+        },
     ];
     let server = Server::serve(doors, limits)
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
+    app.count_connections(&server);
     vault.resume_rewrap()?;
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));

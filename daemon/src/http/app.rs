@@ -22,8 +22,10 @@ use zeroize::Zeroizing;
 use super::{
     batch::FailedItems,
     body,
+    metrics::HttpStats,
     problem::Failure,
     router::route_name,
+    server::Server,
     tenants::{TenantOf, Tenants},
     trail::{Abandoned, Call, Trail, operation},
 };
@@ -56,6 +58,7 @@ struct Inner {
     login: Arc<Login>,
     audit: Audit,
     tenants: Tenants,
+    stats: HttpStats,
     limits: Limits,
     openapi: Bytes,
     reload: Reload,
@@ -85,6 +88,7 @@ impl App {
             login,
             audit,
             tenants,
+            stats: HttpStats::new(),
             limits,
             openapi,
             reload,
@@ -109,6 +113,19 @@ impl App {
 
     pub(super) fn tenants(&self) -> &Tenants {
         &self.inner.tenants
+    }
+
+    pub(super) fn auth(&self) -> &Authenticator {
+        &self.inner.auth
+    }
+
+    pub(super) fn stats(&self) -> &HttpStats {
+        &self.inner.stats
+    }
+
+    /// Shows the connections of `server` among its metrics.
+    pub fn count_connections(&self, server: &Server) {
+        self.inner.stats.watch(server.connections());
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -149,7 +166,8 @@ impl App {
             let call =
                 Call::new(self.inner.auth.identify(value, peer, now_s).await?, trail.unwrap_or_default());
             self.inner.auth.permit(&call, scopes, now_s).await?;
-            self.inner.tenants.admit(call.tenant(), tenant_of.as_ref())?;
+            let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
+            admitted.inspect_err(|_| self.stats().guards().rate_limited("tenant_requests"))?;
             Ok(call)
         }
     }
@@ -239,7 +257,9 @@ pub(super) async fn around(
         abandoned.done();
     }
     app.tenants().count(&tenant_of, route, code);
-    let (status, micros) = (response.status().as_u16(), started.elapsed().as_micros());
+    let (status, time) = (response.status().as_u16(), started.elapsed());
+    app.stats().answered(route, time);
+    let micros = time.as_micros();
     match status {
         500.. => tracing::warn!(id, method, route, status, code, micros, "request failed"),
         401 | 403 => tracing::info!(id, method, route, status, code, micros, "request refused"),

@@ -7,11 +7,14 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::metrics::Counter;
+
 /// Counts open connections and says when there are too many.
 pub(super) struct Connections {
     most: usize,
     most_per_uid: usize,
     open: Mutex<Open>,
+    refused: Counter,
     closed: Notify,
 }
 
@@ -29,7 +32,8 @@ pub(super) struct Place {
 
 impl Connections {
     pub(super) fn new(most: usize, most_per_uid: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_uid, open: Mutex::default(), closed: Notify::new() })
+        let (open, refused) = (Mutex::default(), Counter::default());
+        Arc::new(Self { most, most_per_uid, open, refused, closed: Notify::new() })
     }
 
     /// A place for a connection of `uid`, or `None` if there are too many.
@@ -37,6 +41,7 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_uid = open.by_uid.get(&uid).copied().unwrap_or(0);
         if open.all >= self.most || of_uid >= self.most_per_uid {
+            self.refused.increment();
             return None;
         }
         open.all += 1;
@@ -53,6 +58,11 @@ impl Connections {
             }
             closed.await;
         }
+    }
+
+    /// How many were one too many.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.value()
     }
 
     /// How many are open.
@@ -91,6 +101,7 @@ mod tests {
         let other = connections.enter(2);
         assert!(other.is_some());
         assert!(connections.enter(3).is_none(), "three are the most in all");
+        assert_eq!(connections.refused(), 2);
         drop(first);
         assert!(connections.enter(1).is_some(), "a place that is given back is free");
     }

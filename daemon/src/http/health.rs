@@ -1,11 +1,11 @@
-//! `GET /healthz` and `GET /readyz`, on both sockets; `GET /metrics` for the operator.
+//! `GET /healthz` and `GET /readyz`, on both sockets.
 
 use std::collections::BTreeMap;
 
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{Response, StatusCode},
 };
 use vault_api::{Check, Health, Readiness};
 
@@ -53,18 +53,4 @@ pub(super) async fn readiness(app: &App) -> Readiness {
 
 fn check<E: ToString>(result: Result<(), E>) -> Check {
     Check { ok: result.is_ok(), detail: result.err().map(|error| error.to_string()) }
-}
-
-/// Counts of requests, for Prometheus. On the admin socket only.
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    tag = "about",
-    responses((status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String))
-)]
-pub(super) async fn metrics(State(app): State<App>) -> Response<Body> {
-    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    let mut response = Response::new(Body::from(app.tenants().metrics()));
-    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
-    response
 }

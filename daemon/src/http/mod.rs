@@ -14,6 +14,7 @@ mod health;
 mod key_set;
 mod keys;
 mod login;
+mod metrics;
 mod problem;
 mod reply;
 mod rewrap;

@@ -10,7 +10,7 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    audit, detokenize, envelopes, health, key_set, keys, login,
+    audit, detokenize, envelopes, health, key_set, keys, login, metrics,
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
@@ -79,7 +79,7 @@ impl App {
         let endpoints = OpenApiRouter::new()
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))
-            .routes(routes!(health::metrics))
+            .routes(routes!(metrics::metrics))
             .routes(routes!(status::status))
             .routes(routes!(status::reload))
             .routes(routes!(keys::list))

@@ -45,6 +45,8 @@ pub(super) struct PeerUnit(pub(super) Arc<str>);
 
 /// A socket and what is behind it.
 pub struct Door {
+    /// What its connections are counted under.
+    pub name: &'static str,
     /// Whether the process behind each connection is kept in hand: it costs a descriptor each.
     pub asks_for_process: Box<dyn Fn() -> bool + Send + Sync>,
     /// The socket.
@@ -56,7 +58,7 @@ pub struct Door {
 /// The running server.
 pub struct Server {
     stop: watch::Sender<bool>,
-    connections: Vec<Arc<Connections>>,
+    connections: Vec<(&'static str, Arc<Connections>)>,
     grace: Duration,
     doors: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -73,7 +75,7 @@ impl Server {
         for door in doors {
             // Each door counts for itself: a full API must not lock out the operator.
             let connections = Connections::new(limits.connections, limits.connections_per_uid);
-            server.connections.push(Arc::clone(&connections));
+            server.connections.push((door.name, Arc::clone(&connections)));
             let listener = UnixListener::from_std(door.socket.listener()?)?;
             let serving = Serving {
                 router: door.router,
@@ -97,6 +99,11 @@ impl Server {
         Ok(server)
     }
 
+    /// The connections of each door.
+    pub(super) fn connections(&self) -> Vec<(&'static str, Arc<Connections>)> {
+        self.connections.clone()
+    }
+
     /// Refuses new connections, lets the requests that have begun end, and closes what is left after the grace.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -104,12 +111,12 @@ impl Server {
             let _ = door.await;
         }
         let closed = async {
-            for connections in &self.connections {
+            for (_, connections) in &self.connections {
                 connections.all_closed().await;
             }
         };
         if tokio::time::timeout(self.grace, closed).await.is_err() {
-            let open: usize = self.connections.iter().map(|connections| connections.count()).sum();
+            let open: usize = self.connections.iter().map(|(_, connections)| connections.count()).sum();
             tracing::warn!(open, "closing connections whose requests did not end in time");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Instant,
 };
@@ -11,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use vault_api::Code;
 
 use super::problem::Failure;
+use crate::metrics::Page;
 
 /// Tenants that are counted by name; those after them are counted as one. An issuer may name any number.
 const MAX_NAMED: usize = 1_000;
@@ -67,25 +67,17 @@ impl Tenants {
         *requests.entry((route, code)).or_default() += 1;
     }
 
-    /// The counts in Prometheus' text format, version 0.0.4.
-    pub(super) fn metrics(&self) -> String {
-        let mut text = "# HELP vaultd_requests_total Requests that were answered.\n\
-                        # TYPE vaultd_requests_total counter\n"
-            .to_owned();
+    /// Writes the counts.
+    pub(super) fn write(&self, page: &mut Page) {
+        let mut family = page.counters("vaultd_requests_total", "Requests that were answered.");
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
         let mut tenants: Vec<_> = by_name.values().chain([&self.unknown]).collect();
         tenants.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for tenant in tenants {
             for ((route, code), count) in &*tenant.requests.lock().unwrap_or_else(PoisonError::into_inner) {
-                // A tenant's name has no character that would need an escape.
-                let _ = writeln!(
-                    text,
-                    "vaultd_requests_total{{route=\"{route}\",code=\"{code}\",tenant=\"{}\"}} {count}",
-                    tenant.name
-                );
+                family.sample(&[("route", route), ("code", code), ("tenant", &tenant.name)], count);
             }
         }
-        text
     }
 
     fn tenant(&self, name: &str) -> Arc<Tenant> {
@@ -144,7 +136,9 @@ mod tests {
             tenants.count(&of, "/v1/tokenize", "ok");
         }
         tenants.count(&TenantOf::default(), "other", "missing_token");
-        let text = tenants.metrics();
+        let mut page = Page::default();
+        tenants.write(&mut page);
+        let text = page.into_text();
         assert!(text.contains("tenant=\"…\"} 5\n"), "{text}");
         assert!(text.contains("{route=\"other\",code=\"missing_token\",tenant=\"\"} 1\n"));
     }

@@ -8,6 +8,7 @@ mod by_name;
 mod guards;
 mod histogram;
 mod page;
+mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,7 @@ pub use by_name::ByName;
 pub use guards::GuardStats;
 pub use histogram::{Buckets, Histogram};
 pub use page::{Family, Page};
+pub use process::write_process;
 
 /// A number that only grows, until the process ends.
 #[derive(Debug, Default)]

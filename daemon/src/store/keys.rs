@@ -29,6 +29,16 @@ impl KeyState {
         matches!(self, Self::Active | Self::Retired)
     }
 
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
     const fn code(self) -> u8 {
         match self {
             Self::Pending => 0,

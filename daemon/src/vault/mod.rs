@@ -17,6 +17,7 @@ mod notary;
 mod records;
 mod rewrap;
 mod search;
+mod stats;
 mod template;
 mod token;
 mod tokenize;

@@ -129,6 +129,11 @@ impl Keys {
         }
     }
 
+    /// The most encryptions under one key.
+    pub(super) fn max_encryptions(&self) -> u64 {
+        self.inner.rules.max_encryptions
+    }
+
     /// What signs JWTs with the active key.
     pub fn signer(&self) -> &Signer {
         &self.inner.signer

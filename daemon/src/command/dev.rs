@@ -68,7 +68,7 @@ pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), Comman
     files.make_config(options)?;
     let config = Config::load(&files.at("vaultd.toml"))?;
     files.check_config(&config, options.module.as_deref())?;
-    logging::start(&config.log_filter);
+    logging::start(&config.log);
     module_environment(&config)?;
     files.make_token(&config)?;
     files.make_issuer()?;

@@ -21,7 +21,7 @@ use crate::{
 /// [`CommandError`].
 pub fn init(path: &Path, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let config = Config::load(path)?;
-    logging::start(&config.log_filter);
+    logging::start(&config.log);
     harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
     provision(&config, say)
 }

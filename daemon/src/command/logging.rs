@@ -1,23 +1,67 @@
-//! The log: lines on standard error, for a terminal or the journal.
+//! The log: lines on standard error for a terminal or a file, entries with fields for the journal.
 
-use std::io;
+use std::{env, io};
 
-use tracing_subscriber::EnvFilter;
+use nix::sys::stat::fstat;
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Starts logging at `level`. A second call changes nothing.
-pub(super) fn start(level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+use crate::config::{Log, LogFormat};
+
+/// What the names of an entry's own fields start with, so that none is taken for one of the journal's.
+const FIELD_PREFIX: &str = "VAULTD";
+
+/// A form of the log, writing somewhere.
+type Form = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts logging. A second call changes nothing.
+pub(super) fn start(log: &Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let form = match log.format {
+        LogFormat::Json => json(),
+        LogFormat::Auto if stderr_is_the_journal() => journal().unwrap_or_else(|_| text()),
+        LogFormat::Auto | LogFormat::Text => text(),
+    };
+    let _ = tracing_subscriber::registry().with(form).with(filter).try_init();
+}
+
+fn text() -> Form {
+    let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
         // A log that nobody takes must not end the requests it is about: the default is to panic.
         .log_internal_errors(false)
         .with_target(false);
-    // The journal has its own clock (systemd.exec(5), `$JOURNAL_STREAM`).
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        let _ = subscriber.without_time().try_init();
-    } else {
-        let _ = subscriber.try_init();
-    }
+    // The journal has its own clock.
+    if stderr_is_the_journal() { Box::new(lines.without_time()) } else { Box::new(lines) }
+}
+
+/// One object a line: `timestamp`, `level`, `message` and the event's own fields.
+fn json() -> Form {
+    let lines = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .with_target(false);
+    Box::new(lines)
+}
+
+/// The journal's native protocol (systemd.io, "Native Journal Protocol"), which keeps each field.
+fn journal() -> io::Result<Form> {
+    let priorities =
+        PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
+    let entries = tracing_journald::layer()?
+        .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
+        .with_priority_mappings(priorities);
+    Ok(Box::new(entries))
+}
+
+/// Whether standard error is a stream of the journal: systemd says which file that is, and children of a service may
+/// have inherited its word but not the file (systemd.exec(5), `$JOURNAL_STREAM`).
+fn stderr_is_the_journal() -> bool {
+    let said = env::var("JOURNAL_STREAM").unwrap_or_default();
+    fstat(io::stderr()).is_ok_and(|file| said == format!("{}:{}", file.st_dev, file.st_ino))
 }

@@ -34,7 +34,7 @@ const OTHER_FILES: usize = 64;
 /// [`CommandError`] if it cannot come up.
 pub fn serve(path: &Path) -> Result<(), CommandError> {
     let config = Config::load(path)?;
-    logging::start(&config.log_filter);
+    logging::start(&config.log);
     run(&config)
 }
 

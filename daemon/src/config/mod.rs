@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-pub use raw::schema;
+pub use raw::{LogFormat, schema};
 pub use validate::MAX_SOCKET_PATH_BYTES;
 
 use crate::{
@@ -62,8 +62,8 @@ pub struct Config {
     pub envelopes: EnvelopeRules,
     /// Templates of tokens.
     pub templates: Templates,
-    /// What is logged, in the syntax of `tracing`'s filters.
-    pub log_filter: String,
+    /// What is logged, and how.
+    pub log: Log,
 }
 
 /// `[server]`.
@@ -153,6 +153,15 @@ pub struct Store {
     pub sweep_interval: Duration,
     /// How long a token that ended is kept, to say "expired" rather than "unknown".
     pub expired_grace: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// What is logged, in the syntax of `tracing`'s filters.
+    pub level: String,
+    /// In which form.
+    pub format: LogFormat,
 }
 
 /// The vault as an issuer.

@@ -321,6 +321,21 @@ pub(super) enum Reuse {
 pub(super) struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
     pub(super) level: Option<String>,
+    /// `auto`, `text` or `json`. Default `auto`.
+    pub(super) format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Entries with fields if standard error is the systemd journal, lines of text if not.
+    #[default]
+    Auto,
+    /// Lines of text.
+    Text,
+    /// Lines of JSON.
+    Json,
 }
 
 /// The JSON Schema of the file, as pretty JSON with a newline at its end.

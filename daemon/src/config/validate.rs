@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, time::Duration};
 use vault_api::MAX_BATCH_ITEMS;
 
 use super::{
-    Config, ConfigError, Limits, SelfIssuer, Server, SocketPlace, Store,
+    Config, ConfigError, Limits, Log, SelfIssuer, Server, SocketPlace, Store,
     keys::Lifetimes,
     parse::Document,
     raw::{self, Raw},
@@ -47,7 +47,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     };
     let (keys, rewrap_pace) = v.keys(&raw.keys, &lifetimes);
     let templates = v.templates(raw.tokens);
-    let log_filter = v.log(raw.log);
+    let log = v.log(raw.log);
 
     let mut errors = v.document.errors;
     errors.sort_by_key(|error| error.line);
@@ -68,7 +68,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 peers,
                 envelopes,
                 templates,
-                log_filter,
+                log,
             })
         }
         _ => Err(errors),
@@ -220,12 +220,12 @@ impl Validator {
         EnvelopeRules { issuer, audience, expires_in_s, max_expires_in_s, replay_entries }
     }
 
-    fn log(&mut self, raw: raw::Log) -> String {
+    fn log(&mut self, raw: raw::Log) -> Log {
         let level = raw.level.unwrap_or_else(|| "info".to_owned());
         if !["error", "warn", "info", "debug", "trace"].contains(&level.as_str()) {
             self.error("log.level", "must be error, warn, info, debug or trace");
         }
-        level
+        Log { level, format: raw.format }
     }
 }
 

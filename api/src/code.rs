@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:literal, $title:literal;)+) => {
+    // `$name` is a `tt` so that utoipa sees the literal itself: of a `literal` it would not take the name.
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:tt, $status:literal, $title:literal;)+) => {
         /// A stable error code. Its status and title never change; new codes may be added.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 macro_rules! scopes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal;)+) => {
+    // `$name` is a `tt` so that utoipa sees the literal itself: of a `literal` it would not take the name.
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:tt;)+) => {
         /// A permission, as it stands in the `scope` claim (RFC 8693, 4.2).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

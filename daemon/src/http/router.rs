@@ -156,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn the_document_names_codes_and_scopes_as_they_are_sent() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let named = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(named("Code"), serde_json::json!(codes));
+        let scopes: Vec<_> = vault_api::Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        assert_eq!(named("Scope"), serde_json::json!(scopes));
+    }
+
+    #[test]
     fn the_document_is_openapi_3_1_and_every_operation_names_its_problems() {
         let document = serde_json::to_value(openapi()).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));

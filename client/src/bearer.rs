@@ -129,6 +129,15 @@ fn read_up_to(file: File, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// `Bearer <token>` in memory that is wiped, marked so that nothing prints it.
 pub(crate) fn header(token: &str) -> Result<HeaderValue, TokenError> {
+    secret_value("Bearer ", token)
+}
+
+/// The JWT of somebody who approves a request, without a scheme before it.
+pub(crate) fn approval(token: &str) -> Result<HeaderValue, TokenError> {
+    secret_value("", token.trim())
+}
+
+fn secret_value(scheme: &str, token: &str) -> Result<HeaderValue, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge);
     }
@@ -137,8 +146,8 @@ pub(crate) fn header(token: &str) -> Result<HeaderValue, TokenError> {
     if token.is_empty() || !token.bytes().all(is_b64token) {
         return Err(TokenError::Malformed);
     }
-    let mut value = WipingBuffer::with_capacity("Bearer ".len() + token.len());
-    value.push(b"Bearer ");
+    let mut value = WipingBuffer::with_capacity(scheme.len() + token.len());
+    value.push(scheme.as_bytes());
     value.push(token.as_bytes());
     let mut header =
         HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| TokenError::Malformed)?;

@@ -75,6 +75,13 @@ impl ClientBuilder {
         })
     }
 
+    /// Another socket than the one given first.
+    #[must_use]
+    pub fn socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.socket = socket.into();
+        self
+    }
+
     /// The JWT to send with every call that needs one. Replaces a token file.
     #[must_use]
     pub fn token(mut self, token: SecretString) -> Self {
@@ -140,8 +147,15 @@ impl ClientBuilder {
             TokenSource::File(path) => Bearer::file(path),
             TokenSource::Login(request) => Bearer::login(&request)?,
         };
-        let transport = Transport::new(self.socket, self.max_idle)?;
-        let caller = Caller { transport, bearer, timeout: self.timeout, retry: self.retry };
+        let transport = Arc::new(Transport::new(self.socket, self.max_idle)?);
+        let caller = Caller {
+            login: Arc::clone(&transport),
+            transport,
+            bearer: Arc::new(bearer),
+            approval: None,
+            timeout: self.timeout,
+            retry: self.retry,
+        };
         Ok(VaultClient(Arc::new(Inner { caller, retry_tokenize: self.retry_tokenize })))
     }
 }

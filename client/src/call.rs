@@ -2,21 +2,23 @@
 
 use std::{
     borrow::Cow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, header::HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use vault_api::{Code, LoginRequest};
 
 use crate::{
     Error, TokenError,
     answer::Answer,
-    bearer::Bearer,
+    bearer::{self, Bearer},
     login::Grant,
     retry::{Effect, RetryPolicy, Verdict, verdict},
-    transport::Transport,
+    transport::{Credentials, Transport},
     wiping::WipingBuffer,
 };
 
@@ -27,6 +29,8 @@ pub(crate) struct Call {
     body: Option<Bytes>,
     needs_token: bool,
     effect: Effect,
+    /// How long the vault may take on purpose.
+    pause: Duration,
     /// The statuses that are answers and not errors.
     expected: &'static [StatusCode],
 }
@@ -40,6 +44,7 @@ impl Call {
             body: None,
             needs_token: true,
             effect: Effect::Idempotent,
+            pause: Duration::ZERO,
             expected: &[StatusCode::OK],
         }
     }
@@ -70,16 +75,27 @@ impl Call {
         self
     }
 
+    /// With `pause` on top of the client's timeout.
+    pub(crate) fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
     pub(crate) fn expect(mut self, statuses: &'static [StatusCode]) -> Self {
         self.expected = statuses;
         self
     }
 }
 
-/// Makes calls: the transport, the token and the client's patience.
+/// Makes calls: the transport, the token and the client's patience. Clones share connections and token.
+#[derive(Clone)]
 pub(crate) struct Caller {
-    pub(crate) transport: Transport,
-    pub(crate) bearer: Bearer,
+    pub(crate) transport: Arc<Transport>,
+    /// Where a login goes: the API's socket, also for a client of the admin socket.
+    pub(crate) login: Arc<Transport>,
+    pub(crate) bearer: Arc<Bearer>,
+    /// The `X-Vault-Approval` header.
+    pub(crate) approval: Option<HeaderValue>,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
 }
@@ -87,15 +103,27 @@ pub(crate) struct Caller {
 impl Caller {
     /// Makes `call` and gives back the answer, whose status is one the call expects.
     pub(crate) async fn make(&self, call: &Call) -> Result<Answer, Error> {
-        match tokio::time::timeout(self.timeout, self.attempts(call)).await {
+        let timeout = self.timeout.saturating_add(call.pause);
+        match tokio::time::timeout(timeout, self.attempts(call, timeout)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
-                Err(Error::Timeout { after: self.timeout, socket: self.transport.socket().to_owned() })
+                Err(Error::Timeout { after: timeout, socket: self.transport.socket().to_owned() })
             }
         }
     }
 
-    async fn attempts(&self, call: &Call) -> Result<Answer, Error> {
+    /// A caller with the same token and patience that sends its calls through `transport`.
+    pub(crate) fn over(&self, transport: Transport) -> Self {
+        Self { transport: Arc::new(transport), ..self.clone() }
+    }
+
+    /// A caller whose calls carry the second JWT `approval`.
+    pub(crate) fn approved(&self, approval: &SecretString) -> Result<Self, TokenError> {
+        let approval = bearer::approval(approval.expose_secret())?;
+        Ok(Self { approval: Some(approval), ..self.clone() })
+    }
+
+    async fn attempts(&self, call: &Call, timeout: Duration) -> Result<Answer, Error> {
         let started = Instant::now();
         let mut answer_lost = false;
         let mut attempt = 1;
@@ -112,7 +140,7 @@ impl Caller {
                 Verdict::AlreadyDone => return Ok(Answer::already_done()),
             }
             let wait = self.retry.wait(attempt, retry_after);
-            if started.elapsed().saturating_add(wait) >= self.timeout {
+            if started.elapsed().saturating_add(wait) >= timeout {
                 // The vault's reason says more than a timeout would.
                 return Err(error);
             }
@@ -142,7 +170,7 @@ impl Caller {
     }
 
     async fn token(&self) -> Result<HeaderValue, Failed> {
-        match &self.bearer {
+        match &*self.bearer {
             Bearer::None => Err(TokenError::Missing.into()),
             Bearer::Fixed(header) => Ok(header.clone()),
             Bearer::File(file) => Ok(file.current()?),
@@ -156,7 +184,7 @@ impl Caller {
         refused: &HeaderValue,
         code: Option<Code>,
     ) -> Result<Option<HeaderValue>, Failed> {
-        match &self.bearer {
+        match &*self.bearer {
             Bearer::None | Bearer::Fixed(_) => Ok(None),
             Bearer::File(file) => Ok(file.renewed(refused).unwrap_or(None)),
             Bearer::Login(session, call) => {
@@ -173,17 +201,26 @@ impl Caller {
     async fn log_in(&self, call: &Call) -> Result<Grant, Failed> {
         let asked_at = tokio::time::Instant::now();
         let at_login = |failed: Failed| Failed { error: failed.error.at_login(), sent: false, ..failed };
-        let answer = self.exchange(call, None).await.map_err(at_login)?;
+        let answer = exchange(&self.login, call, Credentials::default()).await.map_err(at_login)?;
         let grant = answer.json().and_then(|answer| Grant::new(&answer, asked_at));
         grant.map_err(|error| at_login(error.into()))
     }
 
     async fn exchange(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answer, Failed> {
-        let answer = self.transport.exchange(&call.method, &call.path, token, call.body.as_ref()).await?;
-        match answer.check(call.expected) {
-            Ok(()) => Ok(answer),
-            Err(error) => Err(Failed { error, retry_after: answer.retry_after, sent: true }),
-        }
+        let credentials = Credentials { authorization: token, approval: self.approval.as_ref() };
+        exchange(&self.transport, call, credentials).await
+    }
+}
+
+async fn exchange(
+    transport: &Transport,
+    call: &Call,
+    credentials: Credentials<'_>,
+) -> Result<Answer, Failed> {
+    let answer = transport.exchange(&call.method, &call.path, credentials, call.body.as_ref()).await?;
+    match answer.check(call.expected) {
+        Ok(()) => Ok(answer),
+        Err(error) => Err(Failed { error, retry_after: answer.retry_after, sent: true }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use hyper::{Method, StatusCode};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use vault_api::{
     CompareAnswer, DetokenizeBatchRequest, DetokenizeRequest, Health, JwkSet, LoginAnswer, LoginRequest,
@@ -11,11 +12,18 @@ use vault_api::{
 };
 
 use crate::{
-    ClientBuilder, Detokenized, Error, ItemError, batch,
+    Admin, ClientBuilder, Detokenized, Error, ItemError, batch,
     call::{Call, Caller},
     path,
     retry::Effect,
+    transport::Transport,
 };
+
+/// The name of the admin socket, beside the API's.
+pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
+
+/// Operators come one by one.
+const ADMIN_MAX_IDLE: usize = 1;
 
 /// A client of one vault. Clones are cheap and share connections and token; use it within a Tokio runtime with
 /// I/O and time enabled.
@@ -57,6 +65,37 @@ impl VaultClient {
     /// [`Error::Config`] or [`Error::Token`] if one of them cannot be used.
     pub fn from_env() -> Result<Self, Error> {
         ClientBuilder::from_env()?.build()
+    }
+
+    /// The operator's client of the same vault, over its admin socket `socket`. It has this client's patience and its token;
+    /// if this client logs in, that does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the socket's path cannot be one.
+    pub fn admin(&self, socket: impl Into<PathBuf>) -> Result<Admin, Error> {
+        let transport = Transport::new(socket.into(), ADMIN_MAX_IDLE)?;
+        Ok(Admin(Arc::new(self.0.caller.over(transport))))
+    }
+
+    /// As [`VaultClient::admin`], with the socket from `VAULT_ADMIN_SOCKET`, or else [`ADMIN_SOCKET_NAME`] beside the
+    /// API's socket.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn admin_from_env(&self) -> Result<Admin, Error> {
+        let named = std::env::var_os("VAULT_ADMIN_SOCKET").filter(|value| !value.is_empty());
+        let beside = || self.0.caller.transport.socket().with_file_name(ADMIN_SOCKET_NAME);
+        self.admin(named.map_or_else(beside, PathBuf::from))
+    }
+
+    /// A client whose calls carry a second JWT, of another subject, in `X-Vault-Approval`: for one of the operations that
+    /// the vault does for two people only.
+    ///
+    /// # Errors
+    /// [`Error::Token`] if it cannot be a JWT.
+    pub fn approved(&self, approval: &SecretString) -> Result<Self, Error> {
+        let caller = self.0.caller.approved(approval)?;
+        Ok(Self(Arc::new(Inner { caller, retry_tokenize: self.0.retry_tokenize })))
     }
 
     /// Swaps a PAN for a token. Needs the scope `tokenize`.
@@ -139,7 +178,7 @@ impl VaultClient {
     /// # Errors
     /// `unknown_token`, `token_expired` and what the [type](Self#errors) says.
     pub async fn token(&self, token: &str) -> Result<TokenRecord, Error> {
-        let call = Call::new(Method::GET, path::token(token));
+        let call = Call::new(Method::GET, path::under("/v1/tokens", [token]));
         self.0.caller.make(&call).await?.json()
     }
 
@@ -148,7 +187,7 @@ impl VaultClient {
     /// # Errors
     /// `unknown_token`, `token_expired`, `invalid_request` and what the [type](Self#errors) says.
     pub async fn update(&self, token: &str, patch: &TokenPatch) -> Result<TokenRecord, Error> {
-        let call = Call::new(Method::PATCH, path::token(token)).json(patch)?;
+        let call = Call::new(Method::PATCH, path::under("/v1/tokens", [token])).json(patch)?;
         self.0.caller.make(&call).await?.json()
     }
 
@@ -159,7 +198,7 @@ impl VaultClient {
     /// # Errors
     /// `unknown_token` and what the [type](Self#errors) says.
     pub async fn delete(&self, token: &str) -> Result<(), Error> {
-        let call = Call::new(Method::DELETE, path::token(token))
+        let call = Call::new(Method::DELETE, path::under("/v1/tokens", [token]))
             .effect(Effect::Removes)
             .expect(&[StatusCode::NO_CONTENT]);
         self.0.caller.make(&call).await?;

@@ -121,11 +121,11 @@ pub enum TokenError {
 /// What usually helps, by what the system said.
 fn connect_advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "start vaultd, or point VAULT_SOCKET at its socket",
+        io::ErrorKind::NotFound => "start vaultd, or point VAULT_SOCKET (VAULT_ADMIN_SOCKET) at its socket",
         io::ErrorKind::ConnectionRefused => "nobody listens there: start vaultd",
         io::ErrorKind::PermissionDenied => "run as a user that may open the socket (see its group)",
         io::ErrorKind::BrokenPipe => "it closed the connection: check that vaultd stays up",
-        _ => "check that vaultd is up and VAULT_SOCKET is its socket",
+        _ => "check that vaultd is up and VAULT_SOCKET (VAULT_ADMIN_SOCKET) is its socket",
     }
 }
 

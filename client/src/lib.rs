@@ -5,6 +5,8 @@
 //! are [`Sensitive`]: they cannot be printed. What stays outside its reach are the kernel's socket buffers and the
 //! read buffer of the HTTP library, which is overwritten by the next answer.
 //!
+//! [`Admin`] is the operator's client, of the admin socket.
+//!
 //! With the feature `blocking` there is the same client without async, in the module `blocking`.
 //!
 //! ```no_run
@@ -20,6 +22,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admin;
 mod answer;
 mod batch;
 mod bearer;
@@ -37,18 +40,20 @@ mod wiping;
 
 pub use vault_api as api;
 pub use vault_api::{
-    Brand, CardData, Check, Code, EnvelopeClaims, Health, Jwk, JwkSet, LoginAnswer, LoginRequest,
-    MAX_BATCH_ITEMS, MAX_SEARCH_LIMIT, Metadata, MetadataValue, OpenEnvelopeAnswer, Problem, Readiness,
-    Scope, SealEnvelopeAnswer, SealEnvelopeRequest, SearchAnswer, SearchRequest, Sensitive, TokenPatch,
-    TokenRecord, TokenizeAnswer, TokenizeRequest,
+    AuditAnswer, AuditQuery, Brand, CardData, Check, Code, EnvelopeClaims, Health, HoneyToken, Jwk, JwkSet,
+    Key, KeyState, Lock, LoginAnswer, LoginRequest, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S, MAX_BATCH_ITEMS,
+    MAX_SEARCH_LIMIT, Metadata, MetadataValue, OpenEnvelopeAnswer, PlantRequest, Problem, Readiness,
+    Reloaded, Rewrap, RewrapState, Scope, SealEnvelopeAnswer, SealEnvelopeRequest, SearchAnswer,
+    SearchRequest, Sensitive, Status, TokenPatch, TokenRecord, TokenizeAnswer, TokenizeRequest,
 };
 
 pub use crate::{
+    admin::Admin,
     answer::{Detokenized, MAX_ANSWER_BYTES},
     batch::ItemError,
     bearer::MAX_TOKEN_BYTES,
     builder::{ClientBuilder, DEFAULT_SOCKET},
-    client::VaultClient,
+    client::{ADMIN_SOCKET_NAME, VaultClient},
     error::{Error, TokenError},
     retry::RetryPolicy,
 };

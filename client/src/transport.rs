@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, Uri,
     body::{Body, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     http::uri::Authority,
 };
 use hyper_util::{
@@ -35,6 +35,16 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most bytes of an answer that the HTTP library buffers at a time; headers must fit.
 const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The second JWT of an operation that needs two pairs of eyes.
+const APPROVAL: HeaderName = HeaderName::from_static("x-vault-approval");
+
+/// What a request shows of who asks.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) authorization: Option<&'a HeaderValue>,
+    pub(crate) approval: Option<&'a HeaderValue>,
+}
 
 /// `UnixStream` has a `hyper::rt::Write` of its own, but that has no vectored writes: hyper would copy each body
 /// behind its headers, into a buffer that is not wiped. Through `TokioIo` both go out in one `writev`, uncopied.
@@ -71,10 +81,10 @@ impl Transport {
         &self,
         method: &Method,
         path: &str,
-        authorization: Option<&HeaderValue>,
+        credentials: Credentials<'_>,
         body: Option<&Bytes>,
     ) -> Result<Answer, Error> {
-        let request = self.request(method, path, authorization, body)?;
+        let request = self.request(method, path, credentials, body)?;
         let response = self.http.request(request).await.map_err(|error| self.failure(&error))?;
         read(response).await
     }
@@ -83,10 +93,10 @@ impl Transport {
         &self,
         method: &Method,
         path: &str,
-        authorization: Option<&HeaderValue>,
+        credentials: Credentials<'_>,
         body: Option<&Bytes>,
     ) -> Result<Request<Full<Bytes>>, Error> {
-        let unusable = |_| Error::Config("a token is too long to be part of a path".into());
+        let unusable = |_| Error::Config("a token or a name is too long to be part of a path".into());
         let uri = Uri::builder()
             .scheme("unix")
             .authority(self.authority.clone())
@@ -101,8 +111,10 @@ impl Transport {
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+        for (name, value) in [(AUTHORIZATION, credentials.authorization), (APPROVAL, credentials.approval)] {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
         }
         Ok(request)
     }

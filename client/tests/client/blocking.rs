@@ -42,6 +42,20 @@ fn calls_block_until_the_answer_is_there() {
 }
 
 #[test]
+fn an_operator_may_block_too() {
+    let (_runtime, stub, vault) = stub(|path| match path {
+        "/v1/locks" => Reply::Json(200, json!({"locks": []})),
+        _ => Reply::Problem(Code::KeyInUse, None),
+    });
+    let admin = vault.admin(stub.socket()).unwrap();
+    assert!(admin.locks().unwrap().is_empty());
+    let approved = admin.approved(&"xxx.yyy.zzz".into()).unwrap();
+    assert_eq!(approved.destroy_key("record", 1).unwrap_err().code(), Some(Code::KeyInUse));
+    assert_eq!(stub.seen()[2].approval.as_deref(), Some("xxx.yyy.zzz"));
+    assert!(!format!("{admin:?}").contains("jwt"), "{admin:?}");
+}
+
+#[test]
 fn threads_may_share_a_client() {
     let (_runtime, stub, vault) = stub(|_| card());
     thread::scope(|scope| {

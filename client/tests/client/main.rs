@@ -2,6 +2,7 @@
 // The helpers of tests may unwrap as the tests do; clippy.toml reaches only functions marked `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod answers;
 mod behaviour;
 #[cfg(feature = "blocking")]

@@ -50,6 +50,7 @@ pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) approval: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) body: Vec<u8>,
 }
@@ -178,6 +179,7 @@ async fn look_at(request: Request<Incoming>) -> Seen {
         method: request.method().to_string(),
         path: request.uri().to_string(),
         authorization: header("authorization"),
+        approval: header("x-vault-approval"),
         content_type: header("content-type"),
         body: request.into_body().collect().await.unwrap().to_bytes().to_vec(),
     }

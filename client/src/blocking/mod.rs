@@ -12,8 +12,11 @@
 //! # }
 //! ```
 
+mod admin;
+
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use secrecy::SecretString;
 use tokio::runtime::{Builder, Runtime};
 use vault_api::{
     Health, JwkSet, LoginAnswer, LoginRequest, OpenEnvelopeAnswer, Readiness, SealEnvelopeAnswer,
@@ -21,6 +24,7 @@ use vault_api::{
     TokenizeRequest,
 };
 
+pub use self::admin::Admin;
 use crate::{ClientBuilder, Detokenized, Error, ItemError};
 
 /// A [`VaultClient`](crate::VaultClient) whose methods block until the answer is there. Clones are cheap and share
@@ -50,6 +54,14 @@ impl VaultClient {
     /// As that, and [`Error::Config`] if the runtime cannot be set up.
     pub fn from_env() -> Result<Self, Error> {
         ClientBuilder::from_env()?.build_blocking()
+    }
+
+    /// As the async [`approved`](crate::VaultClient::approved).
+    ///
+    /// # Errors
+    /// As that.
+    pub fn approved(&self, approval: &SecretString) -> Result<Self, Error> {
+        Ok(Self { client: self.client.approved(approval)?, runtime: Arc::clone(&self.runtime) })
     }
 
     /// As the async [`tokenize`](crate::VaultClient::tokenize).

@@ -1,6 +1,6 @@
 //! Answers to a batch: one result for each item, and one bad item fails alone.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vault_api::{Code, Sensitive};
 
 use crate::{Detokenized, Error, answer::Answer};
@@ -9,7 +9,7 @@ use crate::{Detokenized, Error, answer::Answer};
 ///
 /// Unlike [`vault_api::ItemError`] it can hold a code of a newer vault, so that one item with such a code does not
 /// cost the caller the results of all the others.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail} ({code_name})")]
 #[non_exhaustive]
 pub struct ItemError {

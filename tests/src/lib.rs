@@ -13,6 +13,7 @@
 )]
 
 mod audit_log;
+mod ctl;
 mod http;
 mod jwt;
 mod load;
@@ -23,6 +24,8 @@ mod vault;
 
 pub use audit_log::AuditLog;
 pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
+pub use ctl::{Ran, finish};
+pub use http::{Answer, exchange, read_answer};
 pub use jwt::Minter;
 pub use load::{Caller, Load, Refusal, Tally};
 pub use module::Module;

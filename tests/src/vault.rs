@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, Module, exchange, module::TOKEN_LABEL};
+use crate::{Answer, Minter, Module, ctl::to_the_end, exchange, module::TOKEN_LABEL};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -243,28 +243,24 @@ pub fn chaotic(config: &str) -> String {
 
 /// The `vaultd` of this build.
 pub fn vaultd() -> PathBuf {
+    built("vaultd")
+}
+
+/// The program `name` of this build.
+pub(crate) fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
-    let vaultd = profile.join("vaultd");
-    assert!(vaultd.exists(), "{} is not built: `cargo build --workspace`, or `make test`", vaultd.display());
-    vaultd
+    let program = profile.join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: `cargo build --workspace`, or `make test`",
+        program.display()
+    );
+    program
 }
 
 /// Runs `vaultd` to its end. One that hangs is killed after a minute.
 pub fn run(arguments: &[&str]) -> Output {
-    let mut child =
-        Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut streams = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let (done, is_done) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut output = (Vec::new(), Vec::new());
-        let _ = streams.0.read_to_end(&mut output.0);
-        let _ = streams.1.read_to_end(&mut output.1);
-        let _ = done.send(output);
-    });
-    let Ok((stdout, stderr)) = is_done.recv_timeout(PATIENCE) else {
-        let _ = child.kill();
-        panic!("vaultd {arguments:?} does not end");
-    };
-    Output { status: child.wait().unwrap(), stdout, stderr }
+    let child = Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    to_the_end(child.unwrap(), &format!("vaultd {arguments:?}"))
 }

@@ -1,0 +1,157 @@
+//! `vaultctl tokenize` and `detokenize`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use vault_client::{
+    Metadata, MetadataValue, Sensitive, TokenizeRequest,
+    api::{DetokenizeAnswer, TokenizeAnswer},
+};
+
+use super::bulk;
+use crate::{complaint::Complaint, input, session::Session, table::details, time};
+
+const TOKENIZE_EXAMPLES: &str = "\
+The card number is asked for on a terminal, and else read from standard input.
+
+--file takes one card number a line, or CSV whose first line names the column `pan` and, if there are any, `holder` and
+`expiry_date`. It writes CSV: line, token, masked_pan, created. A bad line fails alone and is named by its number.
+With --json: {\"results\": [...]}, as from the API's batches.
+
+Examples:
+  vaultctl tokenize
+  vaultctl tokenize --holder 'Ada Lovelace' --expiry 12/30 --metadata order=A-1 < card.txt
+  vaultctl tokenize --file cards.csv > tokens.csv";
+
+const DETOKENIZE_EXAMPLES: &str = "\
+A token that looks like a card number is given on standard input, without TOKEN.
+
+--file takes one token a line, or CSV whose first line names the column `token`. It writes CSV: line, token, pan,
+expiry_date. A bad line fails alone and is named by its number. With --json: {\"results\": [...]}.
+
+Examples:
+  vaultctl detokenize 0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f
+  vaultctl detokenize --masked 0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f
+  vaultctl detokenize --file tokens.csv > cards.csv";
+
+/// What may go with a card number, or with each of a file.
+#[derive(Args)]
+pub(crate) struct Wishes {
+    /// The template that says how the token looks
+    #[arg(long)]
+    template: Option<String>,
+    /// The card holder's name
+    #[arg(long, value_name = "NAME")]
+    holder: Option<String>,
+    /// The card's expiry date, such as 12/30
+    #[arg(long, value_name = "MM/YY")]
+    expiry: Option<String>,
+    /// How long the token lives, such as 90d
+    #[arg(long, value_name = "DURATION", value_parser = time::seconds)]
+    expires_in: Option<u64>,
+    /// Something to remember with the token; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+}
+
+impl Wishes {
+    /// The request for `pan`. What a file says of its card comes before the options.
+    pub(super) fn request(
+        &self,
+        pan: Sensitive,
+        holder: Option<Sensitive>,
+        expiry: Option<Sensitive>,
+    ) -> TokenizeRequest {
+        let metadata =
+            self.metadata.iter().map(|(name, value)| (name.clone(), MetadataValue::Text(value.clone())));
+        TokenizeRequest {
+            template: self.template.clone(),
+            holder: holder.or_else(|| self.holder.as_deref().map(Sensitive::from)),
+            expiry_date: expiry.or_else(|| self.expiry.as_deref().map(Sensitive::from)),
+            expires_in: self.expires_in,
+            metadata: (!self.metadata.is_empty()).then(|| Metadata(metadata.collect())),
+            ..TokenizeRequest::new(pan)
+        }
+    }
+}
+
+/// Options of `tokenize`.
+#[derive(Args)]
+#[command(after_help = TOKENIZE_EXAMPLES)]
+pub(crate) struct Tokenize {
+    /// Swap every card number of a file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    wishes: Wishes,
+}
+
+impl Tokenize {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
+        let vault = session.vault()?;
+        if let Some(file) = &self.file {
+            return bulk::tokenize(&vault, &session.output, file, &self.wishes).await;
+        }
+        let request = self.wishes.request(input::ask("Card number")?, None, None);
+        let answer = vault.tokenize(&request).await?;
+        session.output.answer(&answer, |answer: &TokenizeAnswer| {
+            details([
+                ("token", Some(answer.token.clone())),
+                ("created", Some(answer.created.to_string())),
+                ("masked_pan", Some(answer.masked_pan.clone())),
+                ("brand", Some(format!("{:?}", answer.brand).to_lowercase())),
+                ("template", Some(answer.template.clone())),
+                ("created_at", Some(answer.created_at.to_string())),
+                ("expires_at", Some(answer.expires_at.map_or("never".to_owned(), |at| at.to_string()))),
+            ])
+        })
+    }
+}
+
+/// Options of `detokenize`.
+#[derive(Args)]
+#[command(after_help = DETOKENIZE_EXAMPLES)]
+pub(crate) struct Detokenize {
+    /// The token; read from standard input if left out
+    #[arg(conflicts_with = "file")]
+    token: Option<String>,
+    /// Show the first six and the last four digits only
+    #[arg(long, conflicts_with = "file")]
+    masked: bool,
+    /// Swap back every token of a file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Detokenize {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
+        let vault = session.vault()?;
+        if let Some(file) = &self.file {
+            return bulk::detokenize(&vault, &session.output, file).await;
+        }
+        let token = token_or_ask(self.token)?;
+        let answer = if self.masked {
+            DetokenizeAnswer::Masked { masked_pan: vault.detokenize_masked(token.expose()).await? }
+        } else {
+            let card = vault.detokenize(token.expose()).await?;
+            DetokenizeAnswer::Full { pan: card.pan, expiry_date: card.expiry_date }
+        };
+        session.output.answer(&answer, |answer| match answer {
+            DetokenizeAnswer::Full { pan, expiry_date } => details([
+                ("pan", Some(pan.expose().to_owned())),
+                ("expiry_date", expiry_date.as_ref().map(|date| date.expose().to_owned())),
+            ]),
+            DetokenizeAnswer::Masked { masked_pan } => details([("masked_pan", Some(masked_pan.clone()))]),
+        })
+    }
+}
+
+/// The token of the command line, or the one on standard input: it may look like a card number.
+pub(super) fn token_or_ask(token: Option<String>) -> Result<Sensitive, Complaint> {
+    token.map_or_else(|| input::ask("Token"), |token| Ok(token.into()))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,76 @@
+//! `vaultctl login`.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use vault_client::{LoginRequest, Scope, Sensitive};
+
+use crate::{complaint::Complaint, session::Session, table::details, time};
+
+const EXAMPLES: &str = "\
+Examples:
+  vaultctl login                                    who am I to the vault?
+  vaultctl login --save ~/vault.jwt --expires-in 10m
+  export VAULT_TOKEN=$(vaultctl login --json | jq -r .access_token)";
+
+/// Options of `login`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Login {
+    /// The bank or merchant to act for, where you act for several
+    #[arg(long)]
+    client: Option<String>,
+    /// Only these scopes, separated by commas; all that you may have if left out
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope)]
+    scopes: Option<Vec<Scope>>,
+    /// Lifetime, such as 10m; the longest allowed if left out
+    #[arg(long, value_name = "DURATION", value_parser = time::seconds)]
+    expires_in: Option<u64>,
+    /// Write the JWT into this file (mode 0600), for --token-file
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    save: Option<PathBuf>,
+}
+
+impl Login {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
+        let Self { client, scopes, expires_in, save } = self;
+        let answer = session.vault()?.login(&LoginRequest { client, scopes, expires_in }).await?;
+        if let Some(path) = &save {
+            write(path, &answer.access_token)?;
+        }
+        session.output.answer(&answer, |answer| {
+            details([
+                ("tenant", Some(answer.tenant.clone())),
+                ("scope", Some(answer.scope.clone())),
+                ("expires_in", Some(time::short(answer.expires_in))),
+                ("access_token", save.is_none().then(|| answer.access_token.expose().to_owned())),
+            ])
+        })
+    }
+}
+
+/// Whole, or not at all.
+fn write(path: &Path, jwt: &Sensitive) -> Result<(), Complaint> {
+    let failed = |error| Complaint::file("write", path, &error);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    // What was left behind might be readable by others.
+    let _ = std::fs::remove_file(&draft);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+    file.write_all(jwt.expose().as_bytes()).map_err(failed)?;
+    std::fs::rename(&draft, path).map_err(failed)
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    name.parse().map_err(|()| {
+        let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        format!("there is no such scope; these exist: {}", known.join(", "))
+    })
+}

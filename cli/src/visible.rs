@@ -1,0 +1,99 @@
+//! No card number on the command line: every user of the machine can read it there, and the shell keeps it.
+
+use std::ffi::OsString;
+
+use crate::complaint::Complaint;
+
+/// Digits of a card number (ISO/IEC 7812-1).
+const PAN_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
+
+/// Refuses a command line with a number that has a card number's length and check digit.
+pub(crate) fn refuse_card_numbers(words: &[OsString]) -> Result<(), Complaint> {
+    let is_card = |digits: &[u8]| PAN_DIGITS.contains(&digits.len()) && passes_luhn(digits);
+    refuse(words, is_card, "an argument looks like a card number, and is not repeated here")
+}
+
+/// Refuses a command line with a number as long as a card number's.
+pub(crate) fn refuse_long_numbers(words: &[OsString]) -> Result<(), Complaint> {
+    let is_long = |digits: &[u8]| PAN_DIGITS.contains(&digits.len());
+    refuse(
+        words,
+        is_long,
+        "the command line is not understood, and not repeated: it has a number as long as a card's",
+    )
+}
+
+fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) -> Result<(), Complaint> {
+    let candidates = words.iter().skip(1).flat_map(|word| {
+        let text = word.to_string_lossy().into_owned();
+        let value = text.split_once('=').map(|(_, value)| value.to_owned());
+        [Some(text), value]
+    });
+    if candidates.flatten().any(|text| digits(&text).is_some_and(|digits| is_refused(&digits))) {
+        return Err(Complaint::Usage(format!(
+            "{what}; other users can see arguments, and the shell keeps them: remove it from there. Give a card number, \
+             or a token that looks like one, on standard input or in a file; see `vaultctl help tokenize`"
+        )));
+    }
+    Ok(())
+}
+
+/// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them.
+fn digits(text: &str) -> Option<Vec<u8>> {
+    let number = text.trim_matches(|c: char| !c.is_ascii_digit());
+    let is_gap = |c: char| c.is_whitespace() || matches!(c, '-' | '.' | '_' | '/');
+    let fits = number.chars().all(|c| c.is_ascii_digit() || is_gap(c));
+    fits.then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
+}
+
+/// ISO/IEC 7812-1, annex B.
+fn passes_luhn(digits: &[u8]) -> bool {
+    let weighed = digits.iter().rev().enumerate().map(|(place, digit)| match (place % 2, digit * 2) {
+        (0, _) => u32::from(*digit),
+        (_, double) => u32::from(if double > 9 { double - 9 } else { double }),
+    });
+    weighed.sum::<u32>() % 10 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        ["vaultctl", "tokenize", text].map(OsString::from).to_vec()
+    }
+
+    #[test]
+    fn a_card_number_is_refused_however_it_is_written() {
+        for text in [
+            "4111111111111111",
+            "4111 1111 1111 1111",
+            "4111-1111-1111-1111",
+            "--pan=4111111111111111",
+            "-p4111111111111111",
+            "--metadata=pan=378282246310005",
+            "\"6011 0009 9013 9424\"",
+            "/tmp/4111111111111111.csv",
+        ] {
+            let complaint = refuse_card_numbers(&words(text)).unwrap_err();
+            assert!(matches!(complaint, Complaint::Usage(_)));
+            assert!(!complaint.to_string().contains("1111"), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn tokens_and_times_are_not_card_numbers() {
+        for text in [
+            "0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f",
+            "12345678-1234-7123-8123-123456789012",
+            "4111118273641111",
+            "tok_3yZe7d4111111111111111x",
+            "2026-01-02T03:04:05.678901Z",
+            "30d",
+        ] {
+            assert!(refuse_card_numbers(&words(text)).is_ok(), "{text}");
+        }
+        assert!(refuse_long_numbers(&words("4111111111111112")).is_err());
+        assert!(refuse_long_numbers(&words("12345678901")).is_ok());
+    }
+}

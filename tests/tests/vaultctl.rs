@@ -1,0 +1,296 @@
+//! `vaultctl`: each command against a real vault, for people, for scripts and for the curious.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use vault_tests::{Pans, Vault, finish};
+
+/// Test cards of Visa and MasterCard; they belong to nobody.
+const PAN: &str = "4111111111111111";
+const OTHER_PAN: &str = "5555555555554444";
+
+#[test]
+fn a_card_goes_through_its_life() {
+    let vault = Vault::start();
+    let made = vault.ctl("tokenize --json --expiry 12/30 --holder Ada --metadata order=A-1", PAN).json();
+    let token = made["token"].as_str().unwrap();
+    assert_eq!((&made["created"], &made["masked_pan"]), (&json!(true), &json!("411111******1111")));
+    let again = vault.ctl("tokenize", "4111 1111 1111 1111\n");
+    assert!(again.out().contains(token) && again.out().contains("created     false"), "{again:?}");
+
+    let card = vault.ctl(&format!("detokenize --json {token}"), "").json();
+    assert_eq!(card, json!({"pan": PAN, "expiry_date": "12/30"}));
+    assert_eq!(
+        vault.ctl(&format!("detokenize {token}"), "").out(),
+        "pan          4111111111111111\nexpiry_date  12/30\n"
+    );
+    assert_eq!(vault.ctl("detokenize", token).out().lines().count(), 2, "a token from standard input");
+    assert_eq!(
+        vault.ctl(&format!("detokenize --masked {token}"), "").out(),
+        "masked_pan  411111******1111\n"
+    );
+
+    let record = vault.ctl(&format!("show {token} --json"), "").json();
+    assert_eq!((&record["holder"], &record["metadata"]), (&json!("Ada"), &json!({"order": "A-1"})));
+    let shown = vault.ctl(&format!("show {token}"), "");
+    assert!(shown.out().contains("metadata       order=A-1"), "{shown:?}");
+
+    for (search, input) in
+        [("--holder Ada", ""), ("--pan", PAN), ("--pan --all", PAN), ("--holder ada --limit 1", "")]
+    {
+        let found = vault.ctl(&format!("search --json {search}"), input).json();
+        assert_eq!(found["tokens"][0]["token"], token, "{search}");
+        let found = vault.ctl(&format!("search {search}"), input);
+        assert!(found.out().starts_with("TOKEN ") && found.out().contains(token), "{found:?}");
+    }
+
+    assert_eq!(vault.ctl(&format!("delete {token}"), "").out(), format!("deleted {token}\n"));
+    let gone = vault.ctl(&format!("delete {token}"), "");
+    let complaint = gone.complaint(1);
+    assert!(
+        complaint.contains("(unknown_token, request ") && complaint.contains("; check the token"),
+        "{gone:?}"
+    );
+    assert_eq!(gone.stdout, "");
+}
+
+#[test]
+fn a_card_number_is_never_an_argument() {
+    let vault = Vault::start();
+    for line in [
+        format!("tokenize {PAN}"),
+        format!("tokenize --pan={PAN}"),
+        format!("tokenize --holder {PAN}"),
+        format!("search --holder {PAN}"),
+        format!("detokenize {PAN}"),
+        format!("show {PAN} --json"),
+        format!("seal --expiry 12/30 {PAN}"),
+        PAN.to_owned(),
+        "tokenize 4111-1111-1111-1111".to_owned(),
+        // The check digit is wrong, and still nobody wants it in a log.
+        "tokenize 4111111111111112".to_owned(),
+    ] {
+        let refused = vault.ctl(&line, OTHER_PAN);
+        assert!(refused.complaint(2).contains("standard input"), "{refused:?}");
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(!said.contains("4111") && !said.contains("1111"), "{said}");
+    }
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 0);
+
+    // A number-shaped token that could be a card goes through standard input.
+    let odd = vault.ctl("detokenize", PAN);
+    assert!(odd.complaint(1).contains("(unknown_token"), "{odd:?}");
+    assert!(!odd.stderr.contains("4111"), "{odd:?}");
+    // Two cards where one is taken: none is sent.
+    let two = vault.ctl("tokenize", &format!("{PAN}\n{OTHER_PAN}\n"));
+    assert!(two.complaint(1).contains("--file"), "{two:?}");
+    assert!(vault.ctl("tokenize", "\n").complaint(1).contains("no card number was given"));
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 0);
+}
+
+#[test]
+fn a_terminal_shows_the_question_and_not_the_answer() {
+    let vault = Vault::start();
+    for (line, answers, expected) in [
+        ("tokenize", vec![PAN], "masked_pan  411111******1111"),
+        ("seal --expiry 12/30 --cvv", vec!["41111111111111112\u{7f}", "987"], "jti "),
+        ("tokenize", vec!["\u{3}"], "nothing was sent"),
+    ] {
+        let command = vault.ctl_command();
+        let typed = format!("{} {line}", command.get_program().to_str().unwrap());
+        // Gives its child a terminal of its own.
+        let mut script = Command::new("script");
+        script
+            .args(["--quiet", "--return", "--command", &typed, "/dev/null"])
+            .env("VAULT_SOCKET", vault.socket());
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut seen = Vec::new();
+        // The echo is off when the question is there, and stays off for answers that are typed ahead.
+        while !seen.ends_with(b"Card number: ") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "{line}: {}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        stdin.write_all((answers.join("\r") + "\r").as_bytes()).unwrap();
+        stdout.read_to_end(&mut seen).unwrap();
+        let status = child.wait().unwrap();
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.contains(expected) && !seen.contains(PAN) && !seen.contains("987"), "{line}: {seen}");
+        assert_eq!(status.success(), !answers.contains(&"\u{3}"), "{line}: {seen}");
+    }
+}
+
+#[test]
+fn files_of_thousands_go_through_in_batches_and_a_bad_line_fails_alone() {
+    let vault = Vault::start();
+    let mut pans = Pans::new().take(2_100);
+    pans.insert(1_500, "4111111111111112".to_owned());
+    let (cards, tokens) = (vault.path("cards.csv"), vault.path("tokens.csv"));
+    // A blank line, a Windows line and quotes are all in order.
+    let rows: String = pans.iter().flat_map(|pan| ["\"Ada,C\",", pan, ",12/30\r\n"]).collect();
+    fs::write(&cards, format!("holder,PAN,expiry_date\n\n{rows}")).unwrap();
+
+    let made = vault.ctl(&format!("tokenize --file {} --template numeric", cards.display()), "");
+    assert_eq!(made.status, Some(1));
+    let complaints: Vec<_> = made.stderr.lines().collect();
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    assert!(complaints[0].starts_with("vaultctl: line 1503: ") && complaints[0].ends_with("(invalid_pan)"));
+    assert_eq!(complaints[1], "vaultctl: 1 of 2101 lines failed; they are named above");
+    assert!(!made.stdout.contains(&pans[0]) && !made.stderr.contains("4111111111111112"));
+    assert_eq!(made.stdout.lines().count(), 2_101);
+    assert!(made.stdout.starts_with("line,token,masked_pan,created\n3,"), "{}", &made.stdout[..80]);
+
+    fs::write(&tokens, &made.stdout).unwrap();
+    let back = vault.ctl(&format!("detokenize --file {}", tokens.display()), "");
+    pans.remove(1_500);
+    let mut lines = back.out().lines();
+    assert_eq!(lines.next(), Some("line,token,pan,expiry_date"));
+    for (pan, line) in pans.iter().zip(lines) {
+        assert!(line.ends_with(&format!(",{pan},12/30")), "{line}");
+    }
+
+    let found = vault.ctl("search --json --all --holder ADA,c", "");
+    assert_eq!(found.json()["tokens"].as_array().unwrap().len(), 2_100, "page after page");
+
+    let results = vault.ctl("tokenize --json --file -", &format!("{PAN}\nx\n{OTHER_PAN}"));
+    let answer: Value = serde_json::from_str(&results.stdout).unwrap();
+    assert_eq!(answer["results"][0]["bin"], "411111");
+    assert_eq!(answer["results"][1]["error"]["code"], "invalid_pan");
+    assert_eq!(answer["results"][2]["bin"], "555555");
+    assert_eq!(results.status, Some(1));
+
+    let nameless = vault.ctl("tokenize --file -", "Ada,4111111111111111\n");
+    assert!(nameless.complaint(1).contains("one must be `pan`"), "{nameless:?}");
+    assert_eq!(vault.ctl("tokenize --file -", "").out(), "line,token,masked_pan,created\n");
+}
+
+#[test]
+fn keys_are_rotated_rewrapped_and_destroyed() {
+    let vault = Vault::start();
+    let token = vault.ctl("tokenize --json", PAN).json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(vault.ctl("rewrap show --json", "").json()["state"], "idle");
+    assert_eq!(vault.ctl("rotate record --json", "").json()["version"], 2);
+    let in_use = vault.ctl("keys destroy record 1", "");
+    assert!(in_use.complaint(1).contains("(key_in_use, "), "{in_use:?}");
+    assert_eq!(vault.ctl("rewrap start --json", "").json()["left"], 1);
+    assert_eq!(vault.ctl("rewrap follow --json", "").json()["state"], "done");
+    let job = vault.ctl("rewrap", "");
+    assert!(job.out().starts_with("state        done\n"), "{job:?}");
+    assert_eq!(vault.ctl("keys destroy record 1 --yes --json", "").json()["state"], "destroyed");
+    let keys = vault.ctl("keys --json", "").json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 7);
+    let keys = vault.ctl("keys list", "");
+    let line = keys.out().lines().find(|line| line.starts_with("record-v2 ")).unwrap();
+    assert!(line.contains(" active "), "{line}");
+    let unknown = vault.ctl("rotate nonsense", "");
+    assert!(unknown.complaint(1).contains("(not_found, "), "{unknown:?}");
+
+    let status = vault.ctl("status --json", "").json();
+    assert_eq!((&status["ready"], &status["records"]), (&json!(true), &json!(1)));
+    let status = vault.ctl("status", "");
+    assert!(status.out().contains("ready    yes\n") && status.out().contains("record-v2"), "{status:?}");
+    assert_eq!(vault.ctl("reload --json", "").json(), json!({"issuers": 2, "peers": 1}));
+    assert_eq!(vault.ctl("reload", "").out(), "issuers  2\npeers    1\n");
+    assert_eq!(vault.ctl(&format!("detokenize --json {token}"), "").json()["pan"], PAN);
+}
+
+#[test]
+fn an_envelope_goes_through_a_pipe() {
+    let vault = Vault::start();
+    let sealed = vault.ctl("seal --cvv --single-use --expires-in 5m --json", &format!("{PAN}\n12/30\n123\n"));
+    let opened = vault.ctl("open --json", sealed.out()).json();
+    assert_eq!(opened["meta_data"], json!({"card_number": PAN, "expiry_date": "12/30", "cvv": "123"}));
+    assert_eq!(opened["claims"]["single_use"], true);
+    let again = vault.ctl("open", sealed.out());
+    assert!(again.complaint(1).contains("(envelope_replayed, "), "{again:?}");
+
+    let sealed = vault.ctl("seal --expiry 12/30 --audience payment-gateway", PAN);
+    let jwt = sealed.out().lines().find_map(|line| line.strip_prefix("jwt")).unwrap().trim();
+    fs::write(vault.path("envelope"), jwt).unwrap();
+    let opened = vault.ctl(&format!("open --file {}", vault.path("envelope").display()), "");
+    assert!(
+        opened.out().starts_with("card_number  4111111111111111\nexpiry_date  12/30\niss "),
+        "{opened:?}"
+    );
+}
+
+#[test]
+fn a_token_comes_from_the_environment_a_file_or_a_login() {
+    let vault = Vault::start();
+    let login = vault.ctl("login --scope tokenize,tokens:read --expires-in 1m --json", "").json();
+    assert_eq!((&login["scope"], &login["expires_in"]), (&json!("tokenize tokens:read"), &json!(60)));
+    let narrow = login["access_token"].as_str().unwrap();
+    let with_token = |line: &str, jwt: &str| {
+        finish(vault.ctl_command().args(line.split_whitespace()).env("VAULT_TOKEN", jwt), PAN)
+    };
+    let token = with_token("tokenize --json", narrow).json()["token"].as_str().unwrap().to_owned();
+    let lacking = with_token(&format!("detokenize {token}"), narrow);
+    assert!(lacking.complaint(1).contains("(insufficient_scope, "), "{lacking:?}");
+    let wrong = with_token("tokenize", "no.such.jwt");
+    assert!(wrong.complaint(1).contains("(invalid_jwt, ") && !wrong.stderr.contains("no.such"), "{wrong:?}");
+
+    let file = vault.path("saved.jwt");
+    let saved = vault.ctl(&format!("login --save {}", file.display()), "");
+    assert!(!saved.out().contains("access_token"), "{saved:?}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for line in [format!("detokenize {token} --token-file {}", file.display()), format!("detokenize {token}")]
+    {
+        assert!(vault.ctl(&line, "").out().contains(PAN));
+    }
+    let missing = vault.ctl("status --token-file /nowhere/jwt", "");
+    assert!(missing.complaint(1).contains("/nowhere/jwt"), "{missing:?}");
+    let named = format!("status --admin-socket {}", vault.path("admin.sock").display());
+    assert!(vault.ctl(&named, "").out().contains("ready    yes"));
+    let nobody = vault.ctl("status --socket /nowhere/v.sock", "");
+    assert!(nobody.complaint(1).contains("/nowhere/"), "{nobody:?}");
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_a_reader_that_goes_away_with_0() {
+    let vault = Vault::start();
+    for line in
+        ["", "frobnicate", "keys destroy record", "search", "tokenize --expires-in soon", "login --scope all"]
+    {
+        let wrong = vault.ctl(line, "");
+        assert_eq!((wrong.status, wrong.stdout.as_str()), (Some(2), ""), "{line}: {wrong:?}");
+        assert!(!wrong.stderr.is_empty());
+    }
+    for line in ["--help", "help audit search", "tokenize --help", "--version"] {
+        assert!(!vault.ctl(line, "").out().is_empty());
+    }
+    for line in ["keys", "status --json", "completions bash", "tokenize --file -", "--help"] {
+        let mut command = vault.ctl_command();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child =
+            command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let output = child.spawn().unwrap().wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_code() {
+    let vault = Vault::start();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = vault.ctl(&format!("completions {shell}"), "");
+        assert!(script.out().contains("detokenize"), "{shell}");
+    }
+    let bash = vault.path("vaultctl.bash");
+    fs::write(&bash, vault.ctl("completions bash", "").out()).unwrap();
+    assert!(Command::new("bash").arg("-n").arg(&bash).status().unwrap().success());
+
+    let man = vault.path("man/man1");
+    assert_eq!(vault.ctl(&format!("man {}", man.display()), "").out(), "");
+    for page in ["vaultctl.1", "vaultctl-tokenize.1", "vaultctl-audit-search.1", "vaultctl-keys-destroy.1"] {
+        let text = fs::read_to_string(man.join(page)).unwrap();
+        assert!(text.contains(".SH NAME") && text.len() > 300, "{page}: {text}");
+    }
+}

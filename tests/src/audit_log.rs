@@ -1,6 +1,7 @@
 //! The audit log as somebody else reads it: from its description, not with the daemon's code.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
@@ -48,7 +49,7 @@ impl AuditLog {
                     (&self.seq.into(), &self.hash.as_str().into()),
                     "{line}"
                 );
-                self.hash = format!("{:x}", Sha256::digest(line));
+                self.hash = hex(&Sha256::digest(line));
                 entry
             })
             .collect()
@@ -64,4 +65,12 @@ impl AuditLog {
         let files = fs::read_dir(vault.path("audit")).unwrap();
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

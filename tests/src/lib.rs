@@ -23,9 +23,8 @@ mod pans;
 mod vault;
 
 pub use audit_log::AuditLog;
-pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
 pub use ctl::{Ran, finish};
-pub use http::{Answer, exchange, read_answer};
+pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
 pub use jwt::Minter;
 pub use load::{Caller, Load, Refusal, Tally};
 pub use module::Module;

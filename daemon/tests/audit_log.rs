@@ -95,12 +95,12 @@ async fn what_is_recorded_is_there_and_goes_on_after_a_restart() {
     for start in 0..3 {
         let audit = open(dir.path(), None).unwrap();
         for n in 0..10 {
-            audit.record(entry(&format!("{start}-{n}"))).await.unwrap();
+            audit.record(|| entry(&format!("{start}-{n}"))).await.unwrap();
             // Durable means: whoever looks finds it.
             assert_eq!(lines(dir.path()).last().unwrap()["request_id"], format!("{start}-{n}"));
         }
         audit.close();
-        assert!(matches!(audit.record(entry("late")).await, Err(AuditError::Unavailable(_))));
+        assert!(matches!(audit.record(|| entry("late")).await, Err(AuditError::Unavailable(_))));
     }
     assert_eq!(lines(dir.path()).len(), 1 + 3 * 10);
 }
@@ -114,7 +114,7 @@ async fn many_at_once_are_all_written() {
             let audit = audit.clone();
             tokio::spawn(async move {
                 for n in 0..20 {
-                    audit.record(entry(&format!("{task}-{n}"))).await.unwrap();
+                    audit.record(|| entry(&format!("{task}-{n}"))).await.unwrap();
                 }
             })
         })
@@ -133,7 +133,7 @@ async fn files_follow_one_another() {
     settings.rotation.lines = 10;
     let audit = Audit::open(settings, &VAULT, None).unwrap();
     for n in 0..35 {
-        audit.record(entry(&n.to_string())).await.unwrap();
+        audit.record(|| entry(&n.to_string())).await.unwrap();
     }
     let end = audit.last();
     audit.close();
@@ -159,12 +159,12 @@ async fn files_follow_one_another() {
 async fn a_finished_file_may_be_compressed_even_the_last() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();
-    audit.record(entry("a")).await.unwrap();
+    audit.record(|| entry("a")).await.unwrap();
     audit.close();
     let status = std::process::Command::new("gzip").arg(file(dir.path(), 1)).status().unwrap();
     assert!(status.success());
     let audit = open(dir.path(), None).unwrap();
-    audit.record(entry("b")).await.unwrap();
+    audit.record(|| entry("b")).await.unwrap();
     let found =
         audit.read(&AuditQuery { op: Some("detokenize".to_owned()), ..AuditQuery::default() }).await.unwrap();
     audit.close();
@@ -178,7 +178,7 @@ async fn a_finished_file_may_be_compressed_even_the_last() {
 async fn half_a_line_is_cut_off_and_noted() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();
-    audit.record(entry("a")).await.unwrap();
+    audit.record(|| entry("a")).await.unwrap();
     audit.close();
     let half = br#"{"v":1,"seq":3,"ti"#;
     OpenOptions::new().append(true).open(file(dir.path(), 1)).unwrap().write_all(half).unwrap();
@@ -198,8 +198,8 @@ async fn a_file_that_was_never_begun_is_no_obstacle() {
     let mut settings = settings(dir.path());
     settings.rotation.lines = 1;
     let audit = Audit::open(settings, &VAULT, None).unwrap();
-    audit.record(entry("a")).await.unwrap();
-    audit.record(entry("b")).await.unwrap();
+    audit.record(|| entry("a")).await.unwrap();
+    audit.record(|| entry("b")).await.unwrap();
     audit.close();
     assert_eq!(lines(dir.path()).len(), 4);
     assert!(fs::read_to_string(file(dir.path(), 2)).unwrap().contains("\"request_id\":\"b\""));
@@ -209,9 +209,9 @@ async fn a_file_that_was_never_begun_is_no_obstacle() {
 async fn a_log_that_was_cut_back_or_changed_is_refused_until_somebody_accepts_it() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();
-    audit.record(entry("a")).await.unwrap();
+    audit.record(|| entry("a")).await.unwrap();
     let before = fs::read(file(dir.path(), 1)).unwrap();
-    audit.record(entry("b")).await.unwrap();
+    audit.record(|| entry("b")).await.unwrap();
     let last = audit.last();
     let mark = Some(last);
     audit.close();
@@ -245,7 +245,7 @@ async fn a_log_that_was_cut_back_or_changed_is_refused_until_somebody_accepts_it
     let resumed = Audit::resume(&settings(dir.path()), &VAULT, mark, "a test").unwrap();
     assert_eq!(resumed.seq, last.seq + 1);
     let audit = open(dir.path(), Some(resumed)).unwrap();
-    audit.record(entry("d")).await.unwrap();
+    audit.record(|| entry("d")).await.unwrap();
     audit.close();
     let text = fs::read_to_string(file(dir.path(), 2)).unwrap();
     assert!(text.contains("\"resumed\":\"a test\""), "{text}");
@@ -256,14 +256,14 @@ async fn trouble_stops_it_at_once_and_it_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let (path, away) = (file(dir.path(), 1), dir.path().join("away"));
     let audit = open(dir.path(), None).unwrap();
-    audit.record(entry("before")).await.unwrap();
+    audit.record(|| entry("before")).await.unwrap();
 
     let refused = |written: Result<(), AuditError>, why: &str| {
         let Err(AuditError::Unavailable(text)) = written else { panic!("{written:?}") };
         assert!(text.contains(why), "{text}");
     };
     fs::rename(&path, &away).unwrap();
-    refused(audit.record(entry("removed")).await, "was removed");
+    refused(audit.record(|| entry("removed")).await, "was removed");
     refused(audit.usable(), "was removed");
     refused(audit.probe().await, "was removed");
     fs::rename(&away, &path).unwrap();
@@ -273,26 +273,26 @@ async fn trouble_stops_it_at_once_and_it_comes_back() {
     let content = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, "other content, and not shorter than what was there before\n".repeat(99)).unwrap();
-    refused(audit.record(entry("replaced")).await, "replaced");
+    refused(audit.record(|| entry("replaced")).await, "replaced");
     fs::write(&path, &content).unwrap();
     until_usable(&audit).await;
 
     let content = fs::read(&path).unwrap();
     OpenOptions::new().write(true).open(&path).unwrap().set_len(40).unwrap();
-    refused(audit.record(entry("cut")).await, "cut from");
+    refused(audit.record(|| entry("cut")).await, "cut from");
     fs::write(&path, &content).unwrap();
     until_usable(&audit).await;
 
     OpenOptions::new().append(true).open(&path).unwrap().write_all(b"a foreign line\n").unwrap();
-    refused(audit.record(entry("foreign")).await, "another program");
+    refused(audit.record(|| entry("foreign")).await, "another program");
     until_usable(&audit).await;
 
     fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
-    refused(audit.record(entry("read-only")).await, "read-only");
+    refused(audit.record(|| entry("read-only")).await, "read-only");
     fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
     until_usable(&audit).await;
 
-    audit.record(entry("after")).await.unwrap();
+    audit.record(|| entry("after")).await.unwrap();
     audit.close();
     let lines = lines(dir.path());
     let recovered = lines.iter().filter(|line| line["event"] == "recovered").count();
@@ -308,7 +308,7 @@ async fn reading_goes_forward_backward_and_waits() {
     settings.rotation.lines = 10;
     let audit = Audit::open(settings, &VAULT, None).unwrap();
     for n in 0..30 {
-        audit.record(entry(&n.to_string())).await.unwrap();
+        audit.record(|| entry(&n.to_string())).await.unwrap();
     }
     let ids = |answer: vault_api::AuditAnswer| -> Vec<String> {
         let entries = answer.entries.iter();
@@ -339,7 +339,7 @@ async fn reading_goes_forward_backward_and_waits() {
     let (waited, written) = tokio::join!(audit.read(&wait), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         audit.event(&Event { event: "other", ..Event::default() });
-        audit.record(entry("new")).await
+        audit.record(|| entry("new")).await
     });
     written.unwrap();
     assert_eq!(ids(waited.unwrap()), ["new"]);

@@ -72,7 +72,8 @@ pub struct Audit {
 struct Inner {
     settings: Settings,
     vault: String,
-    queue: Sender<Job>,
+    /// None if nothing is kept.
+    queue: Option<Sender<Job>>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -96,8 +97,15 @@ impl Audit {
             move || writer::serve(log, &jobs, &shared)
         });
         let thread = Mutex::new(Some(thread.map_err(error::io_error(&settings.dir))?));
-        let vault = line::vault_name(vault_id);
+        let (vault, queue) = (line::vault_name(vault_id), Some(queue));
         Ok(Self { inner: Arc::new(Inner { settings, vault, queue, shared, thread }) })
+    }
+
+    /// A log that keeps nothing, to measure what the log costs. The `vaultd` program has no way to it.
+    pub fn unkept(settings: Settings, vault_id: &[u8; 16]) -> Self {
+        let (shared, thread) = (Arc::new(Shared::new(Mark::default())), Mutex::default());
+        let vault = line::vault_name(vault_id);
+        Self { inner: Arc::new(Inner { settings, vault, queue: None, shared, thread }) }
     }
 
     /// Goes on with a log of which some is lost, on the word of somebody who says why; gives the place from which on it can
@@ -134,8 +142,11 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError`]; then what it tells of must not leave the daemon.
-    pub async fn record(&self, entry: Entry) -> Result<(), AuditError> {
-        self.write(Kind::Access, entry.0).await.map(drop)
+    pub async fn record(&self, entry: impl FnOnce() -> Entry) -> Result<(), AuditError> {
+        let Some(queue) = &self.inner.queue else { return Ok(()) };
+        let line = Line { kind: Kind::Access, tail: entry().0 };
+        let (answer, written) = oneshot::channel();
+        ask(queue, Job::Write(line, Some(answer)), written).await.map(drop)
     }
 
     /// Writes the entry of a request that nobody waits for any more.
@@ -150,29 +161,9 @@ impl Audit {
 
     fn send(&self, kind: Kind, tail: Vec<u8>) {
         let line = Line { kind, tail };
-        if self.inner.queue.try_send(Job::Write(line, None)).is_err() {
+        let Some(queue) = &self.inner.queue else { return };
+        if queue.try_send(Job::Write(line, None)).is_err() {
             tracing::error!("an entry for the audit log is lost: too many are waiting");
-        }
-    }
-
-    async fn write(&self, kind: Kind, tail: Vec<u8>) -> Result<Mark, AuditError> {
-        let (answer, written) = oneshot::channel();
-        self.ask(Job::Write(Line { kind, tail }, Some(answer)), written).await
-    }
-
-    async fn ask<T>(
-        &self,
-        job: Job,
-        answer: oneshot::Receiver<Result<T, AuditError>>,
-    ) -> Result<T, AuditError> {
-        let ended = || AuditError::Unavailable("the audit log's thread has ended".to_owned());
-        self.inner.queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => AuditError::Busy,
-            TrySendError::Disconnected(_) => ended(),
-        })?;
-        match timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
-            Err(_) => Err(AuditError::Unavailable("the disk of the audit log does not answer".to_owned())),
         }
     }
 
@@ -181,8 +172,9 @@ impl Audit {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), AuditError> {
+        let Some(queue) = &self.inner.queue else { return Ok(()) };
         let (answer, probed) = oneshot::channel();
-        self.ask(Job::Probe(answer), probed).await
+        ask(queue, Job::Probe(answer), probed).await
     }
 
     /// Waits until a checkpoint is due; gives the number of entries up to it, for the next call, and the last line.
@@ -214,7 +206,10 @@ impl Audit {
     /// # Errors
     /// [`AuditError`].
     pub async fn checkpoint(&self, statement: &Statement, signature: &[u8]) -> Result<(), AuditError> {
-        self.write(Kind::Checkpoint, statement.tail(signature)).await?;
+        let Some(queue) = &self.inner.queue else { return Ok(()) };
+        let line = Line { kind: Kind::Checkpoint, tail: statement.tail(signature) };
+        let (answer, written) = oneshot::channel();
+        ask(queue, Job::Write(line, Some(answer)), written).await?;
         let now_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         self.inner.shared.stats.checkpoint(statement.upto.seq, now_s);
         Ok(())
@@ -258,11 +253,28 @@ impl Audit {
     /// Writes what is waiting and ends the thread. Blocks.
     pub fn close(&self) {
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = self.inner.queue.send(Job::Stop);
+        if let Some((thread, queue)) = thread.zip(self.inner.queue.as_ref()) {
+            let _ = queue.send(Job::Stop);
             if thread.join().is_err() {
                 tracing::error!("the audit log's thread ended with a panic");
             }
         }
+    }
+}
+
+/// Hands `job` to the thread behind `queue` and waits for its answer.
+async fn ask<T>(
+    queue: &Sender<Job>,
+    job: Job,
+    answer: oneshot::Receiver<Result<T, AuditError>>,
+) -> Result<T, AuditError> {
+    let ended = || AuditError::Unavailable("the audit log's thread has ended".to_owned());
+    queue.try_send(job).map_err(|error| match error {
+        TrySendError::Full(_) => AuditError::Busy,
+        TrySendError::Disconnected(_) => ended(),
+    })?;
+    match timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+        Err(_) => Err(AuditError::Unavailable("the disk of the audit log does not answer".to_owned())),
     }
 }

@@ -15,4 +15,4 @@ pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;
 pub use init::init;
-pub use serve::serve;
+pub use serve::{serve, serve_unaudited};

@@ -38,14 +38,28 @@ pub fn serve(path: &Path) -> Result<(), CommandError> {
     run(&config)
 }
 
+/// [`serve`] without an audit log, to measure what the log costs. The `vaultd` program has no way to it.
+///
+/// # Errors
+/// [`CommandError`] if it cannot come up.
+pub fn serve_unaudited(path: &Path) -> Result<(), CommandError> {
+    let config = Config::load(path)?;
+    logging::start(&config.log);
+    run_with(&config, |config, store| Ok(Audit::unkept(config.audit.clone(), &store.vault_id())))
+}
+
 /// The work of [`serve`] on a configuration that is loaded.
 pub(super) fn run(config: &Config) -> Result<(), CommandError> {
+    run_with(config, open_audit)
+}
+
+fn run_with(config: &Config, open_audit: OpenAudit) -> Result<(), CommandError> {
     let restricted = harden().and_then(|()| ignore_hangups());
     restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
     let limits = limits(config)?;
     module_environment(config)?;
     let sockets = Sockets::open(config)?;
-    let engines = Engines::open(config)?;
+    let engines = Engines::open(config, open_audit)?;
     let runtime = runtime(config)?;
     let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
     // Requests have ended; what they changed is committed before the process ends.
@@ -53,6 +67,9 @@ pub(super) fn run(config: &Config) -> Result<(), CommandError> {
     drop(engines);
     served
 }
+
+/// How the audit log is opened.
+type OpenAudit = fn(&Config, &Store) -> Result<Audit, CommandError>;
 
 /// The configured limits, as far as the system has file descriptors for them.
 fn limits(config: &Config) -> Result<Limits, CommandError> {
@@ -100,7 +117,7 @@ struct Engines {
 
 impl Engines {
     /// The store comes first: it knows which keys of the token are not finished.
-    fn open(config: &Config) -> Result<Self, CommandError> {
+    fn open(config: &Config, open_audit: OpenAudit) -> Result<Self, CommandError> {
         let mut engines = Self { store: open_store(config)?, hsm: None, audit: None };
         let store = &engines.store;
         let settings = hsm_settings(config, unfinished_keys(store)?)?;

@@ -246,8 +246,8 @@ pub(super) async fn around(
         && code != Code::AuditUnavailable.as_str()
     {
         let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
-        let entry = trail.entry(&id, Some(response.status().as_u16()), written_code);
-        if let Err(error) = app.audit().record(entry).await {
+        let status = Some(response.status().as_u16());
+        if let Err(error) = app.audit().record(|| trail.entry(&id, status, written_code)).await {
             let failure = Failure::from(error);
             code = failure.code.as_str();
             response = failure.answer(&id);

@@ -137,12 +137,19 @@ fn rows(findings: &Findings) -> Vec<Row> {
     let at_a_million = findings.tokens.0 >= 1_000_000;
     let new_goal = Some(Goal::AtLeast { now: 0.5, last: 0.7, claims_last: at_a_million });
     let redb = ("redb alone, by 64", rate(Side::RedbBy64));
+    let unaudited = ("the same without audit", rate(Side::DetokenizeUnaudited));
     let mut rows = vec![
         Row::ratio(
             format!("detokenize, {CONNECTIONS} connections"),
             rate(Side::Detokenize),
             empty,
             goal(0.3, 0.45),
+        ),
+        Row::ratio(
+            format!("detokenize with durable audit, {CONNECTIONS} connections"),
+            rate(Side::Detokenize),
+            unaudited,
+            goal(0.75, 0.75),
         ),
         Row::ratio(
             format!("tokenize, seen before, {CONNECTIONS} connections"),

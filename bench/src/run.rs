@@ -37,6 +37,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Side {
     Detokenize,
+    DetokenizeUnaudited,
     EmptyHandler,
     TokenizeSeen,
     TokenizeNew,
@@ -56,8 +57,9 @@ pub(crate) enum Side {
 
 impl Side {
     /// Every side, the vault's beside their ceilings.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Detokenize,
+        Self::DetokenizeUnaudited,
         Self::EmptyHandler,
         Self::TokenizeSeen,
         Self::TokenizeNew,
@@ -152,8 +154,15 @@ struct Bench {
     hsm: Hsm,
     redb: Redb,
     slow: SlowVault,
+    unaudited: Unaudited,
     oha: Option<Oha>,
     pans: Arc<Pans>,
+    tokens: Arc<Vec<String>>,
+}
+
+/// The same vault without its audit log.
+struct Unaudited {
+    vault: Vault,
     tokens: Arc<Vec<String>>,
 }
 
@@ -178,6 +187,9 @@ impl Bench {
         let target = vault.target()?;
         let stranger = vault.stranger(&load)?;
         let slow = SlowVault::start(&program, dir, &load, seed)?;
+        let server = program.with_file_name("vaultd-unaudited");
+        let unaudited =
+            Vault::start_as(&program, &server, dir, "u", |config| Ok(measured(&config, options.cache_mib)))?;
         say(&format!("filling redb alone with {} records", options.records))?;
         let redb = Redb::create(dir, seed, options.records)?;
         let pans = Arc::new(Pans::new(seed));
@@ -193,6 +205,7 @@ impl Bench {
             hsm,
             redb,
             slow,
+            unaudited: Unaudited { vault: unaudited, tokens: Arc::default() },
             oha,
             pans,
             tokens,
@@ -213,6 +226,9 @@ impl Bench {
         say(&format!("filling the vault with {} tokens", options.records))?;
         self.tokens = Arc::new(self.vault.fill(&self.load, &self.pans, options.records)?);
         found.preloaded = self.pans.drawn();
+        say("filling the vault without an audit log as well")?;
+        let others = Arc::new(Pans::new(self.seed));
+        self.unaudited.tokens = Arc::new(self.unaudited.vault.fill(&self.load, &others, options.records)?);
         for round in 1..=options.samples() {
             say(&format!("round {round} of {}", options.samples()))?;
             let mut order = Side::ALL;
@@ -241,6 +257,12 @@ impl Bench {
                 let seen = self.ask(DETOKENIZE, |lane| payload::detokenize(&tokens, random(lane)))?;
                 found.latency.add(seen.latency)?;
                 seen.rate
+            }
+            Side::DetokenizeUnaudited => {
+                let Unaudited { vault, tokens } = &self.unaudited;
+                let bodies = |lane| payload::detokenize(tokens, random(lane));
+                let seen = self.load.run(&vault.target()?, DETOKENIZE, self.time, bodies);
+                seen.map_err(|error| vault.explain(error))?.rate
             }
             Side::DetokenizeAlone => {
                 let route = Route { connections: 1, ..DETOKENIZE };

@@ -48,6 +48,18 @@ impl Vault {
         name: &str,
         change: impl FnOnce(String) -> Result<String>,
     ) -> Result<Self> {
+        Self::start_as(program, program, dir, name, change)
+    }
+
+    /// As [`Vault::start`], but `server` serves what `program` has made.
+    pub(crate) fn start_as(
+        program: &Path,
+        server: &Path,
+        dir: &Path,
+        name: &str,
+        change: impl FnOnce(String) -> Result<String>,
+    ) -> Result<Self> {
+        ensure!(server.exists(), "{} is missing: `cargo build --release -p vault-bench`", server.display());
         ensure!(program.exists(), "{} is missing: build it, or give --vaultd", program.display());
         let (dir, log) = (dir.join(name), dir.join(format!("{name}.log")));
         let socket = dir.join("vaultd.sock");
@@ -62,7 +74,7 @@ impl Vault {
         let config = dir.join("vaultd.toml");
         let text = fs::read_to_string(&config).context("reading vaultd.toml")?;
         fs::write(&config, change(text)?).context("writing vaultd.toml")?;
-        Self::spawn(program, &["serve".as_ref(), "--config".as_ref(), config.as_os_str()], &dir, &log)
+        Self::spawn(server, &["serve".as_ref(), "--config".as_ref(), config.as_os_str()], &dir, &log)
     }
 
     fn spawn(program: &Path, arguments: &[&OsStr], dir: &Path, log: &Path) -> Result<Self> {

@@ -29,6 +29,10 @@ fn open(dir: &Path, mark: Option<Mark>) -> Result<Audit, OpenError> {
 }
 
 fn entry(request_id: &str) -> Entry {
+    entry_of("detokenize", request_id)
+}
+
+fn entry_of(op: &'static str, request_id: &str) -> Entry {
     let access = vaultd::audit::Access {
         request_id,
         subject: Some("tester"),
@@ -38,7 +42,7 @@ fn entry(request_id: &str) -> Entry {
         gid: None,
         pid: None,
         unit: None,
-        op: "detokenize",
+        op,
         outcome: vaultd::audit::Outcome::Granted,
         status: Some(200),
         code: None,
@@ -172,6 +176,26 @@ async fn a_finished_file_may_be_compressed_even_the_last() {
         found.entries.iter().map(|entry| serde_json::from_str(entry.get()).unwrap()).collect();
     let ids: Vec<_> = ids.iter().map(|entry| entry["request_id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn whoever_follows_the_log_does_not_follow_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    let start = audit.read(&AuditQuery { last: Some(1), ..AuditQuery::default() }).await.unwrap().next;
+    audit.record(entry_of("audit.read", "a")).await.unwrap();
+
+    let query = |wait| AuditQuery { after: Some(start), wait: Some(wait), ..AuditQuery::default() };
+    let started = Instant::now();
+    let answer = audit.read(&query(1)).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1), "its own entry ended the wait");
+    assert_eq!(answer.entries.len(), 1, "at the end of the wait it is told of");
+
+    let (audit, query) = (&audit, query(30));
+    let waiting = tokio::time::timeout(Duration::from_secs(20), audit.read(&query));
+    let (answer, written) = tokio::join!(waiting, audit.record(entry("b")));
+    written.unwrap();
+    assert_eq!(answer.unwrap().unwrap().entries.len(), 2, "none is lost");
 }
 
 #[tokio::test]

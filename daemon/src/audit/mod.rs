@@ -47,6 +47,8 @@ use writer::{Job, Shared};
 
 /// How long an entry may take to the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How an entry about reading the log is told from others: inside of a text, the quotes would be escaped.
+const OP_READ: &str = r#""op":"audit.read""#;
 
 /// How the log is kept.
 #[derive(Clone, Debug)]
@@ -223,7 +225,7 @@ impl Audit {
         dir::write_keys(&self.inner.settings.dir, keys)
     }
 
-    /// What `query` asks of the log; waits as long as it says for something that fits.
+    /// What `query` asks of the log; waits as long as it says for something that fits and is more than a look at the log.
     ///
     /// # Errors
     /// Those of the file system.
@@ -236,12 +238,17 @@ impl Audit {
             let (dir, asked) = (self.inner.settings.dir.clone(), query.clone());
             let read = tokio::task::spawn_blocking(move || read::read(&dir, &asked, end)).await;
             let answer = read.map_err(std::io::Error::other)??;
-            let is_enough = !answer.entries.is_empty() || answer.more;
+            // Each read has an entry of its own: whoever follows the log would follow itself, as fast as it can.
+            let has_news = query.last.is_some() && !answer.entries.is_empty()
+                || answer.entries.iter().any(|entry| !entry.get().contains(OP_READ));
+            let is_enough = has_news || answer.more;
             if is_enough || timeout_at(deadline, progress.changed()).await.is_err() {
                 return Ok(answer);
             }
-            query.last = None;
-            query.after = Some(answer.next);
+            if answer.entries.is_empty() {
+                query.last = None;
+                query.after = Some(answer.next);
+            }
         }
     }
 

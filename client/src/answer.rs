@@ -6,10 +6,10 @@ use hyper::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use vault_api::{Problem, Sensitive};
 
-use crate::{Error, wiping::WipingBuffer};
+use crate::{Error, RateLimit, wiping::WipingBuffer};
 
-/// The largest answer the client reads, in bytes: a full batch has some 500 KB.
-pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// The largest answer the client reads, in bytes: a full batch has some 500 KB, a page of the audit log up to 4 MB and a line.
+pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// A card as the vault gives it back. Wiped on drop, never printed.
 #[derive(Debug, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) is_problem: bool,
     /// How long the vault asks to be left alone.
     pub(crate) retry_after: Option<Duration>,
+    /// What it says of the limits on the caller.
+    pub(crate) limit: Option<RateLimit>,
     pub(crate) body: WipingBuffer,
 }
 
@@ -38,6 +40,7 @@ impl Answer {
             status: StatusCode::NO_CONTENT,
             is_problem: false,
             retry_after: None,
+            limit: None,
             body: WipingBuffer::default(),
         }
     }
@@ -80,7 +83,7 @@ mod tests {
         let mut bytes = WipingBuffer::default();
         bytes.push(body.to_string().as_bytes());
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, is_problem, retry_after: None, body: bytes }
+        Answer { status, is_problem, retry_after: None, limit: None, body: bytes }
     }
 
     #[test]

@@ -106,7 +106,7 @@ mod tests {
     fn answer(results: &Value) -> Answer {
         let mut body = WipingBuffer::default();
         body.push(json!({"results": results}).to_string().as_bytes());
-        Answer { status: StatusCode::OK, is_problem: false, retry_after: None, body }
+        Answer { status: StatusCode::OK, is_problem: false, retry_after: None, limit: None, body }
     }
 
     fn failed(code: &str) -> Value {

@@ -153,6 +153,7 @@ impl ClientBuilder {
             transport,
             bearer: Arc::new(bearer),
             approval: None,
+            limit: Arc::default(),
             timeout: self.timeout,
             retry: self.retry,
         };

@@ -16,6 +16,7 @@ use crate::{
     Error, TokenError,
     answer::Answer,
     bearer::{self, Bearer},
+    limit::Latest,
     login::Grant,
     retry::{Effect, RetryPolicy, Verdict, verdict},
     transport::{Credentials, Transport},
@@ -96,6 +97,7 @@ pub(crate) struct Caller {
     pub(crate) bearer: Arc<Bearer>,
     /// The `X-Vault-Approval` header.
     pub(crate) approval: Option<HeaderValue>,
+    pub(crate) limit: Arc<Latest>,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
 }
@@ -201,14 +203,15 @@ impl Caller {
     async fn log_in(&self, call: &Call) -> Result<Grant, Failed> {
         let asked_at = tokio::time::Instant::now();
         let at_login = |failed: Failed| Failed { error: failed.error.at_login(), sent: false, ..failed };
-        let answer = exchange(&self.login, call, Credentials::default()).await.map_err(at_login)?;
+        let answer =
+            exchange(&self.login, call, Credentials::default(), &self.limit).await.map_err(at_login)?;
         let grant = answer.json().and_then(|answer| Grant::new(&answer, asked_at));
         grant.map_err(|error| at_login(error.into()))
     }
 
     async fn exchange(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answer, Failed> {
         let credentials = Credentials { authorization: token, approval: self.approval.as_ref() };
-        exchange(&self.transport, call, credentials).await
+        exchange(&self.transport, call, credentials, &self.limit).await
     }
 }
 
@@ -216,8 +219,10 @@ async fn exchange(
     transport: &Transport,
     call: &Call,
     credentials: Credentials<'_>,
+    limit: &Latest,
 ) -> Result<Answer, Failed> {
-    let answer = transport.exchange(&call.method, &call.path, credentials, call.body.as_ref()).await?;
+    let mut answer = transport.exchange(&call.method, &call.path, credentials, call.body.as_ref()).await?;
+    limit.keep(answer.limit.take());
     match answer.check(call.expected) {
         Ok(()) => Ok(answer),
         Err(error) => Err(Failed { error, retry_after: answer.retry_after, sent: true }),

@@ -12,7 +12,7 @@ use vault_api::{
 };
 
 use crate::{
-    Admin, ClientBuilder, Detokenized, Error, ItemError, batch,
+    Admin, ClientBuilder, Detokenized, Error, ItemError, RateLimit, batch,
     call::{Call, Caller},
     path,
     retry::Effect,
@@ -96,6 +96,12 @@ impl VaultClient {
     pub fn approved(&self, approval: &SecretString) -> Result<Self, Error> {
         let caller = self.0.caller.approved(approval)?;
         Ok(Self(Arc::new(Inner { caller, retry_tokenize: self.0.retry_tokenize })))
+    }
+
+    /// What the last answer that spoke of limits said, be it a refusal; `None` before the first. The vault says it of what
+    /// reveals cards, where its configuration has limits. Clones share it.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.0.caller.limit.get()
     }
 
     /// Swaps a PAN for a token. Needs the scope `tokenize`.

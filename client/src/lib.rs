@@ -32,6 +32,7 @@ mod builder;
 mod call;
 mod client;
 mod error;
+mod limit;
 mod login;
 mod path;
 mod retry;
@@ -55,5 +56,6 @@ pub use crate::{
     builder::{ClientBuilder, DEFAULT_SOCKET},
     client::{ADMIN_SOCKET_NAME, VaultClient},
     error::{Error, TokenError},
+    limit::RateLimit,
     retry::RetryPolicy,
 };

@@ -25,6 +25,7 @@ use tower::{ServiceExt, util::MapResponse};
 use crate::{
     Error,
     answer::{Answer, MAX_ANSWER_BYTES},
+    limit::limit,
     wiping::WipingBuffer,
 };
 
@@ -183,6 +184,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Error> {
         status: head.status,
         is_problem: is_problem(&head.headers),
         retry_after: retry_after(&head.headers),
+        limit: limit(&head.headers),
         body: buffer,
     })
 }

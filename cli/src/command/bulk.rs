@@ -10,7 +10,7 @@ use std::{
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use vault_client::{ItemError, MAX_BATCH_ITEMS, Sensitive, VaultClient, api::DetokenizeAnswer};
+use vault_client::{ItemError, Sensitive, VaultClient, api::DetokenizeAnswer};
 use zeroize::Zeroizing;
 
 use super::cards::Wishes;
@@ -29,12 +29,13 @@ pub(super) async fn tokenize(
     vault: &VaultClient,
     output: &Output,
     file: &Path,
+    batch: usize,
     wishes: &Wishes,
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, "pan", output)?;
     let mut results = Results::begin(output, ["line", "token", "masked_pan", "created"])?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
-    while let Some(rows) = input.batch()? {
+    while let Some(rows) = input.batch(batch)? {
         let requests: Vec<_> = rows
             .iter()
             .map(|row| wishes.request(row.value.expose().into(), row.field(holder), row.field(expiry)))
@@ -55,10 +56,15 @@ pub(super) async fn tokenize(
 }
 
 /// Swaps every token of `file` back for its card number.
-pub(super) async fn detokenize(vault: &VaultClient, output: &Output, file: &Path) -> Result<(), Complaint> {
+pub(super) async fn detokenize(
+    vault: &VaultClient,
+    output: &Output,
+    file: &Path,
+    batch: usize,
+) -> Result<(), Complaint> {
     let mut input = Input::open(file, "token", output)?;
     let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"])?;
-    while let Some(rows) = input.batch()? {
+    while let Some(rows) = input.batch(batch)? {
         let tokens: Vec<_> = rows.iter().map(|row| row.value.expose()).collect();
         let answers = match vault.detokenize_batch(&tokens).await {
             Ok(answers) => answers,
@@ -148,10 +154,10 @@ impl Input {
         self.names.as_ref()?.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// The next rows, as many as one request takes; `None` at the end.
-    fn batch(&mut self) -> Result<Option<Vec<Row>>, Complaint> {
+    /// The next rows, at most `most`; `None` at the end.
+    fn batch(&mut self, most: usize) -> Result<Option<Vec<Row>>, Complaint> {
         let mut rows = Vec::new();
-        while rows.len() < MAX_BATCH_ITEMS {
+        while rows.len() < most {
             let Some(text) = self.first.take().map_or_else(|| self.next_line(), |first| Ok(Some(first)))?
             else {
                 break;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vault_client::{
-    Metadata, MetadataValue, Sensitive, TokenizeRequest,
+    MAX_BATCH_ITEMS, Metadata, MetadataValue, Sensitive, TokenizeRequest,
     api::{DetokenizeAnswer, TokenizeAnswer},
 };
 
@@ -33,6 +33,17 @@ Examples:
   vaultctl detokenize 0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f
   vaultctl detokenize --masked 0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f
   vaultctl detokenize --file tokens.csv > cards.csv";
+
+/// A file of many.
+#[derive(Args)]
+pub(crate) struct Many {
+    /// Swap every line of a file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// How many lines go into one request, 1 to 1000
+    #[arg(long, value_name = "N", requires = "file", default_value_t = MAX_BATCH_ITEMS, value_parser = batch)]
+    pub(super) batch: usize,
+}
 
 /// What may go with a card number, or with each of a file.
 #[derive(Args)]
@@ -79,9 +90,8 @@ impl Wishes {
 #[derive(Args)]
 #[command(after_help = TOKENIZE_EXAMPLES)]
 pub(crate) struct Tokenize {
-    /// Swap every card number of a file; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    many: Many,
     #[command(flatten)]
     wishes: Wishes,
 }
@@ -89,8 +99,8 @@ pub(crate) struct Tokenize {
 impl Tokenize {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
         let vault = session.vault()?;
-        if let Some(file) = &self.file {
-            return bulk::tokenize(&vault, &session.output, file, &self.wishes).await;
+        if let Some(file) = &self.many.file {
+            return bulk::tokenize(&vault, &session.output, file, self.many.batch, &self.wishes).await;
         }
         let request = self.wishes.request(input::ask("Card number")?, None, None);
         let answer = vault.tokenize(&request).await?;
@@ -118,16 +128,15 @@ pub(crate) struct Detokenize {
     /// Show the first six and the last four digits only
     #[arg(long, conflicts_with = "file")]
     masked: bool,
-    /// Swap back every token of a file; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    many: Many,
 }
 
 impl Detokenize {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
         let vault = session.vault()?;
-        if let Some(file) = &self.file {
-            return bulk::detokenize(&vault, &session.output, file).await;
+        if let Some(file) = &self.many.file {
+            return bulk::detokenize(&vault, &session.output, file, self.many.batch).await;
         }
         let token = token_or_ask(self.token)?;
         let answer = if self.masked {
@@ -149,6 +158,11 @@ impl Detokenize {
 /// The token of the command line, or the one on standard input: it may look like a card number.
 pub(super) fn token_or_ask(token: Option<String>) -> Result<Sensitive, Complaint> {
     token.map_or_else(|| input::ask("Token"), |token| Ok(token.into()))
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_BATCH_ITEMS).contains(number));
+    number.ok_or_else(|| format!("it must be 1 to {MAX_BATCH_ITEMS}"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

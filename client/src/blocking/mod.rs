@@ -25,7 +25,7 @@ use vault_api::{
 };
 
 pub use self::admin::Admin;
-use crate::{ClientBuilder, Detokenized, Error, ItemError};
+use crate::{ClientBuilder, Detokenized, Error, ItemError, RateLimit};
 
 /// A [`VaultClient`](crate::VaultClient) whose methods block until the answer is there. Clones are cheap and share
 /// connections and token; threads may call them at once.
@@ -62,6 +62,11 @@ impl VaultClient {
     /// As that.
     pub fn approved(&self, approval: &SecretString) -> Result<Self, Error> {
         Ok(Self { client: self.client.approved(approval)?, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// As the async [`rate_limit`](crate::VaultClient::rate_limit).
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.client.rate_limit()
     }
 
     /// As the async [`tokenize`](crate::VaultClient::tokenize).

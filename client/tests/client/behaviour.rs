@@ -124,6 +124,22 @@ async fn retry_after_is_respected_and_too_long_a_wait_is_not_begun() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_limit_can_be_asked() {
+    let limited = |left| Reply::Limited(json!({"pan": PAN}), left);
+    let stub = Stub::replying([
+        limited(r#""subject-hour";r=1;t=60"#),
+        limited(r#""subject-hour";r=0;t=59"#),
+        card(),
+    ]);
+    let vault = stub.client();
+    assert_eq!(vault.rate_limit(), None);
+    for left in [1, 0, 0] {
+        vault.clone().detokenize("tok_1").await.unwrap();
+        assert_eq!(vault.rate_limit().unwrap().remaining, left);
+    }
+}
+
+#[tokio::test]
 async fn a_vault_that_hangs_is_left_at_the_timeout() {
     let stub = Stub::replying([Reply::Hang]);
     let vault = stub.builder().timeout(Duration::from_millis(100)).build().unwrap();

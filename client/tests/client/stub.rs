@@ -32,6 +32,8 @@ pub(crate) enum Reply {
     Json(u16, Value),
     /// Answers with a problem, and `Retry-After` in seconds.
     Problem(Code, Option<u64>),
+    /// Answers 200 with a JSON body and the field `RateLimit`.
+    Limited(Value, &'static str),
     /// Answers 204.
     Empty,
     /// Closes the connection without an answer.
@@ -190,6 +192,9 @@ async fn answer(reply: Reply) -> io::Result<Response<AnswerBody>> {
     let whole = |bytes: Vec<u8>| AnswerBody::Whole(Full::new(Bytes::from(bytes)));
     let response = match reply {
         Reply::Json(status, body) => response.status(status).body(whole(body.to_string().into_bytes())),
+        Reply::Limited(body, limit) => {
+            response.header("ratelimit", limit).body(whole(body.to_string().into_bytes()))
+        }
         Reply::Problem(code, retry_after) => {
             let problem = Problem::new(code, "told so by the test", "r-1");
             let mut response =

@@ -51,10 +51,12 @@ impl AuditStats {
         self.last_seq.set(last_seq);
     }
 
-    /// The checkpoint `seq` is on the disk. `at_s` is when it was made, in seconds of Unix time.
-    pub fn checkpoint(&self, seq: u64, at_s: u64) {
+    /// A checkpoint that signs the log up to line `upto` is on the disk. `at_s` is when it was made, in seconds of Unix
+    /// time.
+    pub fn checkpoint(&self, upto: u64, at_s: u64) {
         self.checkpoints.increment();
-        self.checkpoint_seq.set(seq);
+        // Its own line, too: of a log that rests, nothing must seem unsigned.
+        self.checkpoint_seq.set(upto.saturating_add(1));
         self.checkpoint_at_s.set(at_s);
     }
 
@@ -107,13 +109,14 @@ mod tests {
             page.into_text()
         };
         assert!(text(&stats).contains("vaultd_audit_unsigned_entries 15\n"));
+        stats.group(1, 106, Duration::from_millis(2));
         stats.checkpoint(105, 2_000);
         stats.usable(true);
         let text = text(&stats);
         for line in [
             "vaultd_audit_unsigned_entries 0\n",
             "vaultd_audit_checkpoint_timestamp_seconds 2000\n",
-            "vaultd_audit_group_entries_bucket{le=\"8\"} 1\n",
+            "vaultd_audit_group_entries_bucket{le=\"8\"} 2\n",
             "vaultd_audit_usable 1\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");

@@ -1,0 +1,51 @@
+//! The log in the forms that can be asked for.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs::{self, File},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use vault_tests::{Vault, vaultd};
+
+#[test]
+fn a_log_of_json_has_an_object_a_line() {
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    vault.change_config(|config| config + "\n[log]\nlevel = \"debug\"\nformat = \"json\"\n");
+    let path = vault.path("json.log");
+    vault.restart_with_log(File::create(&path).unwrap());
+    assert_eq!(vault.request_as("no.jwt", "POST", "/v1/detokenize", "{}").status, 401);
+    assert!(vault.stop().success());
+
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let refused = lines.iter().find(|line| line["message"] == "request refused").unwrap();
+    assert_eq!((&refused["level"], &refused["route"]), (&"INFO".into(), &"/v1/detokenize".into()));
+    assert!(refused["timestamp"].is_string() && refused["status"].is_u64(), "{refused}");
+}
+
+/// A child of a service inherits the variable, but its standard error may be another file: that is not the journal.
+#[test]
+fn another_file_than_the_journals_gets_text_with_times() {
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    let path = vault.path("text.log");
+    let config = vault.path("vaultd.toml");
+    let mut child = Command::new(vaultd())
+        .args(["serve", "--config", config.to_str().unwrap()])
+        .env("JOURNAL_STREAM", "8:4711")
+        .stdout(Stdio::piped())
+        .stderr(File::create(&path).unwrap())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("ready"), "{line}");
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("20") && line.contains(" INFO serving")), "{text}");
+}

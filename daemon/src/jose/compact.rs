@@ -2,7 +2,6 @@
 #![deny(clippy::indexing_slicing)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -82,9 +81,10 @@ impl<'a> Compact<'a> {
     /// # Errors
     /// [`JwsError`] if not.
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), JwsError> {
-        match jsonwebtoken::crypto::verify(self.signature, self.signed.as_bytes(), &key.0, Algorithm::RS256) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(JwsError("the JWT's signature does not verify")),
+        if key.verify(self.signed.as_bytes(), self.signature) {
+            Ok(())
+        } else {
+            Err(JwsError("the JWT's signature does not verify"))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    DecodingKey,
+    Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, Jwk},
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -55,7 +55,14 @@ pub fn jwk(key: &RsaPublic) -> vault_api::Jwk {
 
 /// A key that verifies RS256 signatures.
 #[derive(Clone)]
-pub struct VerifyingKey(pub(super) DecodingKey);
+pub struct VerifyingKey(DecodingKey);
+
+impl VerifyingKey {
+    /// Whether it made `signature` (RS256, in base64url without padding) over `message`.
+    pub fn verify(&self, message: &[u8], signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.0, Algorithm::RS256).unwrap_or(false)
+    }
+}
 
 /// An issuer's keys by `kid`.
 #[derive(Clone, Default)]

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use vaultd::{
+    audit::verify::Options,
     command::{self, CheckOptions, CommandError, DevOptions},
     sandbox::{exit_without_handlers, make_files_private},
 };
@@ -58,9 +59,32 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Work on an audit log that lies somewhere, without the vault.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Print the JSON Schema of the configuration file.
     #[command(hide = true)]
     Schema,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Find out whether a log is what its vault wrote. Ends with 0 if it is, with 1 if it is damaged.
+    Verify {
+        /// The directory of the log.
+        dir: PathBuf,
+        /// The public keys of the vault's checkpoints (JWK set or PEM), instead of keys.json in DIR.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+        /// Earlier files of the log are kept elsewhere.
+        #[arg(long)]
+        partial: bool,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() {
@@ -84,6 +108,9 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {
             command::check(&config, CheckOptions { deep, quick }, &mut say)
+        }
+        Command::Audit { command: AuditCommand::Verify { dir, keys, partial, json } } => {
+            command::audit_verify(&dir, &Options { keys, is_partial: partial }, json, &mut say)
         }
         Command::Schema => {
             say(vaultd::config::schema().trim_end());

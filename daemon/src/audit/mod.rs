@@ -20,6 +20,8 @@ mod recover;
 mod stats;
 mod writer;
 
+pub mod verify;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},

@@ -17,6 +17,9 @@ pub enum CommandError {
     /// The configuration is wrong; every error has its line.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// What the command line names is not what the command works on.
+    #[error("{0}")]
+    Usage(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -28,10 +31,10 @@ impl CommandError {
         Self::Failed(format!("{what}: {why}"))
     }
 
-    /// The exit status: 2 for a wrong configuration, 1 for the rest (contract, section 1).
+    /// The exit status: 2 for a wrong configuration or command line, 1 for the rest (contract, section 1).
     pub fn exit_status(&self) -> i32 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Usage(_) => 2,
             Self::Failed(_) => 1,
         }
     }

@@ -1,5 +1,6 @@
 //! The commands: each puts the rooms together for one purpose. The only place that knows all of them.
 
+mod audit;
 mod boot;
 mod check;
 mod dev;
@@ -11,6 +12,7 @@ mod measure;
 mod peers;
 mod serve;
 
+pub use audit::audit_verify;
 pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;

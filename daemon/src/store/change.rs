@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{
     FingerprintKey, KeyMove, KeyMoved, Record, RecordError, RewrapJob, StoreError, TokenKey,
+    guards::GuardChange,
     rewrap::Replacement,
     schema::{TenantId, USE_ID_BYTES},
     tables::Encoded,
@@ -114,6 +115,10 @@ pub(super) enum Change {
         reserved: u64,
         answer: Answer<()>,
     },
+    Guard {
+        change: GuardChange,
+        answer: Answer<bool>,
+    },
     Stop,
 }
 
@@ -136,6 +141,7 @@ pub(super) enum Outcome {
     Used(Use),
     Rewrapped(Vec<Replaced>, RewrapJob),
     Moved(KeyMoved),
+    Guarded(bool),
     Done,
     Refused(StoreError),
 }
@@ -155,7 +161,8 @@ impl Change {
         match (self, outcome) {
             (Self::Insert { answer, .. }, Outcome::Inserted(done)) => drop(answer.send(Ok(done))),
             (Self::Replace { answer, .. }, Outcome::Replaced(done)) => drop(answer.send(Ok(done))),
-            (Self::Remove { answer, .. }, Outcome::Removed(done)) => drop(answer.send(Ok(done))),
+            (Self::Remove { answer, .. }, Outcome::Removed(done))
+            | (Self::Guard { answer, .. }, Outcome::Guarded(done)) => drop(answer.send(Ok(done))),
             (Self::Sweep { answer, .. }, Outcome::Swept(done)) => drop(answer.send(Ok(done))),
             (Self::UseUp { answer, .. }, Outcome::Used(done)) => drop(answer.send(Ok(done))),
             (Self::Rewrap { answer, .. }, Outcome::Rewrapped(done, job)) => {
@@ -179,7 +186,7 @@ impl Change {
         match self {
             Self::Insert { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Replace { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Self::Remove { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Remove { answer, .. } | Self::Guard { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Sweep { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::UseUp { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Rewrap { answer, .. } => drop(answer.send(Err(error.clone()))),

@@ -10,7 +10,10 @@ use super::{
     handle::Handle,
     key_book::{parse_name, read_rows},
     schema::TenantId,
-    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, META, RECORDS, RecordTables, TENANTS, USE_ENDS, USES},
+    tables::{
+        EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, LOCKS, META, RECORDS, RecordTables, TENANTS, USE_ENDS, USES,
+        WINDOWS,
+    },
 };
 
 pub(super) const META_SCHEMA: &str = "schema";
@@ -33,6 +36,8 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
         transaction.open_table(USES)?;
         transaction.open_table(USE_ENDS)?;
         transaction.open_table(KEYS)?;
+        transaction.open_table(LOCKS)?;
+        transaction.open_table(WINDOWS)?;
     }
     Ok(transaction.commit()?)
 }
@@ -40,23 +45,24 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
 /// Brings a store of an older schema to the newest, in one transaction.
 ///
 /// Schema 2 added the tables of holders and of uses. Records of schema 1 are read as they are; their holders are not
-/// found by a search until the card is tokenized anew. Schema 3 added the states of keys, and the census.
+/// found by a search until the card is tokenized anew. Schema 3 added the states of keys, and the census; schema 4 the
+/// tables of the guards.
 pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
     handle.with(|database| {
         let found = {
             let meta = database.begin_read()?.open_table(META)?;
             meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes)
         };
-        if found.is_none_or(|found| found >= SCHEMA_VERSION) {
-            return Ok(());
-        }
+        let Some(found) = found.filter(|found| *found < SCHEMA_VERSION) else { return Ok(()) };
         tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
         let transaction = database.begin_write()?;
         transaction.open_table(HOLDERS)?;
         transaction.open_table(USES)?;
         transaction.open_table(USE_ENDS)?;
-        give_keys_states(&transaction)?;
-        {
+        transaction.open_table(LOCKS)?;
+        transaction.open_table(WINDOWS)?;
+        if found < 3 {
+            give_keys_states(&transaction)?;
             let mut tables = RecordTables::open(&transaction)?;
             tables.take_census()?;
             tables.keys.write(&transaction)?;

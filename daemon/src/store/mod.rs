@@ -10,6 +10,7 @@
 mod budget;
 mod change;
 mod error;
+mod guards;
 mod handle;
 mod inspect;
 mod key_book;
@@ -31,6 +32,7 @@ pub use budget::MAX_SEALS_PER_KEY;
 pub use change::{Inserted, NewRecord, Replaced};
 pub use database::{Found, Store};
 pub use error::{OpenError, StoreError};
+pub use guards::{StoredLock, WindowRow, WindowRows};
 pub use inspect::RowCounts;
 pub use keys::{KeyMove, KeyMoved, KeyRole, KeyState, StoredKey};
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};

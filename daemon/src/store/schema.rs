@@ -3,7 +3,7 @@
 use super::FINGERPRINT_CUT_BYTES;
 
 /// The schema this version writes and the newest it reads.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The longest key a token may have.
 pub const MAX_TOKEN_KEY_BYTES: usize = 24;

@@ -26,6 +26,10 @@ pub(super) const USES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("u
 pub(super) const USE_ENDS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("use_ends");
 /// End ‖ tenant ‖ token → nothing.
 pub(super) const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
+/// Issuer, subject → when it was locked in milliseconds of Unix time, tenant, reason.
+pub(super) const LOCKS: TableDefinition<'_, (&str, &str), (u64, &str, &str)> = TableDefinition::new("locks");
+/// Window ‖ number of a block → which cards were counted in it, and when.
+pub(super) const WINDOWS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("windows");
 /// Key name → [`super::StoredKey`].
 pub(super) const KEYS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("keys");
 

@@ -202,6 +202,7 @@ impl<'t> Batch<'t> {
                 write_job(self.transaction, &job)?;
                 Ok(Outcome::Rewrapped(replaced, job))
             }
+            Change::Guard { change, .. } => change.apply(self.transaction).map(Outcome::Guarded),
             Change::TakeCensus { .. } => {
                 self.tables.take_census()?;
                 Ok(Outcome::Done)

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod card;
 pub mod command;
 pub mod config;
+pub mod guards;
 pub mod hsm;
 pub mod http;
 pub mod jose;

@@ -96,7 +96,12 @@ impl Vault {
 
     /// Sends a request with every scope to the admin socket.
     pub fn admin(&self, method: &str, path: &str) -> Answer {
-        send(&self.path("admin.sock"), &self.jwt(), method, path, "")
+        self.admin_as(&self.jwt(), method, path, "")
+    }
+
+    /// Sends a request with the given JWT and the JSON `body` to the admin socket.
+    pub fn admin_as(&self, jwt: &str, method: &str, path: &str, body: &str) -> Answer {
+        send(&self.path("admin.sock"), jwt, method, path, body)
     }
 
     /// Sends a request with the given JWT and the JSON `body`.

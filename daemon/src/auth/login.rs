@@ -47,7 +47,9 @@ pub struct LoginWish {
 /// A login that was granted.
 #[derive(Debug)]
 pub struct LoggedIn {
-    /// The JWT's `sub`.
+    /// The JWT's `iss`.
+    pub issuer: String,
+    /// Its `sub`.
     pub subject: String,
     /// The JWT.
     pub jwt: String,
@@ -159,8 +161,8 @@ impl Login {
             cnf: Binding { uid: peer.uid },
         };
         let jwt = self.signer.sign(ACCESS_TOKEN, &claims).await?;
-        let (subject, tenant) = (rule.name.clone(), tenant.to_owned());
-        Ok(LoggedIn { subject, jwt, expires_in_s, scope, tenant })
+        let (issuer, subject, tenant) = (self.issuer.clone(), rule.name.clone(), tenant.to_owned());
+        Ok(LoggedIn { issuer, subject, jwt, expires_in_s, scope, tenant })
     }
 }
 

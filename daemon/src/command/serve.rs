@@ -18,8 +18,9 @@ use crate::{
     audit::{Audit, Event},
     auth::{Authenticator, Login},
     config::{Config, Limits},
+    guards::Guards,
     hsm::Hsm,
-    http::{App, BoundSocket, Door, Server},
+    http::{App, BoundSocket, Callers, Door, Server},
     sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
     store::Store,
     vault::{Keys, Notary, Vault, finish_key_changes},
@@ -179,12 +180,12 @@ async fn until_stopped(
         config.auth.audience.clone(),
         peers::resolve(config)?,
     ));
+    let guards = Guards::open(config.guards.clone(), store.clone())?;
     let mut boot_id = [0; 4];
     hsm.random(&mut boot_id).await?;
     let app = App::new(
         vault.clone(),
-        Arc::clone(&auth),
-        Arc::clone(&login),
+        Callers { auth: Arc::clone(&auth), login: Arc::clone(&login), guards: guards.clone() },
         audit.clone(),
         limits.clone(),
         {
@@ -213,6 +214,7 @@ async fn until_stopped(
             asks_for_process: Box::new(|| false),
         },
     ];
+    guards.settle().await;
     let server = Server::serve(doors, limits)
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
     app.count_connections(&server);
@@ -224,6 +226,7 @@ async fn until_stopped(
         let notary = notary.clone();
         async move { notary.serve().await }
     });
+    let tidier = tokio::spawn(tidy_guards(guards.clone()));
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
@@ -236,7 +239,11 @@ async fn until_stopped(
     sweeper.abort();
     watcher.abort();
     keeper.abort();
+    tidier.abort();
     server.stop().await;
+    if let Err(error) = guards.close().await {
+        tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");
+    }
     signing.abort();
     // An abort takes effect at the next await of the task: it must not sign after the end.
     let _ = signing.await;
@@ -320,6 +327,17 @@ async fn watch_issuers(auth: Arc<Authenticator>) {
     loop {
         tokio::time::sleep(PAUSE).await;
         auth.refresh().await;
+    }
+}
+
+/// Forgets callers for whom nothing counts any more.
+async fn tidy_guards(guards: Guards) {
+    const PAUSE: Duration = Duration::from_mins(1);
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if let Err(error) = guards.tidy().await {
+            tracing::error!(%error, "cannot remove what the guards count no more");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! may be used is not asked here but at start-up.
 
 mod audit;
+mod guards;
 mod hsm;
 mod issuers;
 mod keys;
@@ -27,6 +28,7 @@ pub use validate::MAX_SOCKET_PATH_BYTES;
 use crate::{
     audit::Settings as AuditSettings,
     auth::{self, ScopeSet},
+    guards::GuardRules,
     hsm::{Library, TokenSelector},
     vault::{EnvelopeRules, KeyRules, Templates},
 };
@@ -40,6 +42,8 @@ pub struct Config {
     pub server: Server,
     /// What one caller may ask of the daemon.
     pub limits: Limits,
+    /// How many cards callers may take.
+    pub guards: GuardRules,
     /// The PKCS#11 token.
     pub hsm: Hsm,
     /// How long keys live, and what ends them.

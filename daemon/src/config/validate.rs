@@ -24,6 +24,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let mut v = Validator { document };
     let server = v.server(raw.server);
     let limits = v.limits(&raw.limits);
+    let guards = v.guards(&raw.guards, limits.batch_items);
     let hsm = v.hsm(raw.hsm);
     let store = v.store(raw.store);
     let audit = v.audit(raw.audit);
@@ -57,6 +58,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 path: path.to_owned(),
                 server,
                 limits,
+                guards,
                 hsm,
                 keys,
                 rewrap_pace,

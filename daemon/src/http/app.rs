@@ -33,6 +33,7 @@ use crate::{
     audit::Audit,
     auth::{AuthError, Authenticator, Login, Peer},
     config::Limits,
+    guards::Guards,
     vault::{Vault, now_s},
 };
 
@@ -57,6 +58,9 @@ struct Inner {
     auth: Arc<Authenticator>,
     login: Arc<Login>,
     audit: Audit,
+    guards: Guards,
+    /// The `RateLimit-Policy` of reveals.
+    reveal_policy: Option<HeaderValue>,
     tenants: Tenants,
     stats: HttpStats,
     limits: Limits,
@@ -67,12 +71,21 @@ struct Inner {
     requests: AtomicU64,
 }
 
+/// What decides about callers.
+pub struct Callers {
+    /// Who they are.
+    pub auth: Arc<Authenticator>,
+    /// Logs local services in.
+    pub login: Arc<Login>,
+    /// How many cards they may take.
+    pub guards: Guards,
+}
+
 impl App {
     /// An application. `boot_id` makes request ids unique across restarts.
     pub fn new(
         vault: Vault,
-        auth: Arc<Authenticator>,
-        login: Arc<Login>,
+        callers: Callers,
         audit: Audit,
         limits: Limits,
         reload: Reload,
@@ -82,10 +95,14 @@ impl App {
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
         let tenants = Tenants::new(limits.requests_per_second_per_tenant);
+        let Callers { auth, login, guards } = callers;
+        let reveal_policy = HeaderValue::try_from(guards.policy()).ok().filter(|policy| !policy.is_empty());
         let inner = Inner {
             vault,
             auth,
             login,
+            guards,
+            reveal_policy,
             audit,
             tenants,
             stats: HttpStats::new(),
@@ -105,6 +122,14 @@ impl App {
 
     pub(super) fn login(&self) -> &Login {
         &self.inner.login
+    }
+
+    pub(super) fn guards(&self) -> &Guards {
+        &self.inner.guards
+    }
+
+    pub(super) fn reveal_policy(&self) -> Option<HeaderValue> {
+        self.inner.reveal_policy.clone()
     }
 
     pub(super) fn audit(&self) -> &Audit {
@@ -165,9 +190,10 @@ impl App {
             let now_s = now_s();
             let call =
                 Call::new(self.inner.auth.identify(value, peer, now_s).await?, trail.unwrap_or_default());
+            self.refuse_locked(call.issuer(), call.subject())?;
             self.inner.auth.permit(&call, scopes, now_s).await?;
             let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
-            admitted.inspect_err(|_| self.stats().guards().rate_limited("tenant_requests"))?;
+            admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))?;
             Ok(call)
         }
     }

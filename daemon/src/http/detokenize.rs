@@ -10,8 +10,12 @@ use vault_api::{
     Sensitive,
 };
 
-use super::{app::App, batch, problem::Failure, reply::private_json};
-use crate::vault::{Revealed, Token};
+use super::{app::App, batch, problem::Failure, reply::private_json, reveals::one_over};
+use crate::{
+    auth::Caller,
+    guards::Card,
+    vault::{Revealed, Token, VaultError},
+};
 
 /// Swap a token back for its PAN.
 ///
@@ -45,9 +49,11 @@ pub(super) async fn detokenize(
         let masked = app.vault().masked(caller.tenant(), token).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
     }
+    let admitted = app.admit(&caller, &[card(&app, &caller, &token)]).await?;
     let mut results = app.vault().detokenize(caller.tenant(), vec![Ok(token)]).await;
     let revealed = results.pop().ok_or_else(Failure::no_answer)??;
-    Ok(private_json(StatusCode::OK, &answer(&revealed), 1))
+    app.guards().stats().revealed(1);
+    Ok(app.with_quota(private_json(StatusCode::OK, &answer(&revealed), 1), admitted.quota))
 }
 
 /// Swap up to 1,000 tokens back for their PANs.
@@ -71,21 +77,36 @@ pub(super) async fn detokenize_batch(
     let caller = app.authorize(&request, &[Scope::Detokenize]).await?;
     let DetokenizeBatchRequest { tokens } = app.json(request).await?;
     batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
-    let tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text)).collect();
-    let asked: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
-    let results = app.vault().detokenize(caller.tenant(), tokens).await.into_iter();
-    let results = results.zip(asked).map(|(result, token)| match result {
-        Ok(card) => {
-            caller.trail().tokens(token.map(|token| token.to_string()));
-            Ok(answer(&card))
+    let mut tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text).map_err(Failure::from)).collect();
+    let parsed: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
+    let cards: Vec<_> = parsed.iter().flatten().map(|token| card(&app, &caller, token)).collect();
+    let admitted = app.admit(&caller, &cards).await?;
+    let mut granted = admitted.granted.iter();
+    for token in &mut tokens {
+        if token.is_ok() && granted.next() == Some(&false) {
+            *token = Err(one_over(admitted.quota));
         }
-        Err(error) => {
-            let failure = Failure::from(error);
-            caller.trail().failed(token.as_ref(), failure.code.as_str());
-            Err(failure)
+    }
+    let asked = tokens.iter().flatten().map(|token| Ok(*token)).collect();
+    let mut revealed = app.vault().detokenize(caller.tenant(), asked).await.into_iter();
+    let mut results = Vec::with_capacity(tokens.len());
+    for (token, parsed) in tokens.into_iter().zip(parsed) {
+        let opened = token.and_then(|token| {
+            let opened = revealed.next().unwrap_or(Err(VaultError::UnknownToken));
+            opened.map(|card| (token, card)).map_err(Failure::from)
+        });
+        match &opened {
+            Ok((token, _)) => caller.trail().tokens([token.to_string()]),
+            Err(failure) => caller.trail().failed(parsed.as_ref(), failure.code.as_str()),
         }
-    });
-    batch::answer(results.collect())
+        results.push(opened.map(|(_, card)| answer(&card)));
+    }
+    app.guards().stats().revealed(results.iter().flatten().count());
+    batch::answer(results).map(|response| app.with_quota(response, admitted.quota))
+}
+
+fn card(app: &App, caller: &Caller, token: &Token) -> Card {
+    app.guards().card(caller.tenant(), token.key().as_bytes())
 }
 
 fn answer(revealed: &Revealed) -> DetokenizeAnswer {

@@ -50,6 +50,9 @@ pub(super) async fn seal(State(app): State<App>, request: Request<Body>) -> Resu
 pub(super) async fn open(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::EnvelopesOpen]).await?;
     let OpenEnvelopeRequest { jwt } = app.json(request).await?;
+    let admitted = app.admit(&caller, &[app.guards().card(caller.tenant(), jwt.as_bytes())]).await?;
     let (meta_data, claims) = app.vault().open_envelope(caller.tenant(), &jwt).await?;
-    Ok(private_json(StatusCode::OK, &OpenEnvelopeAnswer { meta_data, claims }, 1))
+    app.guards().stats().revealed(1);
+    let response = private_json(StatusCode::OK, &OpenEnvelopeAnswer { meta_data, claims }, 1);
+    Ok(app.with_quota(response, admitted.quota))
 }

@@ -42,6 +42,7 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
     if let Some(trail) = trail {
         trail.login(&done.subject, &done.tenant);
     }
+    app.refuse_locked(&done.issuer, &done.subject)?;
     tracing::info!(uid = peer.uid, unit, tenant = done.tenant, scope = done.scope, "logged in");
     let answer = LoginAnswer {
         access_token: done.jwt.into(),

@@ -12,14 +12,13 @@ use axum::{
 };
 
 use super::{app::App, connections::Connections};
-use crate::metrics::{ByName, GuardStats, Histogram, Page, write_process};
+use crate::metrics::{ByName, Histogram, Page, write_process};
 
 /// What is counted of requests and connections, beside the counts of tenants.
 pub(super) struct HttpStats {
     /// How long requests took, by route.
     times: ByName<Histogram>,
     connections: OnceLock<Vec<(&'static str, Arc<Connections>)>>,
-    guards: GuardStats,
     /// When the process was started, since 1970.
     started: Duration,
 }
@@ -28,12 +27,7 @@ impl HttpStats {
     /// Counts of a process that starts now.
     pub(super) fn new() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            times: ByName::default(),
-            connections: OnceLock::new(),
-            guards: GuardStats::default(),
-            started,
-        }
+        Self { times: ByName::default(), connections: OnceLock::new(), started }
     }
 
     /// A request to `route` was answered after `time`.
@@ -44,11 +38,6 @@ impl HttpStats {
     /// Where the connections of each socket are counted. A second call changes nothing.
     pub(super) fn watch(&self, connections: Vec<(&'static str, Arc<Connections>)>) {
         let _ = self.connections.set(connections);
-    }
-
-    /// What the limits on callers count.
-    pub(super) fn guards(&self) -> &GuardStats {
-        &self.guards
     }
 
     fn write(&self, page: &mut Page) {
@@ -67,7 +56,6 @@ impl HttpStats {
         for (socket, connections) in sockets {
             refused.sample(&[("socket", socket)], connections.refused());
         }
-        self.guards().write(page);
         write_process(page, self.started);
     }
 }
@@ -88,6 +76,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response<Body> {
     app.auth().write_metrics(&mut page);
     app.vault().write_metrics(&mut page);
     app.audit().stats().write(&mut page);
+    app.guards().stats().write(&mut page);
     app.stats().write(&mut page);
     let mut response = Response::new(Body::from(page.into_text()));
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);

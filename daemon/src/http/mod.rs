@@ -13,10 +13,12 @@ mod envelopes;
 mod health;
 mod key_set;
 mod keys;
+mod locks;
 mod login;
 mod metrics;
 mod problem;
 mod reply;
+mod reveals;
 mod rewrap;
 mod router;
 mod search;
@@ -28,7 +30,7 @@ mod tokenize;
 mod tokens;
 mod trail;
 
-pub use app::{App, Reload};
+pub use app::{App, Callers, Reload};
 pub use body::parse_json;
 
 pub use router::openapi;

@@ -10,7 +10,7 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    audit, detokenize, envelopes, health, key_set, keys, login, metrics,
+    audit, detokenize, envelopes, health, key_set, keys, locks, login, metrics,
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
@@ -86,7 +86,9 @@ impl App {
             .routes(routes!(keys::rotate))
             .routes(routes!(keys::destroy))
             .routes(routes!(rewrap::read, rewrap::start))
-            .routes(routes!(audit::read));
+            .routes(routes!(audit::read))
+            .routes(routes!(locks::list))
+            .routes(routes!(locks::unlock));
         self.finish(endpoints.split_for_parts().0, "admin")
     }
 
@@ -124,6 +126,8 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/keys" => "/v1/keys",
         "/v1/rewrap" => "/v1/rewrap",
         "/v1/audit" => "/v1/audit",
+        "/v1/locks" => "/v1/locks",
+        "/v1/locks/unlock" => "/v1/locks/unlock",
         key if key.starts_with("/v1/keys/") && key.ends_with("/rotate") => "/v1/keys/{purpose}/rotate",
         key if key.starts_with("/v1/keys/") => "/v1/keys/{purpose}/{version}",
         token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",

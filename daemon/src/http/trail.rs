@@ -103,6 +103,16 @@ impl Trail {
         self.noted().key = Some(key.to_string());
     }
 
+    /// It is about this other caller.
+    pub(super) fn about(&self, issuer: &str, subject: &str) {
+        self.noted().about = Some(format!("{issuer} {subject}"));
+    }
+
+    /// Somebody should look at it at once.
+    pub(super) fn alarm(&self) {
+        self.noted().alarm = true;
+    }
+
     /// Somebody logged in.
     pub(super) fn login(&self, subject: &str, tenant: &str) {
         self.noted().login = Some((subject.to_owned(), tenant.to_owned()));
@@ -192,6 +202,8 @@ pub(super) fn operation(method: &Method, route: &str) -> Option<&'static str> {
         ("DELETE", "/v1/keys/{purpose}/{version}") => "keys.destroy",
         ("POST", "/v1/rewrap") => "rewrap.start",
         ("POST", "/v1/reload") => "config.reload",
+        ("GET", "/v1/locks") => "locks.list",
+        ("POST", "/v1/locks/unlock") => "locks.unlock",
         ("GET", "/v1/audit") => "audit.read",
         _ => return None,
     })

@@ -65,7 +65,7 @@ impl Token {
     }
 
     /// The token as a key of the store: a letter for its form, and its bytes.
-    pub(super) fn key(&self) -> TokenKey {
+    pub(crate) fn key(&self) -> TokenKey {
         let mut key = Vec::with_capacity(1 + MAX_PAN_DIGITS);
         match self {
             Self::Uuid(uuid) => {

@@ -1,0 +1,228 @@
+//! Guards on reveals, locks, honey tokens and approvals, on a real vault.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::{Value, json};
+use vault_tests::{Answer, Minter, Pans, Vault};
+
+/// A vault with more configuration.
+fn vault_with(config: &str) -> Vault {
+    Vault::start_with(|before| format!("{before}\n{config}\n"))
+}
+
+fn tokens(vault: &Vault, count: usize) -> Vec<String> {
+    let pan = |pan: &String| json!({ "pan": pan });
+    let items: Vec<_> = Pans::new().take(count).iter().map(pan).collect();
+    let answer = vault.request("POST", "/v1/tokenize/batch", &json!({ "items": items }).to_string()).json();
+    let tokens = answer["results"].as_array().unwrap().iter();
+    tokens.map(|made| made["token"].as_str().unwrap().to_owned()).collect()
+}
+
+fn jwt_of(minter: &Minter, subject: &str) -> String {
+    minter.mint(&json!({ "sub": subject }))
+}
+
+fn detokenize(vault: &Vault, jwt: &str, token: &str) -> Answer {
+    vault.request_as(jwt, "POST", "/v1/detokenize", &json!({ "token": token }).to_string())
+}
+
+fn batch(vault: &Vault, jwt: &str, tokens: &[String]) -> Answer {
+    vault.request_as(jwt, "POST", "/v1/detokenize/batch", &json!({ "tokens": tokens }).to_string())
+}
+
+/// The entries of the audit log.
+fn audit(vault: &Vault) -> Vec<Value> {
+    let text = std::fs::read_to_string(vault.path("audit/audit-00000001.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The name, `r` and `t` of the `RateLimit` field.
+fn ratelimit(answer: &Answer) -> (String, u64, u64) {
+    let field = &answer.headers["ratelimit"];
+    let parts: Vec<_> = field.split(';').collect();
+    let number = |part: &str| part.split_once('=').unwrap().1.parse().unwrap();
+    (parts[0].trim_matches('"').to_owned(), number(parts[1]), number(parts[2]))
+}
+
+fn assert_limited(answer: &Answer, policy: &str) {
+    assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{answer:?}");
+    let (name, _, more_in) = ratelimit(answer);
+    assert_eq!(name, policy, "{answer:?}");
+    assert_eq!(answer.headers["retry-after"].parse::<u64>().unwrap(), more_in, "{answer:?}");
+    assert!(answer.headers["ratelimit-policy"].contains(policy), "{answer:?}");
+}
+
+#[test]
+fn each_subject_gets_its_cards_and_no_more_across_restarts() {
+    let mut vault = vault_with("[guards.subject]\npans_per_hour = 20\npans_per_day = 30");
+    let tokens = tokens(&vault, 40);
+    let minter = vault.minter();
+    let (one, other) = (jwt_of(&minter, "one"), jwt_of(&minter, "other"));
+    for (place, token) in tokens[..12].iter().enumerate() {
+        let answer = detokenize(&vault, &one, token);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let (policy, left, more_in) = ratelimit(&answer);
+        assert_eq!((policy.as_str(), left), ("subject-hour", 19 - u64::try_from(place).unwrap()));
+        assert!((3_000..=3_601).contains(&more_in));
+        assert_eq!(
+            answer.headers["ratelimit-policy"],
+            "\"subject-hour\";q=20;w=3600, \"subject-day\";q=30;w=86400"
+        );
+    }
+    assert!(vault.stop().success());
+    vault.restart();
+    assert_eq!(ratelimit(&detokenize(&vault, &one, &tokens[0])).1, 8, "seen before: free");
+
+    // A card for each block of a twentieth, so a kill costs nothing here.
+    vault.kill();
+    vault.restart();
+    for token in &tokens[12..20] {
+        assert_eq!(detokenize(&vault, &one, token).status, 200);
+    }
+    assert_limited(&detokenize(&vault, &one, &tokens[20]), "subject-hour");
+    assert_eq!(detokenize(&vault, &one, &tokens[5]).status, 200, "what it has it may see again");
+    assert_eq!(detokenize(&vault, &other, &tokens[20]).status, 200, "others have counts of their own");
+    let masked = json!({ "token": tokens[20], "reveal": "masked" }).to_string();
+    let with_mask = minter.mint(&json!({ "sub": "one", "scope": "detokenize:masked tokens:read" }));
+    assert_eq!(vault.request_as(&with_mask, "POST", "/v1/detokenize", &masked).status, 200);
+    vault.kill();
+    vault.restart();
+    assert_limited(&detokenize(&vault, &one, &tokens[20]), "subject-hour");
+}
+
+#[test]
+fn a_batch_fails_item_by_item_and_too_large_a_one_as_a_whole() {
+    let vault = vault_with("[guards.subject]\npans_per_day = 6\nbatch_items = 8");
+    let tokens = tokens(&vault, 20);
+    let jwt = jwt_of(&vault.minter(), "one");
+    let large = batch(&vault, &jwt, &tokens[..9]);
+    assert_limited(&large, "subject-batch");
+
+    let mixed = [&tokens[..4], &["nonsense".to_owned()], &tokens[4..7]].concat();
+    let answer = batch(&vault, &jwt, &mixed);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let results = answer.json()["results"].as_array().unwrap().clone();
+    let codes: Vec<_> =
+        results.iter().map(|result| result["error"]["code"].as_str().unwrap_or("ok")).collect();
+    assert_eq!(codes, ["ok", "ok", "ok", "ok", "invalid_token", "ok", "ok", "rate_limited"]);
+    assert_eq!(ratelimit(&answer), ("subject-day".to_owned(), 0, ratelimit(&answer).2));
+    assert_limited(&batch(&vault, &jwt, &tokens[10..12]), "subject-day");
+    assert_eq!(batch(&vault, &jwt, &tokens[..6]).status, 200, "the same again");
+}
+
+#[test]
+fn tenants_and_user_ids_have_limits_of_their_own() {
+    let vault = vault_with("[guards.tenant]\npans_per_hour = 3\n[guards.uid]\npans_per_hour = 5");
+    let tokens = tokens(&vault, 10);
+    let minter = vault.minter();
+    for (subject, token) in ["a", "b", "c"].iter().zip(&tokens) {
+        assert_eq!(detokenize(&vault, &jwt_of(&minter, subject), token).status, 200);
+    }
+    assert_limited(&detokenize(&vault, &jwt_of(&minter, "d"), &tokens[3]), "tenant-hour");
+    let elsewhere = minter.mint(&json!({ "tenant": "other" }));
+    // Unknown tokens count, too: guessing costs as much as taking.
+    for token in &tokens[4..6] {
+        assert_eq!(detokenize(&vault, &elsewhere, token).code(), "unknown_token");
+    }
+    assert_limited(&detokenize(&vault, &elsewhere, &tokens[6]), "uid-hour");
+}
+
+#[test]
+fn requests_a_second_are_limited_and_the_wait_is_true() {
+    let vault = vault_with("[guards.uid]\nrequests_per_second = 5");
+    let tokens = tokens(&vault, 1);
+    let jwt = jwt_of(&vault.minter(), "one");
+    let refused = (0..500).map(|_| detokenize(&vault, &jwt, &tokens[0])).find(|answer| answer.status == 429);
+    let refused = refused.unwrap();
+    assert_limited(&refused, "uid-second");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
+}
+
+#[test]
+fn envelopes_count_as_cards() {
+    let vault = vault_with("[guards.subject]\npans_per_hour = 2");
+    let jwt = vault.minter().mint(&json!({ "sub": "one", "scope": "envelopes:open" }));
+    let sealed: Vec<_> = Pans::new()
+        .take(3)
+        .iter()
+        .map(|pan| {
+            let card = json!({ "meta_data": { "card_number": pan, "expiry_date": "12/31" } });
+            let envelope = vault.request("POST", "/v1/envelopes", &card.to_string()).json();
+            json!({ "jwt": envelope["jwt"] }).to_string()
+        })
+        .collect();
+    let open = |body: &str| vault.request_as(&jwt, "POST", "/v1/envelopes/open", body);
+    assert_eq!(ratelimit(&open(&sealed[0])).1, 1);
+    assert_eq!(ratelimit(&open(&sealed[0])).1, 1);
+    assert_eq!(ratelimit(&open(&sealed[1])).1, 0);
+    assert_limited(&open(&sealed[2]), "subject-hour");
+}
+
+#[test]
+fn far_over_the_line_is_locked_everywhere_until_an_operator_unlocks() {
+    let mut vault = vault_with("[guards.subject]\npans_per_hour = 4\nlock_at_pans_per_hour = 8");
+    let tokens = tokens(&vault, 12);
+    let minter = vault.minter();
+    let scopes = "detokenize tokens:read keys:read tokenize";
+    let thief = minter.mint(&json!({ "sub": "thief", "scope": scopes }));
+    let codes: Vec<_> = tokens[..8].iter().map(|token| detokenize(&vault, &thief, token).status).collect();
+    assert_eq!(codes, [200, 200, 200, 200, 429, 429, 429, 403]);
+
+    let assert_locked = |vault: &Vault| {
+        let fresh = minter.mint(&json!({ "sub": "thief", "scope": scopes }));
+        for answer in [
+            detokenize(vault, &fresh, &tokens[0]),
+            vault.request_as(&fresh, "GET", &format!("/v1/tokens/{}", tokens[0]), ""),
+            vault.request_as(&fresh, "POST", "/v1/tokenize", r#"{"pan":"4111111111111111"}"#),
+            vault.admin_as(&fresh, "GET", "/v1/keys", ""),
+        ] {
+            assert_eq!((answer.status, answer.code().as_str()), (403, "caller_locked"));
+        }
+        assert_eq!(detokenize(vault, &jwt_of(&minter, "honest"), &tokens[0]).status, 200);
+    };
+    assert_locked(&vault);
+    vault.kill();
+    vault.restart();
+    assert_locked(&vault);
+
+    let entries = audit(&vault);
+    let alarms: Vec<_> = entries.iter().filter(|entry| entry["alarm"] == true).collect();
+    let of_access = |entry: &&&Value| entry["subject"] == "thief" && entry["code"] == "caller_locked";
+    assert_eq!(alarms.iter().filter(of_access).count(), 1, "{alarms:?}");
+    assert!(alarms.iter().any(|entry| entry["event"] == "subject.locked"), "{alarms:?}");
+
+    let locks = vault.admin("GET", "/v1/locks").json();
+    let lock = &locks["locks"][0];
+    assert_eq!((lock["issuer"].as_str(), lock["subject"].as_str()), (Some("dev-issuer"), Some("thief")));
+    assert_eq!(lock["tenant"], "dev");
+    assert!(
+        lock["locked_at"].as_str().unwrap().ends_with('Z') && !lock["reason"].as_str().unwrap().is_empty()
+    );
+    let narrow = minter.with_scope("locks:read");
+    let unlock = json!({ "issuer": "dev-issuer", "subject": "thief" }).to_string();
+    assert_eq!(vault.admin_as(&narrow, "POST", "/v1/locks/unlock", &unlock).code(), "insufficient_scope");
+    assert_eq!(vault.request("GET", "/v1/locks", "").code(), "not_found", "not on the API's socket");
+
+    for unlocked in [true, false] {
+        let answer = vault.admin_as(&vault.jwt(), "POST", "/v1/locks/unlock", &unlock).json();
+        assert_eq!(answer["unlocked"], unlocked);
+    }
+    let unlocked = audit(&vault).into_iter().rfind(|entry| entry["op"] == "locks.unlock").unwrap();
+    assert_eq!((unlocked["about"].as_str(), unlocked["code"].as_str()), (Some("dev-issuer thief"), None));
+    assert_limited(&detokenize(&vault, &thief, &tokens[9]), "subject-hour");
+    assert_eq!(vault.request_as(&thief, "GET", &format!("/v1/tokens/{}", tokens[0]), "").status, 200);
+    vault.kill();
+    vault.restart();
+    assert_eq!(vault.admin("GET", "/v1/locks").json(), json!({ "locks": [] }));
+}
+
+#[test]
+fn a_locked_service_cannot_log_in() {
+    let vault = vault_with("[guards.subject]\npans_per_hour = 1\nlock_at_pans_per_hour = 2");
+    let tokens = tokens(&vault, 2);
+    let login = || vault.request("POST", "/v1/login", "{}");
+    let jwt = login().json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
+    assert_eq!(detokenize(&vault, &jwt, &tokens[1]).code(), "caller_locked");
+    assert_eq!(login().code(), "caller_locked");
+}

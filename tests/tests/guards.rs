@@ -1,8 +1,10 @@
 //! Guards on reveals, locks, honey tokens and approvals, on a real vault.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::{collections::BTreeMap, thread, time::Duration};
+
 use serde_json::{Value, json};
-use vault_tests::{Answer, Minter, Pans, Vault};
+use vault_tests::{Answer, Minter, Pans, Vault, destroy_retired, fast_vault, rewrap, rotate};
 
 /// A vault with more configuration.
 fn vault_with(config: &str) -> Vault {
@@ -134,7 +136,7 @@ fn requests_a_second_are_limited_and_the_wait_is_true() {
     let refused = (0..500).map(|_| detokenize(&vault, &jwt, &tokens[0])).find(|answer| answer.status == 429);
     let refused = refused.unwrap();
     assert_limited(&refused, "uid-second");
-    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    thread::sleep(Duration::from_millis(1_100));
     assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
 }
 
@@ -225,4 +227,156 @@ fn a_locked_service_cannot_log_in() {
     assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
     assert_eq!(detokenize(&vault, &jwt, &tokens[1]).code(), "caller_locked");
     assert_eq!(login().code(), "caller_locked");
+}
+
+/// Plants a honey token of `template` in the tenant `dev`.
+fn plant(vault: &Vault, template: &str) -> String {
+    let wish = json!({ "tenant": "dev", "template": template, "note": format!("in the {template} dump") });
+    let answer = vault.admin_as(&vault.jwt(), "POST", "/v1/honey", &wish.to_string());
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let planted = answer.json();
+    assert_eq!((planted["tenant"].as_str(), planted["template"].as_str()), (Some("dev"), Some(template)));
+    planted["token"].as_str().unwrap().to_owned()
+}
+
+/// A token that looks as `token` does and is nobody's.
+fn like(token: &str) -> String {
+    match token.len() {
+        16 => "4000000000000000".to_owned(),
+        36 => format!("{}0000", &token[..32]),
+        _ => "tok_1111111111111111".to_owned(),
+    }
+}
+
+/// What of an answer a caller can tell two tokens by.
+fn seen(answer: &Answer) -> (u16, BTreeMap<String, String>, String) {
+    let mut headers: BTreeMap<_, _> = answer.headers.clone().into_iter().collect();
+    let id = headers.remove("x-request-id").unwrap();
+    headers.remove("date");
+    headers.remove("content-length");
+    (answer.status, headers, answer.body.replace(&id, "ID"))
+}
+
+#[test]
+fn honey_answers_like_an_unknown_token_and_locks_whoever_touches_it() {
+    type Use = fn(&str) -> (&'static str, String, String);
+    const USES: [Use; 7] = [
+        |token| ("POST", "/v1/detokenize".to_owned(), json!({ "token": token }).to_string()),
+        |token| {
+            let body = json!({ "token": token, "reveal": "masked" });
+            ("POST", "/v1/detokenize".to_owned(), body.to_string())
+        },
+        |token| ("POST", "/v1/detokenize/batch".to_owned(), json!({ "tokens": [token] }).to_string()),
+        |token| ("GET", format!("/v1/tokens/{token}"), String::new()),
+        |token| ("PATCH", format!("/v1/tokens/{token}"), json!({ "expires_in": 9 }).to_string()),
+        |token| ("DELETE", format!("/v1/tokens/{token}"), String::new()),
+        |token| {
+            let body = json!({ "token": token, "pan": "4111111111111111" });
+            ("POST", "/v1/tokens/compare".to_owned(), body.to_string())
+        },
+    ];
+    let mut vault = Vault::start();
+    let minter = vault.minter();
+    let scopes = "detokenize detokenize:masked tokens:read tokens:write tokens:delete tokens:compare";
+    let jwt = |subject: &str| minter.mint(&json!({ "sub": subject, "scope": scopes }));
+    let honey: Vec<_> =
+        ["default", "numeric", "opaque", "once"].iter().map(|template| plant(&vault, template)).collect();
+    for (place, token) in honey.iter().enumerate() {
+        for (number, using) in USES.iter().enumerate() {
+            let subject = format!("thief {place} {number}");
+            let send = |token: &str| {
+                let (method, path, body) = using(token);
+                vault.request_as(&jwt(&subject), method, &path, &body)
+            };
+            let unknown = send(&like(token));
+            let touched = send(token);
+            assert!(touched.body.contains("unknown_token"), "{touched:?}");
+            assert_eq!(seen(&touched), seen(&unknown), "{number}");
+            assert_eq!(send(&like(token)).code(), "caller_locked");
+        }
+        // No answer waits for a lock to be written down, or it would show.
+        thread::sleep(Duration::from_millis(500));
+        vault.kill();
+        vault.restart();
+    }
+    let locks = vault.admin("GET", "/v1/locks").json();
+    assert_eq!(locks["locks"].as_array().unwrap().len(), honey.len() * USES.len());
+
+    let alarms: Vec<_> = audit(&vault).into_iter().filter(|entry| entry["alarm"] == true).collect();
+    let of_type = |kind: &str| alarms.iter().filter(|entry| entry["type"] == kind).count();
+    assert_eq!(of_type("access"), honey.len() * USES.len());
+    assert_eq!(of_type("event"), honey.len() * USES.len());
+    let log = vault.log();
+    assert!(log.contains("ALARM: a honey token was used"));
+    assert!(!honey.iter().any(|token| log.contains(token.as_str())), "a token is in the log");
+}
+
+#[test]
+fn a_batch_with_honey_in_it_is_as_with_an_unknown_token() {
+    let vault = Vault::start();
+    let real = tokens(&vault, 3);
+    let honey = plant(&vault, "default");
+    let jwt = jwt_of(&vault.minter(), "thief");
+    let with = |odd: &str| [&real[..2], &[odd.to_owned()], &real[2..]].concat();
+    let unknown = batch(&vault, &jwt, &with(&like(&honey)));
+    assert_eq!(seen(&batch(&vault, &jwt, &with(&honey))), seen(&unknown));
+    assert_eq!(unknown.json()["results"][2]["error"]["code"], "unknown_token");
+    assert!(unknown.json()["results"][3]["pan"].is_string());
+    assert_eq!(batch(&vault, &jwt, &real).code(), "caller_locked");
+}
+
+#[test]
+fn honey_is_an_ordinary_record_to_everything_but_callers() {
+    let mut vault = fast_vault();
+    let honey: Vec<_> = ["numeric", "default"].iter().map(|template| plant(&vault, template)).collect();
+    let real = tokens(&vault, 20);
+    for purpose in ["record", "fingerprint", "holder"] {
+        rotate(&vault, purpose);
+    }
+    let done = rewrap(&vault);
+    assert_eq!((done["state"].as_str(), done["failed"].as_u64()), (Some("done"), Some(0)), "{done}");
+    destroy_retired(&vault);
+    vault.kill();
+    vault.restart();
+    let search = json!({ "holder": "\u{1}honey" }).to_string();
+    assert_eq!(vault.request("POST", "/v1/tokens/search", &search).json(), json!({ "tokens": [] }));
+
+    let listed = vault.admin("GET", "/v1/honey").json();
+    let listed = listed["tokens"].as_array().unwrap();
+    let found: Vec<_> = listed.iter().map(|token| token["token"].as_str().unwrap()).collect();
+    assert_eq!(found, honey);
+    assert_eq!(listed[0]["note"], "in the numeric dump");
+    let path = format!("/v1/honey/dev/{}", honey[0]);
+    assert_eq!(vault.admin("DELETE", &path).status, 204);
+    assert_eq!(vault.admin("DELETE", &path).code(), "unknown_token");
+    assert_eq!(vault.admin("DELETE", &format!("/v1/honey/dev/{}", real[0])).code(), "unknown_token");
+    let jwt = jwt_of(&vault.minter(), "one");
+    assert_eq!(detokenize(&vault, &jwt, &honey[0]).code(), "unknown_token", "dug up: nobody's token");
+    assert_eq!(detokenize(&vault, &jwt, &real[0]).status, 200, "and no alarm");
+    let elsewhere = vault.minter().mint(&json!({ "tenant": "other" }));
+    assert_eq!(detokenize(&vault, &elsewhere, &honey[1]).code(), "unknown_token");
+    assert_eq!(vault.admin("GET", "/v1/locks").json(), json!({ "locks": [] }), "another tenant's is unknown");
+
+    assert!(vault.stop().success());
+    let checked = vault.run_with(&["check", "--deep", "--quick"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn honey_is_refused_where_it_makes_no_sense() {
+    let vault = Vault::start();
+    let plant = |body: Value| vault.admin_as(&vault.jwt(), "POST", "/v1/honey", &body.to_string());
+    for body in [
+        json!({}),
+        json!({ "tenant": "no such name" }),
+        json!({ "tenant": "dev", "template": "none" }),
+        json!({ "tenant": "dev", "note": "" }),
+        json!({ "tenant": "dev", "note": "n".repeat(201) }),
+    ] {
+        assert_eq!(plant(body).code(), "invalid_request");
+    }
+    let narrow = vault.minter().with_scope("honey:read");
+    let answer = vault.admin_as(&narrow, "POST", "/v1/honey", r#"{"tenant":"dev"}"#);
+    assert_eq!(answer.code(), "insufficient_scope");
+    assert_eq!(vault.request("GET", "/v1/honey", "").code(), "not_found", "not on the API's socket");
 }

@@ -173,6 +173,7 @@ async fn until_stopped(
     let (trusted, watch) = issuers::load(config, &signer)?;
     let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
     let vault = Vault::new(keys.clone(), templates, envelopes, config.rewrap_pace);
+    vault.load_honey().await?;
     let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
     let login = Arc::new(Login::new(
         signer.clone(),

@@ -86,6 +86,15 @@ impl Locks {
         }
     }
 
+    /// Writes down every lock once more: a task that was to do so may be ended.
+    pub(super) async fn flush(&self, store: &Store) -> Result<(), StoreError> {
+        let _turn = self.changing.lock().await;
+        for lock in self.list() {
+            store.lock(lock).await?;
+        }
+        Ok(())
+    }
+
     /// Unlocks, in the store first; says whether there was a lock.
     pub(super) async fn remove(
         &self,

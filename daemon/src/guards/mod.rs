@@ -145,15 +145,18 @@ impl Guards {
         let lock = StoredLock { issuer, subject, tenant, reason, locked_at_ms: now_ms() };
         let new = self.inner.locks.add(&lock);
         new.then(|| {
-            tracing::warn!(
-                issuer = lock.issuer,
-                subject = lock.subject,
-                tenant = lock.tenant,
-                reason = lock.reason,
-                "locked a subject until an operator unlocks it"
-            );
             let guards = self.clone();
-            tokio::spawn(async move { guards.inner.locks.write_down(&guards.inner.store, lock).await })
+            tokio::spawn(async move {
+                let StoredLock { issuer, subject, tenant, reason, .. } = &lock;
+                tracing::warn!(
+                    issuer,
+                    subject,
+                    tenant,
+                    reason,
+                    "locked a subject until an operator unlocks it"
+                );
+                guards.inner.locks.write_down(&guards.inner.store, lock).await;
+            })
         })
     }
 
@@ -187,11 +190,13 @@ impl Guards {
         if rows == WindowRows::default() { Ok(()) } else { self.inner.store.change_windows(rows).await }
     }
 
-    /// Writes down which cards were counted, so that a clean restart loses nothing. Nothing is admitted afterwards.
+    /// Writes down locks and which cards were counted, so that a clean restart loses nothing. Nothing is admitted
+    /// afterwards.
     ///
     /// # Errors
     /// [`StoreError`]; then the next start goes by the blocks, as after a crash.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.inner.locks.flush(&self.inner.store).await?;
         // Whoever counts meanwhile has the counts, and is done before they are read here.
         self.inner.closed.store(true, Ordering::SeqCst);
         let mut rows = WindowRows::default();

@@ -45,6 +45,7 @@ pub(super) async fn detokenize(
     }
     let token = Token::parse(&body.token)?;
     caller.trail().token(&token);
+    app.notice_honey(&caller, [&token]);
     if is_masked {
         let masked = app.vault().masked(caller.tenant(), token).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
@@ -79,6 +80,7 @@ pub(super) async fn detokenize_batch(
     batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
     let mut tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text).map_err(Failure::from)).collect();
     let parsed: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
+    app.notice_honey(&caller, parsed.iter().flatten());
     let cards: Vec<_> = parsed.iter().flatten().map(|token| card(&app, &caller, token)).collect();
     let admitted = app.admit(&caller, &cards).await?;
     let mut granted = admitted.granted.iter();

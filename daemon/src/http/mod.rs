@@ -11,6 +11,7 @@ mod connections;
 mod detokenize;
 mod envelopes;
 mod health;
+mod honey;
 mod key_set;
 mod keys;
 mod locks;

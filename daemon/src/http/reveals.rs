@@ -86,7 +86,7 @@ impl App {
 }
 
 /// The caller as the guards know it.
-fn known(caller: &Caller) -> guards::Caller<'_> {
+pub(super) fn known(caller: &Caller) -> guards::Caller<'_> {
     guards::Caller {
         issuer: caller.issuer(),
         subject: caller.subject(),

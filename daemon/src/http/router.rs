@@ -10,7 +10,7 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    audit, detokenize, envelopes, health, key_set, keys, locks, login, metrics,
+    audit, detokenize, envelopes, health, honey, key_set, keys, locks, login, metrics,
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
@@ -88,7 +88,9 @@ impl App {
             .routes(routes!(rewrap::read, rewrap::start))
             .routes(routes!(audit::read))
             .routes(routes!(locks::list))
-            .routes(routes!(locks::unlock));
+            .routes(routes!(locks::unlock))
+            .routes(routes!(honey::list, honey::plant))
+            .routes(routes!(honey::dig_up));
         self.finish(endpoints.split_for_parts().0, "admin")
     }
 
@@ -126,10 +128,12 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/keys" => "/v1/keys",
         "/v1/rewrap" => "/v1/rewrap",
         "/v1/audit" => "/v1/audit",
+        "/v1/honey" => "/v1/honey",
         "/v1/locks" => "/v1/locks",
         "/v1/locks/unlock" => "/v1/locks/unlock",
         key if key.starts_with("/v1/keys/") && key.ends_with("/rotate") => "/v1/keys/{purpose}/rotate",
         key if key.starts_with("/v1/keys/") => "/v1/keys/{purpose}/{version}",
+        token if token.starts_with("/v1/honey/") => "/v1/honey/{tenant}/{token}",
         token if token.starts_with("/v1/tokens/") => "/v1/tokens/{token}",
         _ => "other",
     }

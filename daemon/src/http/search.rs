@@ -74,6 +74,7 @@ pub(super) async fn compare(
     let CompareRequest { token, pan } = app.json(request).await?;
     let (token, pan) = (Token::parse(&token)?, Pan::parse(pan.expose())?);
     caller.trail().token(&token);
+    app.notice_honey(&caller, [&token]);
     let equal = app.vault().compare(caller.tenant(), token, &pan).await?;
     Ok(private_json(StatusCode::OK, &CompareAnswer { equal }, 1))
 }

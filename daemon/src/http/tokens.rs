@@ -36,6 +36,7 @@ pub(super) async fn read(
     let caller = app.authorize(&request, &[Scope::TokensRead]).await?;
     let token = parse(token)?;
     caller.trail().token(&token);
+    app.notice_honey(&caller, [&token]);
     let record = app.vault().record(caller.tenant(), token).await?;
     Ok(private_json(StatusCode::OK, &answer(record), 1))
 }
@@ -63,6 +64,7 @@ pub(super) async fn change(
     caller.trail().token(&token);
     let TokenPatch { metadata, expires_in } = app.json(request).await?;
     let change = RecordChange { metadata, expires_in_s: expires_in };
+    app.notice_honey(&caller, [&token]);
     let record = app.vault().change(caller.tenant(), token, change).await?;
     Ok(private_json(StatusCode::OK, &answer(record), 1))
 }
@@ -87,10 +89,15 @@ pub(super) async fn forget(
     let caller = app.authorize(&request, &[Scope::TokensDelete]).await?;
     let token = parse(token)?;
     caller.trail().token(&token);
+    app.notice_honey(&caller, [&token]);
     app.vault().forget(caller.tenant(), token).await?;
+    Ok(no_content())
+}
+
+pub(super) fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    response
 }
 
 /// A path that is not UTF-8 names no token either.

@@ -204,6 +204,9 @@ pub(super) fn operation(method: &Method, route: &str) -> Option<&'static str> {
         ("POST", "/v1/reload") => "config.reload",
         ("GET", "/v1/locks") => "locks.list",
         ("POST", "/v1/locks/unlock") => "locks.unlock",
+        ("GET", "/v1/honey") => "honey.list",
+        ("POST", "/v1/honey") => "honey.plant",
+        ("DELETE", "/v1/honey/{tenant}/{token}") => "honey.remove",
         ("GET", "/v1/audit") => "audit.read",
         _ => return None,
     })

@@ -107,6 +107,11 @@ impl Store {
         self.inner.vault_id
     }
 
+    /// The names of all tenants.
+    pub fn tenants(&self) -> Vec<String> {
+        self.inner.tenants.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// The database's file.
     pub fn path(&self) -> &Path {
         self.inner.handle.path()

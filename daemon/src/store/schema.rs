@@ -16,6 +16,9 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
+    /// A key that no token has.
+    pub const NONE: Self = Self { bytes: [0; MAX_TOKEN_KEY_BYTES], len: 0 };
+
     /// A key of `bytes`; `None` if there are more than [`MAX_TOKEN_KEY_BYTES`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut key = Self { bytes: [0; MAX_TOKEN_KEY_BYTES], len: bytes.len() };

@@ -93,7 +93,7 @@ impl Vault {
     }
 
     fn live_records(&self, tenant: &str, tokens: &[Token]) -> Vec<Result<Record, VaultError>> {
-        let keys: Vec<_> = tokens.iter().map(Token::key).collect();
+        let keys: Vec<_> = tokens.iter().map(|token| self.honey.hidden(tenant, token.key())).collect();
         let now_s = now_s();
         let live = |record: Result<Option<Record>, StoreError>| match record? {
             None => Err(VaultError::UnknownToken),

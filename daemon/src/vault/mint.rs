@@ -26,7 +26,7 @@ pub(super) async fn mint(hsm: &Hsm, format: Format, pan: &Pan) -> Result<Token, 
         }
         Format::Numeric { keep_first, keep_last, luhn } => loop {
             let mut candidate = candidate(pan.digits(), keep_first, keep_last, luhn);
-            fill(hsm, candidate.random_digits()).await?;
+            fill_digits(hsm, candidate.random_digits()).await?;
             if candidate.fits(luhn) && candidate.text() != pan.digits() {
                 return Token::numeric(candidate.text());
             }
@@ -72,7 +72,7 @@ impl Candidate {
 }
 
 /// Fills `digits` with uniform ASCII digits.
-async fn fill(hsm: &Hsm, digits: &mut [u8]) -> Result<(), VaultError> {
+pub(super) async fn fill_digits(hsm: &Hsm, digits: &mut [u8]) -> Result<(), VaultError> {
     let mut random = Zeroizing::new([0; 2 * MAX_PAN_DIGITS]);
     let mut missing = digits.iter_mut();
     let mut next = missing.next();

@@ -10,6 +10,7 @@ mod detokenize;
 mod envelope;
 mod error;
 mod holder;
+mod honey;
 mod inspect;
 mod keys;
 mod mint;
@@ -25,12 +26,14 @@ mod vetting;
 
 use std::{sync::Arc, time::Duration};
 
+use honey::Honey;
 use rewrap::Rewrapping;
 
 pub use clock::{now_ms, now_s};
 pub use detokenize::Revealed;
 pub use envelope::{EnvelopeRules, EnvelopeWish};
 pub use error::VaultError;
+pub use honey::HoneyView;
 pub use inspect::{Inspection, inspect};
 use keys::KeyView;
 pub use keys::{KeyReport, KeyRules, KeyWarning, Keys, finish_key_changes};
@@ -59,6 +62,7 @@ pub struct Vault {
     envelopes: Arc<EnvelopeRules>,
     keys: Keys,
     rewrapping: Rewrapping,
+    honey: Honey,
     /// How long a rewrapped record is to take.
     rewrap_pace: Duration,
 }
@@ -68,7 +72,8 @@ impl Vault {
     pub fn new(keys: Keys, templates: Templates, envelopes: EnvelopeRules, rewrap_pace: Duration) -> Self {
         let (hsm, store) = (keys.hsm().clone(), keys.store().clone());
         let (templates, envelopes) = (Arc::new(templates), Arc::new(envelopes));
-        Self { hsm, store, templates, envelopes, keys, rewrapping: Rewrapping::default(), rewrap_pace }
+        let (rewrapping, honey) = (Rewrapping::default(), Honey::default());
+        Self { hsm, store, templates, envelopes, keys, rewrapping, honey, rewrap_pace }
     }
 
     /// The keys it works with.

@@ -102,7 +102,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::UnknownToken`] if there is none.
     pub async fn forget(&self, tenant: &str, token: Token) -> Result<(), VaultError> {
-        let existed = self.store.remove(tenant, token.key()).await?;
+        let existed = self.store.remove(tenant, self.honey.hidden(tenant, token.key())).await?;
         if existed { Ok(()) } else { Err(VaultError::UnknownToken) }
     }
 

@@ -75,7 +75,8 @@ impl Vault {
             let last = hits.len() < wanted;
             for Hit { position: at, token, record } in hits {
                 position = at;
-                if record.header.expired(now_s) || !others.iter().all(|other| record.fits(other)) {
+                let fits = others.iter().all(|other| record.fits(other));
+                if record.header.expired(now_s) || !fits || self.honey.contains(tenant, &token) {
                     continue;
                 }
                 let token = Token::from_key(&token).ok_or(VaultError::RecordForged)?;

@@ -59,7 +59,7 @@ pub struct Tokenized {
 }
 
 /// A card on its way through, with what is known about it.
-struct Pending<'v> {
+pub(super) struct Pending<'v> {
     place: usize,
     card: NewCard,
     name: &'v str,
@@ -91,7 +91,18 @@ impl Vault {
 
     async fn tokenize_part(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {
         let mut results = Vec::with_capacity(cards.len());
-        let mut pending = self.vetted(cards, &mut results);
+        let pending = self.vetted(cards, &mut results);
+        self.settle_all(tenant, pending, &mut results).await;
+        results
+    }
+
+    /// Answers every card of `pending` in its place of `results`.
+    pub(super) async fn settle_all(
+        &self,
+        tenant: &str,
+        mut pending: Vec<Pending<'_>>,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) {
         let mut failure = VaultError::TokenSpaceExhausted;
         let mut looked_under = None;
         for _ in 0..MAX_MINT_ATTEMPTS {
@@ -99,7 +110,7 @@ impl Vault {
                 break;
             }
             let keys = self.keys.view();
-            let tried = self.settle(&keys, &mut looked_under, tenant, &mut pending, &mut results).await;
+            let tried = self.settle(&keys, &mut looked_under, tenant, &mut pending, results).await;
             match tried {
                 Ok(()) => {}
                 Err(error) if self.keys.moved_on(&error) => failure = error,
@@ -110,9 +121,8 @@ impl Vault {
             }
         }
         for item in pending {
-            settle(&mut results, item.place, Err(failure.clone()));
+            settle(results, item.place, Err(failure.clone()));
         }
-        results
     }
 
     /// One try: answers cards that were seen before, unless that was `looked_under` the same keys, and stores the others.
@@ -141,7 +151,7 @@ impl Vault {
         for (place, card) in cards.into_iter().enumerate() {
             match self.vet(&card) {
                 Ok((name, template)) => {
-                    pending.push(Pending { place, card, name, template, keys: Vec::new(), holder: None });
+                    pending.push(Pending::new(place, card, name, template));
                     results.push(Err(VaultError::TokenSpaceExhausted));
                 }
                 Err(error) => results.push(Err(error)),
@@ -293,7 +303,11 @@ fn header(keys: &KeyView, item: &Pending<'_>, now_ms: u64) -> Result<Header, Vau
     })
 }
 
-impl Pending<'_> {
+impl<'v> Pending<'v> {
+    pub(super) fn new(place: usize, card: NewCard, name: &'v str, template: &'v Template) -> Self {
+        Self { place, card, name, template, keys: Vec::new(), holder: None }
+    }
+
     fn private_text(&self) -> Option<Zeroizing<Vec<u8>>> {
         let holder = self.card.holder.as_ref().map(|holder| Sensitive::from(holder.expose()));
         Private { holder, metadata: self.card.metadata.clone() }.text()

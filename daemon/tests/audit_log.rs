@@ -183,7 +183,7 @@ async fn whoever_follows_the_log_does_not_follow_itself() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();
     let start = audit.read(&AuditQuery { last: Some(1), ..AuditQuery::default() }).await.unwrap().next;
-    audit.record(entry_of("audit.read", "a")).await.unwrap();
+    audit.record(|| entry_of("audit.read", "a")).await.unwrap();
 
     let query = |wait| AuditQuery { after: Some(start), wait: Some(wait), ..AuditQuery::default() };
     let started = Instant::now();
@@ -193,7 +193,7 @@ async fn whoever_follows_the_log_does_not_follow_itself() {
 
     let (audit, query) = (&audit, query(30));
     let waiting = tokio::time::timeout(Duration::from_secs(20), audit.read(&query));
-    let (answer, written) = tokio::join!(waiting, audit.record(entry("b")));
+    let (answer, written) = tokio::join!(waiting, audit.record(|| entry("b")));
     written.unwrap();
     assert_eq!(answer.unwrap().unwrap().entries.len(), 2, "none is lost");
 }

@@ -59,7 +59,7 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Work on an audit log that lies somewhere, without the vault.
+    /// Verify an audit log, or go on with one of which some is lost.
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
@@ -71,6 +71,15 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
+    /// Let a vault whose log was damaged serve again; the loss stays on the record. Needs vaultd to be stopped.
+    Resume {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Why, for whoever reads the log: never card data.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Find out whether a log is what its vault wrote. Ends with 0 if it is, with 1 if it is damaged.
     Verify {
         /// The directory of the log.
@@ -108,6 +117,9 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {
             command::check(&config, CheckOptions { deep, quick }, &mut say)
+        }
+        Command::Audit { command: AuditCommand::Resume { config, reason } } => {
+            command::audit_resume(&config, &reason, &mut say)
         }
         Command::Audit { command: AuditCommand::Verify { dir, keys, partial, json } } => {
             command::audit_verify(&dir, &Options { keys, is_partial: partial }, json, &mut say)

@@ -183,3 +183,39 @@ fn a_full_disk_stops_service_until_there_is_room() {
     assert!(vault.stop().success());
     assert!(vault.run_with(&["check", "--quick"]).status.success());
 }
+
+#[test]
+fn a_log_that_was_cut_back_while_the_daemon_was_down_is_found_and_can_be_accepted() {
+    let mut vault = Vault::start();
+    let card = card(&vault);
+    assert_eq!(detokenize(&vault, &card).status, 200);
+    assert!(vault.stop().success());
+    let log = AuditLog::of(&vault).path().clone();
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let (_, cut) = lines.split_last_chunk::<4>().map(|(kept, cut)| (kept, cut.len())).unwrap();
+    let kept: String = lines[..lines.len() - cut].iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&log, kept).unwrap();
+
+    let resume = |vault: &Vault| vault.run_with(&["audit", "resume", "--reason", "a test has cut it"]);
+    let config = vault.path("vaultd.toml");
+    let refused = vault_tests::run(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("audit.dir") && why.contains("vaultd audit resume"), "{why}");
+    let checked = vault.run_with(&["check", "--quick"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("WRONG audit.dir"));
+
+    let resumed = resume(&vault);
+    assert!(resumed.status.success(), "{resumed:?}");
+    assert!(!resume(&vault).status.success(), "once");
+    vault.restart();
+    assert_eq!(detokenize(&vault, &card).status, 200);
+    assert!(vault.stop().success());
+    // It is no secret that something was lost.
+    let dir = vault.path("audit");
+    let verified = vault_tests::run(&["audit", "verify", dir.to_str().unwrap()]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(AuditLog::everything(&vault).contains("a test has cut it"));
+}

@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 //!
-//! The door is [`Authenticator::authorize`]: a bearer JWT and the kernel's word about the peer go in, a [`Caller`]
+//! The door is [`Authenticator::identify`]: a bearer JWT and the kernel's word about the peer go in, a [`Caller`]
 //! comes out. RS256 and nothing else (RFC 8725); keys come from configured issuers only, never from a JWT.
 
 mod authenticator;

@@ -1,11 +1,20 @@
-//! `vaultd audit`: what can be done with a log without the vault.
+//! `vaultd audit`: verifying a log without its vault, and going on with one of which some is lost.
 
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::CommandError;
-use crate::audit::verify::{Options, Report, VerifyError, verify};
+use super::{CommandError, boot::open_store};
+use crate::{
+    audit::{
+        Audit,
+        verify::{Options, Report, VerifyError, verify},
+    },
+    config::Config,
+    sandbox::harden,
+    store::Store,
+    vault::{last_signed, remember},
+};
 
 /// How often the progress is drawn, per second.
 const DRAWS_PER_S: u8 = 10;
@@ -33,6 +42,41 @@ pub fn audit_verify(
     let report = report?;
     say(&if as_json { json(&report) } else { report.to_string() });
     if report.intact { Ok(()) } else { Err(CommandError::Failed(report.verdict())) }
+}
+
+/// Lets the vault of the configuration at `path` go on although its log was damaged: a new file begins, which says `reason`.
+/// What is lost stays a finding of every verification.
+///
+/// # Errors
+/// [`CommandError`], also if nothing is wrong with the log.
+pub fn audit_resume(path: &Path, reason: &str, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+    let config = Config::load(path)?;
+    harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    let store = open_store(&config)?;
+    let resumed = resume(&config, &store, reason, say);
+    store.close();
+    resumed
+}
+
+fn resume(
+    config: &Config,
+    store: &Store,
+    reason: &str,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
+    let (vault_id, mark) = (store.vault_id(), last_signed(store)?);
+    let wrong = match Audit::inspect(&config.audit.dir, &vault_id, mark) {
+        Ok(()) => return Err(CommandError::Failed("the audit log is whole: start vaultd".to_owned())),
+        Err(wrong) => wrong,
+    };
+    let resumed = Audit::resume(&config.audit, &vault_id, mark, reason);
+    let resumed = resumed.map_err(|error| CommandError::new("audit.dir", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CommandError::new("cannot start", error))?;
+    runtime.block_on(remember(store, resumed))?;
+    say(&format!("accepted on the record: {wrong}"));
+    say(&format!("the audit log goes on with entry {} in file {}", resumed.seq, resumed.file));
+    Ok(())
 }
 
 fn json(report: &Report) -> String {

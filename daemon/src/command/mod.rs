@@ -12,7 +12,7 @@ mod measure;
 mod peers;
 mod serve;
 
-pub use audit::audit_verify;
+pub use audit::{audit_resume, audit_verify};
 pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;

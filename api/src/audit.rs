@@ -27,8 +27,8 @@ pub struct AuditQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 1000))]
     pub limit: Option<usize>,
-    /// How long to wait for an entry if none matches yet, 0 to 30 seconds; 0 if left out. An entry about reading the log
-    /// (`audit.read`) does not end the wait.
+    /// How long to wait for an entry if none matches yet, 0 to 30 seconds; 0 if left out, and never
+    /// longer than half of the vault's own time limit. An entry about reading the log (`audit.read`) does not end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(maximum = 30))]
     pub wait: Option<u64>,

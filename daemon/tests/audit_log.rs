@@ -199,6 +199,17 @@ async fn whoever_follows_the_log_does_not_follow_itself() {
 }
 
 #[tokio::test]
+async fn readers_do_not_keep_a_daemon_that_is_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    let end = audit.read(&AuditQuery { last: Some(1), ..AuditQuery::default() }).await.unwrap().next;
+    let query = AuditQuery { after: Some(end), wait: Some(30), ..AuditQuery::default() };
+    let waiting = tokio::time::timeout(Duration::from_secs(20), audit.read(&query));
+    let (answer, ()) = tokio::join!(waiting, async { audit.dismiss_readers() });
+    assert!(answer.unwrap().unwrap().entries.is_empty());
+}
+
+#[tokio::test]
 async fn half_a_line_is_cut_off_and_noted() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();

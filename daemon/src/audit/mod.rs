@@ -31,7 +31,7 @@ use std::{
 
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 use vault_api::{AuditAnswer, AuditQuery};
@@ -80,6 +80,8 @@ struct Inner {
     queue: Option<Sender<Job>>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Whether readers are to wait no longer.
+    dismissed: watch::Sender<bool>,
 }
 
 impl Audit {
@@ -102,14 +104,15 @@ impl Audit {
         });
         let thread = Mutex::new(Some(thread.map_err(error::io_error(&settings.dir))?));
         let (vault, queue) = (line::vault_name(vault_id), Some(queue));
-        Ok(Self { inner: Arc::new(Inner { settings, vault, queue, shared, thread }) })
+        let dismissed = watch::Sender::default();
+        Ok(Self { inner: Arc::new(Inner { settings, vault, queue, shared, thread, dismissed }) })
     }
 
     /// A log that keeps nothing, to measure what the log costs. The `vaultd` program has no way to it.
     pub fn unkept(settings: Settings, vault_id: &[u8; 16]) -> Self {
         let (shared, thread) = (Arc::new(Shared::new(Mark::default())), Mutex::default());
-        let vault = line::vault_name(vault_id);
-        Self { inner: Arc::new(Inner { settings, vault, queue: None, shared, thread }) }
+        let (vault, dismissed) = (line::vault_name(vault_id), watch::Sender::default());
+        Self { inner: Arc::new(Inner { settings, vault, queue: None, shared, thread, dismissed }) }
     }
 
     /// Goes on with a log of which some is lost, on the word of somebody who says why; gives the place from which on it can
@@ -234,6 +237,7 @@ impl Audit {
     pub async fn read(&self, query: &AuditQuery) -> std::io::Result<AuditAnswer> {
         let deadline = Instant::now() + Duration::from_secs(query.wait.unwrap_or(0));
         let mut progress = self.inner.shared.progress.subscribe();
+        let mut dismissed = self.inner.dismissed.subscribe();
         let mut query = query.clone();
         loop {
             let end = progress.borrow_and_update().last.seq;
@@ -243,8 +247,14 @@ impl Audit {
             // Each read has an entry of its own: whoever follows the log would follow itself, as fast as it can.
             let has_news = query.last.is_some() && !answer.entries.is_empty()
                 || answer.entries.iter().any(|entry| !entry.get().contains(OP_READ));
-            let is_enough = has_news || answer.more;
-            if is_enough || timeout_at(deadline, progress.changed()).await.is_err() {
+            let has_grown = async { timeout_at(deadline, progress.changed()).await.is_ok() };
+            let goes_on = !has_news
+                && !answer.more
+                && tokio::select! {
+                    has_grown = has_grown => has_grown,
+                    _ = dismissed.wait_for(|dismissed| *dismissed) => false,
+                };
+            if !goes_on {
                 return Ok(answer);
             }
             if answer.entries.is_empty() {
@@ -252,6 +262,11 @@ impl Audit {
                 query.after = Some(answer.next);
             }
         }
+    }
+
+    /// Has readers wait no longer, from now on: the daemon is to stop.
+    pub fn dismiss_readers(&self) {
+        self.inner.dismissed.send_replace(true);
     }
 
     /// What is counted of the log.

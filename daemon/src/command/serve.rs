@@ -241,6 +241,7 @@ async fn until_stopped(
     watcher.abort();
     keeper.abort();
     tidier.abort();
+    audit.dismiss_readers();
     server.stop().await;
     if let Err(error) = guards.close().await {
         tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");

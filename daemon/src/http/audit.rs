@@ -29,7 +29,7 @@ pub(super) async fn read(
     app.authorize(&request, &[Scope::AuditRead]).await?;
     // Not repeated: it may hold anything.
     let refused = || Failure::new(Code::InvalidRequest, "the query is not what this endpoint takes");
-    let Query(query) = query.map_err(|_| refused())?;
+    let Query(mut query) = query.map_err(|_| refused())?;
     let counts = [query.last, query.limit];
     if counts.into_iter().flatten().any(|count| !(1..=MAX_AUDIT_LIMIT).contains(&count)) {
         let detail = format!("`last` and `limit` must be 1 to {MAX_AUDIT_LIMIT}");
@@ -42,6 +42,9 @@ pub(super) async fn read(
     if query.last.is_some() && query.after.is_some() {
         return Err(Failure::new(Code::InvalidRequest, "give `last` or `after`, not both"));
     }
+    // The request's own time must not be over before.
+    let longest_s = app.limits().request_timeout.as_secs() / 2;
+    query.wait = query.wait.map(|wait_s| wait_s.min(longest_s));
     let answer: AuditAnswer =
         app.audit().read(&query).await.map_err(|error| Failure::unreadable_log(&error))?;
     Ok(private_json(StatusCode::OK, &answer, answer.entries.len()))

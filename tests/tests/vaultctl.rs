@@ -3,9 +3,11 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -274,6 +276,124 @@ fn a_wrong_command_line_ends_with_2_and_a_reader_that_goes_away_with_0() {
         let output = child.spawn().unwrap().wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
     }
+}
+
+#[test]
+fn the_audit_log_is_shown_and_searched() {
+    let vault = Vault::start();
+    let token = vault.ctl("tokenize --json", PAN).json()["token"].as_str().unwrap().to_owned();
+    vault.ctl(&format!("detokenize {token}"), "");
+    let unknown = "00000000-0000-7000-8000-000000000000";
+    vault.ctl(&format!("detokenize {unknown}"), "");
+
+    let ops = |line: &str| -> Vec<String> {
+        let found = vault.ctl(&format!("audit {line} --json"), "").json();
+        let entries = found["entries"].as_array().unwrap();
+        let name = |entry: &Value| {
+            ["op", "event", "type"].iter().find_map(|key| entry[key].as_str().map(str::to_owned))
+        };
+        entries.iter().map(|entry| name(entry).unwrap()).collect()
+    };
+    assert_eq!(ops(&format!("search --token {token}")), ["tokenize", "detokenize"]);
+    assert_eq!(ops(&format!("search --token {token} --limit 1")), ["tokenize"]);
+    assert_eq!(ops("search --outcome refused --subject developer --tenant dev"), ["detokenize"]);
+    assert_eq!(ops("search --op detokenize --since 1h --type access").len(), 2);
+    assert!(ops("search --until 2026-01-01").is_empty());
+    assert!(ops("search --issuer nobody").is_empty());
+    assert_eq!(ops("search --type begin"), ["begin"]);
+    assert_eq!(ops("tail -n 2 --op detokenize"), ["detokenize", "detokenize"]);
+    assert_eq!(ops("tail").len(), 10);
+
+    let lines = vault.ctl("audit search --op detokenize", "");
+    let lines: Vec<_> = lines.out().lines().collect();
+    assert!(lines[0].contains("granted") && lines[0].contains("dev/developer") && lines[0].contains(&token));
+    assert!(lines[1].contains("unknown_token") && lines[1].contains(unknown), "{lines:?}");
+    let none = vault.ctl("audit tail -n 0", "");
+    assert_eq!(none.status, Some(2));
+}
+
+#[test]
+fn whoever_follows_the_audit_log_misses_nothing_and_keeps_nobody() {
+    let mut vault = Vault::start_with(|config| config + "\n[limits]\nrequest_timeout_seconds = 4\n");
+    let mut command = vault.ctl_command();
+    let follow =
+        command.args(["audit", "tail", "-f", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = follow.spawn().unwrap();
+    let (lines, line) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    let until = |op: &str| loop {
+        let line = line.recv_timeout(Duration::from_mins(1)).unwrap();
+        let entry: Value = serde_json::from_str(&line).unwrap();
+        if entry["op"] == op || entry["event"] == op {
+            break;
+        }
+    };
+    until("login");
+    vault.ctl("tokenize", PAN);
+    until("tokenize");
+
+    // Longer than a request may take.
+    std::thread::sleep(Duration::from_secs(6));
+    let looks =
+        vault.ctl("audit search --op audit.read --json", "").json()["entries"].as_array().unwrap().len();
+    assert!(looks <= 10, "it follows itself: {looks} entries");
+
+    let stopping = Instant::now();
+    assert!(vault.stop().success());
+    // Less than the grace of 20 seconds.
+    assert!(
+        stopping.elapsed() < Duration::from_secs(15),
+        "a reader kept the vault for {:?}",
+        stopping.elapsed()
+    );
+    vault.restart();
+    for event in ["stop", "start"] {
+        until(event);
+    }
+    vault.ctl("keys", "");
+    until("keys.list");
+
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr
+            .lines()
+            .all(|line| line.contains("waiting: cannot connect") || line.contains("waiting: the connection")),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_thief_is_locked_by_honey_and_an_operator_unlocks() {
+    let vault = Vault::start();
+    let planted = vault.ctl("honey plant --tenant dev --template opaque --note row-1 --json", "").json();
+    let token = planted["token"].as_str().unwrap();
+    assert_eq!((&planted["tenant"], &planted["note"]), (&json!("dev"), &json!("row-1")));
+    assert_eq!(vault.ctl("honey --json", "").json()["tokens"], json!([planted]));
+    let list = vault.ctl("honey list", "");
+    assert!(list.out().starts_with("TOKEN ") && list.out().contains(token), "{list:?}");
+
+    let thief = vault.minter().mint(&json!({"sub": "till-7", "scope": "detokenize"}));
+    let steal =
+        |token: &str| finish(vault.ctl_command().args(["detokenize", token]).env("VAULT_TOKEN", &thief), "");
+    assert!(steal(token).complaint(1).contains("(unknown_token, "));
+    let locked = vault.ctl("locks --json", "").json();
+    let lock = &locked["locks"][0];
+    assert_eq!((&lock["issuer"], &lock["subject"]), (&json!("dev-issuer"), &json!("till-7")));
+    assert!(vault.ctl("locks", "").out().contains("till-7"));
+    assert!(steal(token).complaint(1).contains("`vaultctl locks`"));
+    let alarm = vault.ctl("audit search --subject till-7", "");
+    assert!(alarm.out().contains("ALARM "), "{alarm:?}");
+
+    assert_eq!(vault.ctl("locks unlock dev-issuer till-7 --json", "").json(), json!({"unlocked": true}));
+    assert_eq!(vault.ctl("locks unlock dev-issuer till-7", "").out(), "it was not locked\n");
+    assert_eq!(vault.ctl(&format!("honey remove dev {token}"), "").out(), "removed\n");
+    assert!(vault.ctl(&format!("honey remove dev {token}"), "").complaint(1).contains("(unknown_token, "));
+    assert_eq!(vault.ctl("honey list --json", "").json(), json!({"tokens": []}));
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Walk {
                 return self.findings.of_line(Damage::Foreign, at(&self.names, seen.place), seen.seq, what);
             }
         }
-        if fields.upto >= seen.seq || fields.is_final && fields.upto.saturating_add(1) != seen.seq {
+        if fields.upto >= seen.seq || fields.is_final && !is_next(fields.upto, seen) {
             let what = format!("is a checkpoint of seq {} that does not belong here", fields.upto);
             return self.findings.of_line(Damage::Inserted, at(&self.names, seen.place), seen.seq, what);
         }
@@ -79,7 +79,7 @@ impl Walk {
             Some(is) if is == checkpoint.hash => {
                 keys.count(&fields.kid);
                 self.tally.checkpoints += 1;
-                self.tally.signed_upto = fields.upto;
+                (self.tally.signed_upto, self.tally.signed_hash) = (fields.upto, checkpoint.hash);
                 self.history.sign(fields.upto);
                 seen.is_final = fields.is_final;
             }
@@ -94,6 +94,11 @@ impl Walk {
                     self.findings.of_line(Damage::Altered, at(&self.names, seen.place), seen.seq, what);
                 }
             }
+            // A second signature of the same line: the first one was thought to have failed.
+            None if fields.upto == self.tally.signed_upto && checkpoint.hash == self.tally.signed_hash => {
+                self.tally.checkpoints += 1;
+                keys.count(&fields.kid);
+            }
             None if goes_on && fields.upto <= self.tally.signed_upto => {
                 let what = format!("signs seq {}, which was signed before", fields.upto);
                 self.findings.of_line(Damage::Inserted, at(&self.names, seen.place), seen.seq, what);
@@ -102,4 +107,10 @@ impl Walk {
             None => {}
         }
     }
+}
+
+/// Whether `seen` is the next line after `upto`, but for one that begins its file.
+fn is_next(upto: u64, seen: &Seen) -> bool {
+    let between = seen.seq.saturating_sub(upto);
+    between == 1 || between == 2 && seen.place.line == 2
 }

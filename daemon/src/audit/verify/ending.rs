@@ -1,5 +1,7 @@
 //! Whether a log ends where `head.json` says that it does.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{
     finding::Damage,
     head::HEAD_FILE,
@@ -9,8 +11,9 @@ use super::{
     walk::{Walk, at},
 };
 
-/// The most lines of a log that no checkpoint has signed yet: it is then just a few moments old.
-const MAX_LINES_OF_A_YOUNG_LOG: u64 = 1_000;
+/// The most lines of a log that no checkpoint has signed yet, and its age: it is then just a few moments old.
+const MAX_LINES_OF_A_YOUNG_LOG: u64 = 100_000;
+const MAX_AGE_OF_A_YOUNG_LOG: SignedDuration = SignedDuration::from_hours(1);
 
 impl Walk {
     /// A file without a byte. `is_newest` is whether it is the file that is written.
@@ -56,7 +59,7 @@ impl Walk {
             self.findings.of_file(Damage::CutOff, HEAD_FILE, "no line of the log is left".to_owned());
         } else if self.keys.is_some()
             && self.tally.checkpoint_lines == 0
-            && self.tally.lines > MAX_LINES_OF_A_YOUNG_LOG
+            && (self.tally.lines > MAX_LINES_OF_A_YOUNG_LOG || self.age() > MAX_AGE_OF_A_YOUNG_LOG)
         {
             let (file, _) = at(&self.names, Place::default());
             let what = format!("there is no checkpoint in {} lines", self.tally.lines);
@@ -64,6 +67,13 @@ impl Walk {
         }
         self.head_place();
         self.head_checkpoint();
+    }
+
+    /// How much time the log spans.
+    fn age(&self) -> SignedDuration {
+        let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+        let ends = time(self.tally.from.as_deref()).zip(time(self.last_time()));
+        ends.map_or(SignedDuration::MAX, |(from, to)| to.duration_since(from))
     }
 
     fn head_place(&mut self) {

@@ -74,7 +74,8 @@ impl Head {
     /// Whether it says that the vault was stopped and the log ended in good order.
     pub(super) fn is_closed(&self) -> bool {
         self.checkpoint().is_some_and(|checkpoint| {
-            checkpoint.fields.is_final && checkpoint.fields.upto.checked_add(1) == Some(self.seq)
+            // The file may have been turned over in between.
+            checkpoint.fields.is_final && matches!(self.seq.saturating_sub(checkpoint.fields.upto), 1 | 2)
         })
     }
 }

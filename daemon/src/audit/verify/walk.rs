@@ -36,6 +36,7 @@ pub(super) struct Tally {
     pub(super) checkpoints: u64,
     pub(super) checkpoint_lines: u64,
     pub(super) signed_upto: u64,
+    pub(super) signed_hash: Hash,
     pub(super) repairs: u64,
     pub(super) resumptions: u64,
     /// Whether the checkpoint in `head.json` was among the lines.
@@ -158,9 +159,9 @@ impl Walk {
         self.holes = u64::MAX;
     }
 
-    /// Findings so far about what has been walked, and how many more there were.
+    /// Findings about what has been walked, and how many more there were.
     pub fn finish(mut self) -> (Vec<Finding>, u64) {
-        self.close();
+        self.end();
         self.findings.into_parts()
     }
 

@@ -337,6 +337,26 @@ async fn trouble_stops_it_at_once_and_it_comes_back() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_is_told_when_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
+    assert!(audit.record(|| entry("refused")).await.is_err());
+    audit.note(entry("gone away"));
+    audit.event(&Event { event: "subject.locked", alarm: true, ..Event::default() });
+    assert!(audit.probe().await.is_err());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    until_usable(&audit).await;
+    audit.record(|| entry("after")).await.unwrap();
+    audit.close();
+    let told: Vec<_> = lines(dir.path())
+        .iter()
+        .filter_map(|line| line["request_id"].as_str().or(line["event"].as_str()).map(ToOwned::to_owned))
+        .collect();
+    assert_eq!(told, ["recovered", "gone away", "subject.locked", "after"]);
+}
+
+#[tokio::test]
 async fn reading_goes_forward_backward_and_waits() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());

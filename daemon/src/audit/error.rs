@@ -27,6 +27,9 @@ pub enum AuditError {
     /// The log cannot be written.
     #[error("{0}")]
     Unavailable(String),
+    /// It is not known whether the entry will be written.
+    #[error("the disk of the audit log does not answer")]
+    Late,
     /// More entries wait than may.
     #[error("more entries wait to be written than audit.queue")]
     Busy,

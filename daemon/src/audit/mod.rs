@@ -97,7 +97,8 @@ impl Audit {
 
     fn start(settings: Settings, vault_id: &[u8; 16], log: Log) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(log.last()));
-        let (queue, jobs) = crossbeam_channel::bounded(settings.queue);
+        // As many again for requests that have begun: see `usable`.
+        let (queue, jobs) = crossbeam_channel::bounded(settings.queue.saturating_mul(2));
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || writer::serve(log, &jobs, &shared)
@@ -137,12 +138,15 @@ impl Audit {
         recover::read(dir, &line::vault_name(vault_id), mark).map(drop)
     }
 
-    /// Whether the log could be written when it was last tried.
+    /// Whether the log could be written when it was last tried, and has room: to be asked before anything is done that needs
+    /// an entry.
     ///
     /// # Errors
-    /// [`AuditError::Unavailable`].
+    /// [`AuditError::Unavailable`], [`AuditError::Busy`].
     pub fn usable(&self) -> Result<(), AuditError> {
-        self.inner.shared.usable()
+        self.inner.shared.usable()?;
+        let waiting = self.inner.queue.as_ref().map_or(0, Sender::len);
+        if waiting < self.inner.settings.queue { Ok(()) } else { Err(AuditError::Busy) }
     }
 
     /// Writes the entry of a request. When this returns it is on the disk.
@@ -156,12 +160,12 @@ impl Audit {
         ask(queue, Job::Write(line, Some(answer)), written).await.map(drop)
     }
 
-    /// Writes the entry of a request that nobody waits for any more.
+    /// Writes the entry of a request that nobody waits for any more; if the log cannot be written, as soon as it can.
     pub fn note(&self, entry: Entry) {
         self.send(Kind::Access, entry.0);
     }
 
-    /// Writes an event without waiting.
+    /// Writes an event without waiting; if the log cannot be written, as soon as it can.
     pub fn event(&self, event: &Event<'_>) {
         self.send(Kind::Event, entry::tail(event));
     }
@@ -299,6 +303,6 @@ async fn ask<T>(
     })?;
     match timeout(PATIENCE, answer).await {
         Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
-        Err(_) => Err(AuditError::Unavailable("the disk of the audit log does not answer".to_owned())),
+        Err(_) => Err(AuditError::Late),
     }
 }

@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long after a vain try to mend the log the next one is made: at least so long, and so many times as long as it took.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const MEND_REST: u32 = 10;
+/// The most lines that are kept while the log cannot be written. Requests are refused before they do anything then, so
+/// that only those that had begun and a few events come to it.
+const MOST_OWED: usize = 100_000;
 
 /// What the thread is given to do.
 pub(super) enum Job {
@@ -90,12 +93,14 @@ impl Shared {
 /// The thread's loop; ends at [`Job::Stop`], after everything that came before it.
 pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
     let mut next_try = Instant::now();
+    // What was done and could not be told, to be told first when it can be.
+    let mut owed = Vec::new();
     let mut stopping = false;
     while !stopping {
         let first = match jobs.recv_timeout(LOOK) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => break,
         };
         let now = Instant::now();
         if log.trouble().is_some() && now >= next_try {
@@ -104,11 +109,22 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
             next_try = Instant::now() + MEND_PAUSE.max(now.elapsed() * MEND_REST);
         }
         let mut group = Group::default();
+        if log.trouble().is_none() {
+            group.owed(std::mem::take(&mut owed));
+        }
         for job in first.into_iter().chain(jobs.try_iter().take(MAX_GROUP)) {
             stopping |= group.add(job);
         }
-        group.settle(&mut log, shared);
+        owed.append(&mut group.settle(&mut log, shared));
+        lost(owed.split_off(owed.len().min(MOST_OWED)).len());
         shared.see(log.trouble());
+    }
+    lost(owed.len());
+}
+
+fn lost(entries: usize) {
+    if entries > 0 {
+        tracing::error!(entries, "entries that could not be written are lost to the audit log");
     }
 }
 
@@ -121,6 +137,12 @@ struct Group {
 }
 
 impl Group {
+    /// Begins it with lines that nobody waits for.
+    fn owed(&mut self, lines: Vec<Line>) {
+        self.answers.extend(lines.iter().map(|_| None));
+        self.lines.extend(lines);
+    }
+
     /// Says whether it is the last.
     fn add(&mut self, job: Job) -> bool {
         match job {
@@ -137,7 +159,8 @@ impl Group {
         }
     }
 
-    fn settle(self, log: &mut Log, shared: &Arc<Shared>) {
+    /// Gives back the lines that could not be written and that nobody was told so of.
+    fn settle(self, log: &mut Log, shared: &Arc<Shared>) -> Vec<Line> {
         let started = Instant::now();
         let done = if self.lines.is_empty() { log.check() } else { log.append(&self.lines) };
         let done = done.map_err(AuditError::Unavailable);
@@ -146,29 +169,30 @@ impl Group {
         if !self.lines.is_empty() {
             self.count(done.is_ok(), log.last(), started.elapsed(), shared);
         }
-        for answer in self.answers.into_iter().flatten() {
-            // Whoever has gone away is not missed.
-            let _ = answer.send(done.clone().map(|()| log.last()));
+        let mut owed = Vec::new();
+        for (line, answer) in self.lines.into_iter().zip(self.answers) {
+            let told = answer.is_some_and(|answer| answer.send(done.clone().map(|()| log.last())).is_ok());
+            // What a checkpoint says is soon said anew.
+            if done.is_err() && !told && line.kind != Kind::Checkpoint {
+                owed.push(line);
+            }
         }
         for answer in self.probes {
+            // Whoever has gone away is not missed.
             let _ = answer.send(done.clone());
         }
+        owed
     }
 
     fn count(&self, is_durable: bool, last: Mark, time: Duration, shared: &Arc<Shared>) {
-        if is_durable {
-            shared.stats.group(self.lines.len(), last.seq, time);
-            let others = self.lines.iter().filter(|line| line.kind != Kind::Checkpoint).count();
-            shared.progress.send_modify(|progress| {
-                progress.last = last;
-                progress.others += u64::try_from(others).unwrap_or(u64::MAX);
-            });
-            return;
+        if !is_durable {
+            return shared.stats.failed();
         }
-        shared.stats.failed();
-        let unwritten = self.answers.iter().filter(|answer| answer.is_none()).count();
-        if unwritten > 0 {
-            tracing::error!(entries = unwritten, "entries that nobody waits for are not in the audit log");
-        }
+        shared.stats.group(self.lines.len(), last.seq, time);
+        let others = self.lines.iter().filter(|line| line.kind != Kind::Checkpoint).count();
+        shared.progress.send_modify(|progress| {
+            progress.last = last;
+            progress.others += u64::try_from(others).unwrap_or(u64::MAX);
+        });
     }
 }

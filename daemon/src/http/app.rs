@@ -16,7 +16,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::de::DeserializeOwned;
-use vault_api::{Code, Reloaded, Scope};
+use vault_api::{Reloaded, Scope};
 use zeroize::Zeroizing;
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     trail::{Abandoned, Call, Trail, operation},
 };
 use crate::{
-    audit::Audit,
+    audit::{Audit, AuditError},
     auth::{AuthError, Authenticator, Login, Peer},
     config::Limits,
     guards::Guards,
@@ -246,10 +246,12 @@ pub(super) async fn around(
     }
     let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(&app, &id, trail));
     let limit = app.limits().request_timeout;
-    let mut response = match app.audit().usable() {
-        // Before anything is done that nobody could read about.
-        Err(error) if trail.is_some() => Failure::from(error).into_response(),
-        _ => tokio::time::timeout(limit, next.run(request))
+    // Before anything is done that nobody could read about.
+    let refused = trail.as_ref().and_then(|_| app.audit().usable().err());
+    let is_refused = refused.is_some();
+    let mut response = match refused {
+        Some(error) => Failure::from(error).into_response(),
+        None => tokio::time::timeout(limit, next.run(request))
             .await
             .unwrap_or_else(|_| Failure::late(limit).into_response()),
     };
@@ -268,19 +270,23 @@ pub(super) async fn around(
     if let Some(FailedItems { count, cause }) = response.extensions_mut().remove() {
         tracing::error!(id, route, items = count, cause, "the vault could not do some items of a batch");
     }
-    if let Some(trail) = &trail
-        && code != Code::AuditUnavailable.as_str()
-    {
+    if let Some(abandoned) = abandoned {
+        // The entry goes to the log now, whether or not the caller stays for the answer.
+        abandoned.done();
+    }
+    if let Some(trail) = trail.as_ref().filter(|_| !is_refused) {
         let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
         let status = Some(response.status().as_u16());
         if let Err(error) = app.audit().record(|| trail.entry(&id, status, written_code)).await {
+            let may_come = error == AuditError::Late;
             let failure = Failure::from(error);
             code = failure.code.as_str();
             response = failure.answer(&id);
+            if !may_come {
+                // What was done has an entry as soon as there can be one.
+                app.audit().note(trail.entry(&id, Some(response.status().as_u16()), Some(code)));
+            }
         }
-    }
-    if let Some(abandoned) = abandoned {
-        abandoned.done();
     }
     app.tenants().count(&tenant_of, route, code);
     let (status, time) = (response.status().as_u16(), started.elapsed());

@@ -122,7 +122,7 @@ impl From<AuthError> for Failure {
 impl From<AuditError> for Failure {
     fn from(error: AuditError) -> Self {
         match error {
-            AuditError::Unavailable(_) => Self::new(
+            AuditError::Unavailable(_) | AuditError::Late => Self::new(
                 Code::AuditUnavailable,
                 "the audit log cannot be written, and without it nothing is done",
             ),

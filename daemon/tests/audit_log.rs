@@ -357,6 +357,61 @@ async fn what_nobody_waits_for_is_told_when_it_can_be() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_begins_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.rotation.lines = 10;
+    let audit = Audit::open(settings, &VAULT, None).unwrap();
+    for n in 0..10 {
+        audit.record(|| entry(&n.to_string())).await.unwrap();
+    }
+    // The file is full; what signs its last line has to be the very next one.
+    let statement = audit.statement(audit.last(), "kid", true);
+    audit.checkpoint(&statement, b"signature").await.unwrap();
+    audit.close();
+    let lines = lines(dir.path());
+    let last = lines.last().unwrap();
+    assert_eq!(last["statement"]["upto"].as_u64().unwrap() + 1, last["seq"].as_u64().unwrap());
+}
+
+#[tokio::test]
+async fn a_next_file_that_cannot_be_begun_is_trouble_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.rotation.lines = 2;
+    let audit = Audit::open(settings, &VAULT, None).unwrap();
+    fs::create_dir(file(dir.path(), 2)).unwrap();
+    let mut written = 0;
+    while audit.record(|| entry("a")).await.is_ok() {
+        written += 1;
+    }
+    audit.note(entry("owed"));
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        assert!(audit.probe().await.is_err(), "it would fail again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fs::remove_dir(file(dir.path(), 2)).unwrap();
+    until_usable(&audit).await;
+    audit.close();
+    let lines = lines(dir.path());
+    let types: Vec<_> = lines.iter().skip(1 + written).map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["begin", "event", "access"], "tried again and again, and told once");
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(|| entry("a")).await.unwrap();
+    let mark = audit.last();
+    audit.close();
+    fs::write(file(dir.path(), 1), "{\"v\":1,").unwrap();
+    assert!(damage(open(dir.path(), Some(mark))).contains("gone"));
+    assert!(file(dir.path(), 1).exists(), "what is left is for people to look at");
+}
+
+#[tokio::test]
 async fn reading_goes_forward_backward_and_waits() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());

@@ -64,8 +64,9 @@ impl Log {
     ) -> Result<Self, OpenError> {
         check_dir(dir).map_err(|why| io_error(dir)(io::Error::other(why)))?;
         let vault = vault_name(vault_id);
+        let ending = recover::read(dir, &vault, mark)?;
         recover::remove_unbegun(dir)?;
-        match recover::read(dir, &vault, mark)? {
+        match ending {
             // It was compressed while the daemon was down.
             Some(Ending { chain, last, is_finished: true, .. }) => {
                 Self::begin(dir, chain, last.file + 1, None, rotation)
@@ -168,14 +169,20 @@ impl Log {
     /// What is wrong; from then on nothing is written until [`Log::mend`] succeeds.
     pub(super) fn append(&mut self, lines: &[Line]) -> Result<(), String> {
         self.check()?;
-        let written = self.turn_over().and_then(|()| self.write(lines));
+        // A checkpoint alone begins no file: the final one has to be the very next line.
+        let is_due = lines.iter().any(|line| line.kind != Kind::Checkpoint);
+        let begun = if is_due { self.turn_over() } else { Ok(()) };
+        let written = begun.and_then(|()| self.write(lines));
         self.noting(written)
     }
 
     /// Tries to take the log up again after trouble.
     pub(super) fn mend(&mut self) -> Result<(), String> {
         let Some(why) = self.trouble.take() else { return Ok(()) };
-        let mended = self.file.reclaim(&self.dir, &self.chain).and_then(|cut_off| {
+        let reclaimed = self.remove_half_made().and_then(|()| self.file.reclaim(&self.dir, &self.chain));
+        let mended = reclaimed.and_then(|cut_off| {
+            // It is not mended as long as the next group would fail.
+            self.turn_over()?;
             let line = Self::repair("recovered", &why, cut_off.as_ref());
             self.write(&[line])
         });
@@ -221,10 +228,6 @@ impl Log {
             return Ok(());
         }
         let number = self.file.number + 1;
-        let wrong = |error: io::Error| format!("the next file of the audit log cannot be begun: {error}");
-        if self.half_made.take() == Some(number) {
-            std::fs::remove_file(LogFile::new(&self.dir, number).path).or_else(missing).map_err(wrong)?;
-        }
         let mut chain = self.chain.clone();
         match begin_file(&self.dir, &mut chain, number, None, now) {
             Ok(file) => self.file = file,
@@ -232,12 +235,22 @@ impl Log {
                 if error.kind() != io::ErrorKind::AlreadyExists {
                     self.half_made = Some(number);
                 }
-                return Err(wrong(error));
+                return Err(format!("the next file of the audit log cannot be begun: {error}"));
             }
         }
         self.chain = chain;
         self.begun = (now, self.chain.seq);
         self.last = Mark { seq: self.chain.seq, hash: self.chain.hash, file: number, offset: 0 };
+        Ok(())
+    }
+
+    /// Removes a file that could not be begun: it may have its first line all the same, and the file before it goes on.
+    fn remove_half_made(&mut self) -> Result<(), String> {
+        let Some(number) = self.half_made else { return Ok(()) };
+        let path = LogFile::new(&self.dir, number).path;
+        let removed = std::fs::remove_file(&path).or_else(missing).and_then(|()| dir::sync(&self.dir));
+        removed.map_err(|error| format!("{} cannot be removed: {error}", path.display()))?;
+        self.half_made = None;
         Ok(())
     }
 

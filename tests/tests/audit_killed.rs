@@ -1,4 +1,4 @@
-//! `kill -9` under load: what a client has heard is in the audit log, and the log goes on.
+//! How the daemon ends: what a client has heard is in the audit log, and the log goes on, or ends in order.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -99,4 +99,29 @@ fn every_answer_that_was_heard_has_its_entry_after_kill_9() {
     eprintln!(
         "{kills} kills, {answers} answers, each with its entry; {repairs} half lines cut off and noted"
     );
+}
+
+#[test]
+fn a_request_that_does_not_end_is_told_before_the_end_is_signed() {
+    let mut vault = Vault::start_with(|config| config + "\n[limits]\nshutdown_grace_seconds = 1\n");
+    let mut log = AuditLog::of(&vault);
+    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let jwt = vault.jwt();
+    let head = format!(
+        "POST /v1/detokenize HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+         application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // A second request shows that the first has been taken up: both have waited for the same log.
+    assert_eq!(vault.request("POST", "/v1/tokens/search", "{\"holder\":\"nobody\"}").status, 200);
+    thread::sleep(Duration::from_millis(200));
+    assert!(vault.stop().success());
+    let lines = log.follow();
+    let told: Vec<_> = lines.iter().rev().take(3).rev().collect();
+    assert_eq!(told[0]["code"], "abandoned", "{told:?}");
+    assert_eq!(told[1]["event"], "stop", "{told:?}");
+    assert_eq!(told[2]["statement"]["final"], true, "{told:?}");
+    let audit = vault.path("audit");
+    let verified = vault_tests::run(&["audit", "verify", audit.to_str().unwrap()]);
+    assert!(verified.status.success(), "{verified:?}");
 }

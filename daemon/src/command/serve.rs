@@ -63,10 +63,12 @@ fn run_with(config: &Config, open_audit: OpenAudit) -> Result<(), CommandError> 
     let engines = Engines::open(config, open_audit)?;
     let runtime = runtime(config)?;
     let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
-    // Requests have ended; what they changed is committed before the process ends.
+    // Requests that have not ended by now are cut off, which they tell the audit log; what they changed is committed
+    // before the process ends.
     drop(runtime);
+    let ended = served.and_then(|notary| sign_off(&notary, &engines));
     drop(engines);
-    served
+    ended
 }
 
 /// How the audit log is opened.
@@ -159,7 +161,7 @@ async fn until_stopped(
     limits: &Limits,
     sockets: Sockets,
     engines: &Engines,
-) -> Result<(), CommandError> {
+) -> Result<Notary, CommandError> {
     let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };
@@ -223,7 +225,7 @@ async fn until_stopped(
     let sweeper = tokio::spawn(sweep(vault, config.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
     let keeper = tokio::spawn(keep_keys(keys.clone()));
-    let signing = tokio::spawn({
+    tokio::spawn({
         let notary = notary.clone();
         async move { notary.serve().await }
     });
@@ -246,11 +248,15 @@ async fn until_stopped(
     if let Err(error) = guards.close().await {
         tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");
     }
-    signing.abort();
-    // An abort takes effect at the next await of the task: it must not sign after the end.
-    let _ = signing.await;
-    audit.event(&Event { event: "stop", ..Event::default() });
-    if let Err(error) = notary.finish().await {
+    Ok(notary)
+}
+
+/// Has the end of the audit log signed, now that nobody writes to it any more.
+fn sign_off(notary: &Notary, engines: &Engines) -> Result<(), CommandError> {
+    if let Some(audit) = &engines.audit {
+        audit.event(&Event { event: "stop", ..Event::default() });
+    }
+    if let Err(error) = super::check::runtime()?.block_on(notary.finish()) {
         tracing::warn!(%error, "the end of the audit log is not signed");
     }
     Ok(())

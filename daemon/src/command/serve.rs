@@ -166,9 +166,9 @@ async fn until_stopped(
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };
     let store = &engines.store;
-    finish_key_changes(hsm, store, &config.keys).await?;
     let version = Some(env!("CARGO_PKG_VERSION"));
     audit.event(&Event { event: "start", detail: version, ..Event::default() });
+    finish_key_changes(hsm, store, &config.keys, audit).await?;
     let keys = Keys::new(hsm.clone(), store.clone(), audit.clone(), config.keys.clone())?;
     let notary = Notary::new(keys.clone(), audit.clone());
     let signer = keys.signer().clone();

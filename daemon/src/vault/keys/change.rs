@@ -11,7 +11,7 @@ use std::{
 
 use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
 use crate::{
-    audit::Event,
+    audit::{Audit, Event},
     hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
     store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
     vault::{now_ms, now_s},
@@ -157,11 +157,17 @@ impl Keys {
     }
 }
 
-/// Finishes what a crash has cut short. For start-up, before anybody calls.
+/// Finishes what a crash has cut short, and tells `audit` of it: the request that it was part of may have no entry. For
+/// start-up, before anybody calls.
 ///
 /// # Errors
 /// [`VaultError`].
-pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> Result<(), VaultError> {
+pub async fn finish_key_changes(
+    hsm: &Hsm,
+    store: &Store,
+    rules: &KeyRules,
+    audit: &Audit,
+) -> Result<(), VaultError> {
     for (name, key) in rows(store)? {
         match key.state {
             KeyState::Active | KeyState::Retired => {}
@@ -173,6 +179,14 @@ pub async fn finish_key_changes(hsm: &Hsm, store: &Store, rules: &KeyRules) -> R
                 match whole {
                     Ok(check_value) => {
                         activate(store, rules.needed_s(name.purpose), name, check_value).await?;
+                        let (key, detail) =
+                            (name.to_string(), Some("a rotation that was cut short is finished"));
+                        audit.event(&Event {
+                            event: "key.rotated",
+                            key: Some(&key),
+                            detail,
+                            ..Event::default()
+                        });
                         tracing::warn!(key = %name, "finished a rotation that was cut short");
                     }
                     Err(error) => {

@@ -103,9 +103,10 @@ impl Trail {
         self.noted().key = Some(key.to_string());
     }
 
-    /// It is about this other caller.
+    /// It is about this other caller, whatever somebody called it: a line has to stay one that can be read back.
     pub(super) fn about(&self, issuer: &str, subject: &str) {
-        self.noted().about = Some(format!("{issuer} {subject}"));
+        let clipped = |name: &str| name.chars().take(MAX_NAME_CHARS).collect::<String>();
+        self.noted().about = Some(format!("{} {}", clipped(issuer), clipped(subject)));
     }
 
     /// Somebody should look at it at once.
@@ -225,6 +226,8 @@ fn guarded(token: &str) -> String {
 }
 
 const ABANDONED: &str = "abandoned";
+/// Longer than any name that a JWT's header field has room for and that is used.
+const MAX_NAME_CHARS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -235,5 +238,12 @@ mod tests {
         assert_eq!(guarded("4111111111111111"), "411111******1111");
         assert_eq!(guarded("411111111111"), "411111**1111");
         assert_eq!(guarded("tok_4111111111111111"), "tok_4111111111111111");
+    }
+
+    #[test]
+    fn no_name_makes_a_line_too_long() {
+        let trail = Trail::default();
+        trail.about(&"i".repeat(1 << 20), &"\u{1}".repeat(1 << 20));
+        assert_eq!(trail.noted().about.as_ref().unwrap().chars().count(), 2 * MAX_NAME_CHARS + 1);
     }
 }

@@ -400,6 +400,26 @@ async fn a_next_file_that_cannot_be_begun_is_trouble_until_it_can() {
 }
 
 #[tokio::test]
+async fn a_log_goes_on_after_its_own_lines_whatever_stands_among_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(|| entry("a")).await.unwrap();
+    let last = audit.last();
+    audit.close();
+    let text = fs::read_to_string(file(dir.path(), 1)).unwrap();
+    let line = text.lines().last().unwrap();
+    let name = line.split('"').nth(11).unwrap().to_owned();
+    let seq = format!("\"seq\":{},", last.seq);
+    let foreign = line.replace(&seq, "\"seq\":900,").replace(&name, "0123456789abcdef");
+    let endless = line.replace(&seq, &format!("\"seq\":{},", u64::MAX));
+    fs::write(file(dir.path(), 1), format!("{text}{foreign}\n{endless}\n")).unwrap();
+    fs::write(file(dir.path(), u64::MAX), "").unwrap();
+    damage(open(dir.path(), Some(last)));
+    let resumed = Audit::resume(&settings(dir.path()), &VAULT, Some(last), "a test").unwrap();
+    assert_eq!((resumed.seq, resumed.file), (last.seq + 1, 2));
+}
+
+#[tokio::test]
 async fn a_damaged_log_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();

@@ -118,6 +118,11 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Whether the line is of the log of the vault that is called `vault`.
+    pub(super) fn is_of(&self, vault: &str) -> bool {
+        self.vault == vault
+    }
+
     /// Reads the line `line`, given without its line feed.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok().filter(|head: &Self| head.v == 1)

@@ -68,18 +68,23 @@ pub(super) fn read(dir: &Path, vault: &str, mark: Option<Mark>) -> Result<Option
 
 /// The furthest end of the log that anything tells of, and the number of the next file.
 pub(super) fn best_known(dir: &Path, vault: &str, mark: Option<Mark>) -> Result<(Chain, u64), OpenError> {
-    let files = dir::files(dir).map_err(io_error(dir))?;
+    // Numbers that nobody has counted up to were made up, so that none could follow.
+    const MOST: u64 = 1 << 62;
+    let mut files = dir::files(dir).map_err(io_error(dir))?;
+    files.retain(|file| file.number < MOST);
     let mut best = Chain::new(vault.to_owned());
     let mut newest = files.last().map_or(0, |file| file.number);
     for file in &files {
         let mut lines = file.lines(0).map_err(io_error(&file.path))?;
         while let Ok(Met::Line(line, _)) = lines.next() {
-            if let Some(head) = Head::parse(line).filter(|head| head.seq > best.seq) {
+            let is_later = |head: &Head| head.is_of(vault) && (best.seq + 1..MOST).contains(&head.seq);
+            if let Some(head) = Head::parse(line).filter(is_later) {
                 best.adopt(&head, line);
             }
         }
     }
-    let head = HeadRecord::read(dir).filter(|head| head.vault == vault);
+    let is_ours = |head: &HeadRecord| head.vault == vault && head.seq < MOST && head.file < MOST;
+    let head = HeadRecord::read(dir).filter(is_ours);
     let told = head.and_then(|head| Some((head.seq, head.hash()?, head.file)));
     for (seq, hash, file) in mark.map(|mark| (mark.seq, mark.hash, mark.file)).into_iter().chain(told) {
         newest = newest.max(file);

@@ -464,6 +464,8 @@ async fn reading_goes_forward_backward_and_waits() {
     assert_eq!(ids(last), (15..30).map(|n| n.to_string()).collect::<Vec<_>>());
     let none = AuditQuery { token: Some("tok_b".to_owned()), ..AuditQuery::default() };
     assert!(audit.read(&none).await.unwrap().entries.is_empty());
+    let beyond = AuditQuery { after: Some(u64::MAX), ..AuditQuery::default() };
+    assert!(audit.read(&beyond).await.unwrap().entries.is_empty());
 
     let wait = AuditQuery { after: Some(end), wait: Some(20), ..all };
     let (waited, written) = tokio::join!(audit.read(&wait), async {

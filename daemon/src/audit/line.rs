@@ -123,6 +123,12 @@ impl Head {
         self.vault == vault
     }
 
+    /// The number of the line `line`, where it stands as the format says, without a look at the rest.
+    pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
+        let seq = line.strip_prefix(br#"{"v":1,"seq":"#)?.split(|byte| *byte == b',').next()?;
+        std::str::from_utf8(seq).ok()?.parse().ok()
+    }
+
     /// Reads the line `line`, given without its line feed.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok().filter(|head: &Self| head.v == 1)

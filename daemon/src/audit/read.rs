@@ -36,6 +36,10 @@ fn forward(files: &[LogFile], query: &AuditQuery, end: u64) -> io::Result<AuditA
     for file in from(files, after)? {
         let mut lines = file.lines(0)?;
         while let Met::Line(line, _) = lines.next()? {
+            // Of whoever follows the log, most of a file is behind.
+            if Head::seq_of(line).is_some_and(|seq| seq <= after) {
+                continue;
+            }
             let Some(seen) = Seen::parse(line) else { continue };
             if seen.seq <= after {
                 continue;
@@ -96,7 +100,7 @@ fn from(files: &[LogFile], after: u64) -> io::Result<&[LogFile]> {
             Met::Rest(..) | Met::End => None,
         };
         match first {
-            Some(seq) if seq <= after + 1 => start = place,
+            Some(seq) if seq <= after.saturating_add(1) => start = place,
             _ => break,
         }
     }

@@ -222,7 +222,7 @@ async fn until_stopped(
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
     app.count_connections(&server);
     vault.resume_rewrap()?;
-    let sweeper = tokio::spawn(sweep(vault, config.clone()));
+    let sweeper = tokio::spawn(sweep(vault, config.clone(), audit.clone()));
     let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
     let keeper = tokio::spawn(keep_keys(keys.clone()));
     tokio::spawn({
@@ -295,14 +295,18 @@ fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> 
     }
 }
 
-async fn sweep(vault: Vault, config: Config) {
+async fn sweep(vault: Vault, config: Config, audit: Audit) {
     let mut ticks = tokio::time::interval(config.store.sweep_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match vault.sweep(config.store.expired_grace).await {
             Ok(0) => {}
-            Ok(tokens) => tracing::info!(tokens, "removed tokens that have ended"),
+            Ok(tokens) => {
+                let detail = format!("removed {tokens} tokens that have ended");
+                audit.event(&Event { event: "tokens.swept", detail: Some(&detail), ..Event::default() });
+                tracing::info!(tokens, "removed tokens that have ended");
+            }
             Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
         }
     }

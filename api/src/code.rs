@@ -62,6 +62,8 @@ codes! {
     SenderMismatch = "sender_mismatch", 403, "The bearer token belongs to another peer";
     /// The caller was locked by a guard.
     CallerLocked = "caller_locked", 403, "The caller is locked";
+    /// A second person must approve, or its approval does not do.
+    ApprovalRequired = "approval_required", 403, "A second person must approve";
     /// No such token in the caller's tenant.
     UnknownToken = "unknown_token", 404, "The token is unknown";
     /// No such path.

@@ -20,6 +20,10 @@ pub struct LoginRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub expires_in: Option<u64>,
+    /// The digest of one request of somebody else: the JWT approves that request and is good for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 43, max_length = 43))]
+    pub approves: Option<String>,
 }
 
 /// The answer of `POST /v1/login` (RFC 6749, 5.1).

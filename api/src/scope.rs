@@ -75,6 +75,8 @@ scopes! {
     HoneyRead = "honey:read";
     /// Plant and remove honey tokens.
     HoneyPlant = "honey:plant";
+    /// Approve what another caller asks for.
+    Approve = "approve";
 }
 
 impl fmt::Display for Scope {

@@ -39,7 +39,8 @@ pub(crate) struct Login {
 impl Login {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
         let Self { client, scopes, expires_in, save } = self;
-        let answer = session.vault()?.login(&LoginRequest { client, scopes, expires_in }).await?;
+        let answer =
+            session.vault()?.login(&LoginRequest { client, scopes, expires_in, approves: None }).await?;
         if let Some(path) = &save {
             write(path, &answer.access_token)?;
         }

@@ -51,8 +51,11 @@ async fn each_method_asks_what_the_contract_says() {
     assert_eq!(vault.seal_envelope(&envelope()).await.unwrap().jti, "j-1");
     let opened = vault.open_envelope("e.e.e").await.unwrap();
     assert_eq!((opened.meta_data.card_number.expose(), opened.claims.exp), (PAN, 1_900));
-    let login =
-        LoginRequest { client: Some("cih".into()), scopes: Some(vec![Scope::Tokenize]), expires_in: None };
+    let login = LoginRequest {
+        client: Some("cih".into()),
+        scopes: Some(vec![Scope::Tokenize]),
+        ..LoginRequest::default()
+    };
     assert_eq!(vault.login(&login).await.unwrap().access_token.expose(), "xxx.yyy.zzz");
     assert!(vault.jwks().await.unwrap().keys.is_empty());
     assert_eq!(vault.health().await.unwrap().status, "ok");

@@ -90,7 +90,11 @@ impl Authenticator {
         peer: Peer,
         now_s: u64,
     ) -> Result<Caller, AuthError> {
-        Ok(Caller { grant: self.verified(bearer(authorization)?, now_s).await?, peer })
+        let grant = self.verified(bearer(authorization)?, now_s).await?;
+        if grant.approves.is_some() {
+            return Err(AuthError::Invalid("this JWT approves a request of somebody else, and nothing more"));
+        }
+        Ok(Caller { grant, peer })
     }
 
     /// Whether `caller` may do what needs one of `scopes`.
@@ -108,10 +112,21 @@ impl Authenticator {
             let jti = grant.jti.as_deref().ok_or(AuthError::Invalid(
                 "this scope takes a fresh JWT for each request: the JWT needs a `jti`",
             ))?;
-            let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
-            self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s).await?;
+            self.use_up(grant, jti, scope, now_s).await?;
         }
         Ok(())
+    }
+
+    /// Uses up the `jti` of `grant` for `scope`.
+    pub(super) async fn use_up(
+        &self,
+        grant: &Grant,
+        jti: &str,
+        scope: Scope,
+        now_s: u64,
+    ) -> Result<(), AuthError> {
+        let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
+        self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s).await
     }
 
     /// Writes what became of the cache of verified JWTs.
@@ -125,7 +140,7 @@ impl Authenticator {
     }
 
     /// A `kid` that is not known is looked for once more where key files have changed.
-    async fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
+    pub(super) async fn verified(&self, jwt: &str, now_s: u64) -> Result<Arc<Grant>, AuthError> {
         match self.verify(jwt, now_s) {
             Err(AuthError::UnknownKey) if self.refresh().await => self.verify(jwt, now_s),
             result => result,

@@ -71,7 +71,10 @@ pub(super) struct Grant {
     pub(super) scopes: ScopeSet,
     pub(super) bound_uid: Option<u32>,
     pub(super) jti: Option<String>,
+    pub(super) issued_at_s: u64,
     pub(super) expires_at_s: u64,
+    /// The digest of the one request that it approves; then it allows nothing else.
+    pub(super) approves: Option<String>,
 }
 
 /// An authorized caller.

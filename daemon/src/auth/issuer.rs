@@ -93,7 +93,9 @@ impl Issuer {
             scopes: ScopeSet::parse(&claims.scope).intersection(self.scopes),
             bound_uid: claims.cnf.map(|cnf| cnf.uid),
             jti: claims.jti,
+            issued_at_s: claims.iat,
             expires_at_s: claims.exp,
+            approves: claims.approves,
         })
     }
 }

@@ -43,6 +43,8 @@ pub struct Claims {
     pub tenant: Option<String>,
     /// What it is bound to.
     pub cnf: Option<Confirmation>,
+    /// The digest of the request of somebody else that it approves.
+    pub approves: Option<String>,
 }
 
 /// The `aud` claim (RFC 7519, 4.1.3).

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use vault_api::Scope;
 
-use super::{Peer, ScopeSet};
+use super::{Peer, ScopeSet, is_approval_digest};
 use crate::{hsm::HsmError, jose::Signer};
 
 /// The type of a JWT that is an access token (RFC 9068, 2.1).
@@ -42,6 +42,8 @@ pub struct LoginWish {
     pub scopes: Option<Vec<Scope>>,
     /// The lifetime it wants, in seconds; the longest if `None`.
     pub expires_in_s: Option<u64>,
+    /// The digest of the one request that it wants to approve, and nothing else.
+    pub approves: Option<String>,
 }
 
 /// A login that was granted.
@@ -79,6 +81,9 @@ pub enum LoginError {
     /// A lifetime of nothing.
     #[error("expires_in must be 1 second or more")]
     Lifetime,
+    /// What is to be approved is no digest of a request.
+    #[error("approves must be the digest of a request: SHA-256 in base64url")]
+    Digest,
     /// The HSM failed.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -104,6 +109,8 @@ struct Claims<'c> {
     tenant: &'c str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approves: Option<&'c str>,
     cnf: Binding,
 }
 
@@ -142,7 +149,11 @@ impl Login {
         let rules = self.rules.load_full();
         let rule = rules.iter().find(|rule| rule.fits(peer, unit)).ok_or(LoginError::NotConfigured)?;
         let tenant = rule.tenant(wish.client.as_deref())?;
-        let scope = rule.scope(wish.scopes.as_deref())?;
+        if wish.approves.as_deref().is_some_and(|digest| !is_approval_digest(digest)) {
+            return Err(LoginError::Digest);
+        }
+        let approving = wish.approves.is_some().then_some([Scope::Approve].as_slice());
+        let scope = rule.scope(approving.or(wish.scopes.as_deref()))?;
         let expires_in_s =
             wish.expires_in_s.map_or(rule.max_lifetime_s, |wanted| wanted.min(rule.max_lifetime_s));
         if expires_in_s == 0 {
@@ -158,6 +169,7 @@ impl Login {
             scope: &scope,
             tenant,
             client: wish.client.as_deref(),
+            approves: wish.approves.as_deref(),
             cnf: Binding { uid: peer.uid },
         };
         let jwt = self.signer.sign(ACCESS_TOKEN, &claims).await?;

@@ -188,7 +188,12 @@ async fn until_stopped(
     hsm.random(&mut boot_id).await?;
     let app = App::new(
         vault.clone(),
-        Callers { auth: Arc::clone(&auth), login: Arc::clone(&login), guards: guards.clone() },
+        Callers {
+            auth: Arc::clone(&auth),
+            login: Arc::clone(&login),
+            guards: guards.clone(),
+            approvals: config.approvals.clone(),
+        },
         audit.clone(),
         limits.clone(),
         {

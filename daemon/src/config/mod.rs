@@ -4,6 +4,7 @@
 //! cannot be wrong. Secrets are never in it: the PIN is in a file of its own. Whether the files it names exist and
 //! may be used is not asked here but at start-up.
 
+mod approvals;
 mod audit;
 mod guards;
 mod hsm;
@@ -44,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// How many cards callers may take.
     pub guards: GuardRules,
+    /// What needs a second person.
+    pub approvals: auth::ApprovalRules,
     /// The PKCS#11 token.
     pub hsm: Hsm,
     /// How long keys live, and what ends them.

@@ -13,6 +13,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) limits: Limits,
     pub(super) guards: Guards,
+    pub(super) approvals: Approvals,
     pub(super) hsm: Hsm,
     pub(super) keys: Keys,
     pub(super) store: Store,
@@ -111,6 +112,18 @@ pub(super) struct SubjectLimits {
     pub(super) lock_at_pans_per_hour: Option<u64>,
     /// Different cards asked for in a day, refused ones included, that lock the subject. Default: never.
     pub(super) lock_at_pans_per_day: Option<u64>,
+}
+
+/// Operations that two people must want.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Approvals {
+    /// Their names, as the audit log has them. Default none.
+    pub(super) operations: Vec<String>,
+    /// How old an approval may be. Default 300.
+    pub(super) max_age_seconds: Option<u64>,
+    /// `detokenize.batch`: the most tokens that need no approval. Default 0.
+    pub(super) free_batch_items: Option<u64>,
 }
 
 /// The PKCS#11 token that holds the keys.

@@ -25,6 +25,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let server = v.server(raw.server);
     let limits = v.limits(&raw.limits);
     let guards = v.guards(&raw.guards, limits.batch_items);
+    let approvals = v.approvals(&raw.approvals, limits.batch_items);
     let hsm = v.hsm(raw.hsm);
     let store = v.store(raw.store);
     let audit = v.audit(raw.audit);
@@ -59,6 +60,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 server,
                 limits,
                 guards,
+                approvals,
                 hsm,
                 keys,
                 rewrap_pace,

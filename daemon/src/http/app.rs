@@ -20,6 +20,7 @@ use vault_api::{Reloaded, Scope};
 use zeroize::Zeroizing;
 
 use super::{
+    approval::{Approvable, go_on},
     batch::FailedItems,
     body,
     metrics::HttpStats,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditError},
-    auth::{AuthError, Authenticator, Login, Peer},
+    auth::{ApprovalRules, AuthError, Authenticator, Login, Peer},
     config::Limits,
     guards::Guards,
     vault::{Vault, now_s},
@@ -59,6 +60,7 @@ struct Inner {
     login: Arc<Login>,
     audit: Audit,
     guards: Guards,
+    approvals: ApprovalRules,
     /// The `RateLimit-Policy` of reveals.
     reveal_policy: Option<HeaderValue>,
     tenants: Tenants,
@@ -79,6 +81,8 @@ pub struct Callers {
     pub login: Arc<Login>,
     /// How many cards they may take.
     pub guards: Guards,
+    /// What they may do only if somebody else approves.
+    pub approvals: ApprovalRules,
 }
 
 impl App {
@@ -95,13 +99,14 @@ impl App {
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
         let tenants = Tenants::new(limits.requests_per_second_per_tenant);
-        let Callers { auth, login, guards } = callers;
+        let Callers { auth, login, guards, approvals } = callers;
         let reveal_policy = HeaderValue::try_from(guards.policy()).ok().filter(|policy| !policy.is_empty());
         let inner = Inner {
             vault,
             auth,
             login,
             guards,
+            approvals,
             reveal_policy,
             audit,
             tenants,
@@ -126,6 +131,10 @@ impl App {
 
     pub(super) fn guards(&self) -> &Guards {
         &self.inner.guards
+    }
+
+    pub(super) fn approvals(&self) -> &ApprovalRules {
+        &self.inner.approvals
     }
 
     pub(super) fn reveal_policy(&self) -> Option<HeaderValue> {
@@ -182,18 +191,20 @@ impl App {
         let peer = request.extensions().get::<Peer>().copied();
         let tenant_of = request.extensions().get::<TenantOf>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
+        let approvable = request.extensions().get::<Approvable>().cloned();
         async move {
             if another {
                 return Err(AuthError::Invalid("there are two Authorization headers").into());
             }
             let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
             let now_s = now_s();
-            let call =
-                Call::new(self.inner.auth.identify(value, peer, now_s).await?, trail.unwrap_or_default());
+            let caller = self.inner.auth.identify(value, peer, now_s).await?;
+            let call = Call::new(caller, trail.unwrap_or_default(), approvable);
             self.refuse_locked(call.issuer(), call.subject())?;
             self.inner.auth.permit(&call, scopes, now_s).await?;
             let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
             admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))?;
+            self.require_approval(&call).await?;
             Ok(call)
         }
     }
@@ -240,7 +251,8 @@ pub(super) async fn around(
     let (method, route) = (method_name(request.method()), route_name(request.uri().path()));
     let tenant_of = TenantOf::default();
     request.extensions_mut().insert(tenant_of.clone());
-    let trail = operation(request.method(), route).map(|op| Trail::new(op, via, &request));
+    let op = operation(request.method(), route);
+    let trail = op.map(|op| Trail::new(op, via, &request));
     if let Some(trail) = &trail {
         request.extensions_mut().insert(trail.clone());
     }
@@ -251,7 +263,7 @@ pub(super) async fn around(
     let is_refused = refused.is_some();
     let mut response = match refused {
         Some(error) => Failure::from(error).into_response(),
-        None => tokio::time::timeout(limit, next.run(request))
+        None => tokio::time::timeout(limit, go_on(&app, op, request, next))
             .await
             .unwrap_or_else(|_| Failure::late(limit).into_response()),
     };

@@ -25,7 +25,15 @@ pub(super) async fn read(
     patience: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     require_json(request.headers())?;
-    let mut body = request.into_body();
+    read_bytes(request.into_body(), most, patience).await
+}
+
+/// The same, whatever it is declared to be.
+pub(super) async fn read_bytes(
+    mut body: Body,
+    most: usize,
+    patience: Duration,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let expected = body.size_hint().lower();
     let too_large =
         || Failure::new(Code::BodyTooLarge, format!("a body may have {most} bytes at most")).closing();

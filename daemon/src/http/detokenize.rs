@@ -50,6 +50,7 @@ pub(super) async fn detokenize(
         let masked = app.vault().masked(caller.tenant(), token).await?;
         return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
     }
+    app.require_approval_of(&caller, 1).await?;
     let admitted = app.admit(&caller, &[card(&app, &caller, &token)]).await?;
     let mut results = app.vault().detokenize(caller.tenant(), vec![Ok(token)]).await;
     let revealed = results.pop().ok_or_else(Failure::no_answer)??;
@@ -82,6 +83,7 @@ pub(super) async fn detokenize_batch(
     let parsed: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
     app.notice_honey(&caller, parsed.iter().flatten());
     let cards: Vec<_> = parsed.iter().flatten().map(|token| card(&app, &caller, token)).collect();
+    app.require_approval_of(&caller, parsed.len()).await?;
     let admitted = app.admit(&caller, &cards).await?;
     let mut granted = admitted.granted.iter();
     for token in &mut tokens {

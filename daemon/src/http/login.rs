@@ -35,9 +35,9 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
             .inspect_err(|error| tracing::debug!(%error, "the unit of a caller is not known"))
             .ok()?
     });
-    let LoginRequest { client, scopes, expires_in } =
+    let LoginRequest { client, scopes, expires_in, approves } =
         if request.body().is_end_stream() { LoginRequest::default() } else { app.json(request).await? };
-    let wish = LoginWish { client, scopes, expires_in_s: expires_in };
+    let wish = LoginWish { client, scopes, expires_in_s: expires_in, approves };
     let done = app.login().login(peer, unit.as_deref(), &wish, now_s()).await?;
     if let Some(trail) = trail {
         trail.login(&done.subject, &done.tenant);

@@ -4,6 +4,7 @@
 //! that turns a failure into one. A PAN is a [`crate::card::Pan`] as soon as it is parsed.
 
 mod app;
+mod approval;
 mod audit;
 mod batch;
 mod body;

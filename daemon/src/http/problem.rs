@@ -137,7 +137,7 @@ impl From<LoginError> for Failure {
             LoginError::NotConfigured => Code::SenderMismatch,
             LoginError::Client => Code::WrongTenant,
             LoginError::Scope(_) => Code::InsufficientScope,
-            LoginError::ClientNeeded | LoginError::Lifetime => Code::InvalidRequest,
+            LoginError::ClientNeeded | LoginError::Lifetime | LoginError::Digest => Code::InvalidRequest,
             LoginError::Hsm(error) => return VaultError::Hsm(error).into(),
         };
         Self::new(code, error.to_string())

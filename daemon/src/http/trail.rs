@@ -10,7 +10,7 @@ use axum::{
     http::{Method, Request},
 };
 
-use super::{app::App, server::PeerUnit};
+use super::{app::App, approval::Approvable, server::PeerUnit};
 use crate::{
     audit::{Access, Entry, FailedItem, Outcome},
     auth::{Caller, Peer},
@@ -25,6 +25,7 @@ pub(super) struct Trail(Arc<Mutex<Noted>>);
 pub(super) struct Call {
     caller: Caller,
     trail: Trail,
+    approvable: Option<Approvable>,
 }
 
 #[derive(Default)]
@@ -46,9 +47,14 @@ struct Noted {
 }
 
 impl Call {
-    pub(super) fn new(caller: Caller, trail: Trail) -> Self {
+    pub(super) fn new(caller: Caller, trail: Trail, approvable: Option<Approvable>) -> Self {
         trail.noted().caller = Some(caller.clone());
-        Self { caller, trail }
+        Self { caller, trail, approvable }
+    }
+
+    /// What it has brought for whoever asks for an approval.
+    pub(super) fn approvable(&self) -> Option<&Approvable> {
+        self.approvable.as_ref()
     }
 
     pub(super) fn trail(&self) -> &Trail {
@@ -107,6 +113,11 @@ impl Trail {
     pub(super) fn about(&self, issuer: &str, subject: &str) {
         let clipped = |name: &str| name.chars().take(MAX_NAME_CHARS).collect::<String>();
         self.noted().about = Some(format!("{} {}", clipped(issuer), clipped(subject)));
+    }
+
+    /// This second person has approved it.
+    pub(super) fn approved_by(&self, subject: &str) {
+        self.noted().approved_by = Some(subject.to_owned());
     }
 
     /// Somebody should look at it at once.

@@ -227,7 +227,8 @@ impl Guards {
                 let (meter, _) = name.split_first_chunk()?;
                 let kind = Kind::ALL.into_iter().find(|kind| Some(&kind.letter()) == name.first())?;
                 self.inner.next_row.fetch_max(number.saturating_add(1), Ordering::Relaxed);
-                self.meter(kind, *meter)?.load(&name, number, row, now_s)
+                // What counted must go on to count, however many there are.
+                self.meter(kind, *meter, usize::MAX)?.load(&name, number, row, now_s)
             });
             match loaded {
                 Some(rows) => settled.append(rows),
@@ -243,13 +244,13 @@ impl Guards {
         u64::try_from(self.inner.opened.elapsed().as_millis()).unwrap_or(u64::MAX) / rate::STEP_MS
     }
 
-    /// The meter `name`; `None` if there are too many.
-    fn meter(&self, kind: Kind, name: MeterName) -> Option<Arc<Meter>> {
+    /// The meter `name`; `None` if there are `most` others.
+    fn meter(&self, kind: Kind, name: MeterName, most: usize) -> Option<Arc<Meter>> {
         if let Some(meter) = self.inner.meters.read().unwrap_or_else(PoisonError::into_inner).get(&name) {
             return Some(Arc::clone(meter));
         }
         let mut meters = self.inner.meters.write().unwrap_or_else(PoisonError::into_inner);
-        if meters.len() >= MOST_METERS && !meters.contains_key(&name) {
+        if meters.len() >= most && !meters.contains_key(&name) {
             return None;
         }
         let limits = kind.limits(&self.inner.rules);

@@ -67,6 +67,10 @@ impl Honey {
         if self.contains(tenant, &token) { TokenKey::NONE } else { token }
     }
 
+    fn is_empty(&self) -> bool {
+        self.by_tenant.load().is_empty()
+    }
+
     fn len(&self) -> usize {
         self.by_tenant.load().values().map(HashSet::len).sum()
     }
@@ -92,7 +96,7 @@ impl Honey {
 impl Vault {
     /// Whether `token` of `tenant` is one that no honest caller uses. To callers it is an unknown one.
     pub fn is_honey(&self, tenant: &str, token: &Token) -> bool {
-        self.honey.contains(tenant, &token.key())
+        !self.honey.is_empty() && self.honey.contains(tenant, &token.key())
     }
 
     /// Looks up which tokens are honey. Until then they would be taken for others.

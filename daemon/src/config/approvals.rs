@@ -1,11 +1,26 @@
-//! Validation of `[approvals]`: what needs a second person.
+//! `[approvals]`: what needs a second person, as it is written and as it is validated.
 
-use super::{raw, validate::Validator};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::validate::Validator;
 use crate::auth::{APPROVABLE, ApprovalRules};
+
+/// Operations that two people must want.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Approvals {
+    /// Their names, as the audit log has them. Default none.
+    pub(super) operations: Vec<String>,
+    /// How old an approval may be. Default 300.
+    pub(super) max_age_seconds: Option<u64>,
+    /// `detokenize.batch`: the most tokens that need no approval. Default 0.
+    pub(super) free_batch_items: Option<u64>,
+}
 
 impl Validator {
     /// `batch_items`: the most items of any batch.
-    pub(super) fn approvals(&mut self, raw: &raw::Approvals, batch_items: usize) -> ApprovalRules {
+    pub(super) fn approvals(&mut self, raw: &Approvals, batch_items: usize) -> ApprovalRules {
         let mut operations = Vec::new();
         for name in &raw.operations {
             if let Some(known) = APPROVABLE.iter().find(|known| *known == name) {

@@ -12,8 +12,8 @@ use serde::Deserialize;
 pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) limits: Limits,
-    pub(super) guards: Guards,
-    pub(super) approvals: Approvals,
+    pub(super) guards: super::guards::Guards,
+    pub(super) approvals: super::approvals::Approvals,
     pub(super) hsm: Hsm,
     pub(super) keys: Keys,
     pub(super) store: Store,
@@ -68,62 +68,6 @@ pub(super) struct Limits {
     pub(super) max_requests_per_second_per_tenant: Option<u64>,
     /// How long requests may take to end once the daemon is told to stop. Default 20.
     pub(super) shutdown_grace_seconds: Option<u64>,
-}
-
-/// Limits on reveals, counted over sliding windows that outlast a restart.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Guards {
-    /// For each subject: the `iss` and `sub` of JWTs together.
-    pub(super) subject: SubjectLimits,
-    /// For each tenant.
-    pub(super) tenant: RevealLimits,
-    /// For each user id of callers.
-    pub(super) uid: RevealLimits,
-}
-
-/// What one tenant or user id may have.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RevealLimits {
-    /// Requests a second that reveal cards. Default: any number.
-    pub(super) requests_per_second: Option<u64>,
-    /// Different cards in an hour. Default: any number.
-    pub(super) pans_per_hour: Option<u64>,
-    /// Different cards in a day. Default: any number.
-    pub(super) pans_per_day: Option<u64>,
-    /// Tokens in a batch. Default: as many as `limits.max_batch_items`.
-    pub(super) batch_items: Option<u64>,
-}
-
-/// What one subject may have, and what locks it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct SubjectLimits {
-    /// Requests a second that reveal cards. Default: any number.
-    pub(super) requests_per_second: Option<u64>,
-    /// Different cards in an hour. Default: any number.
-    pub(super) pans_per_hour: Option<u64>,
-    /// Different cards in a day. Default: any number.
-    pub(super) pans_per_day: Option<u64>,
-    /// Tokens in a batch. Default: as many as `limits.max_batch_items`.
-    pub(super) batch_items: Option<u64>,
-    /// Different cards asked for in an hour, refused ones included, that lock the subject. Default: never.
-    pub(super) lock_at_pans_per_hour: Option<u64>,
-    /// Different cards asked for in a day, refused ones included, that lock the subject. Default: never.
-    pub(super) lock_at_pans_per_day: Option<u64>,
-}
-
-/// Operations that two people must want.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Approvals {
-    /// Their names, as the audit log has them. Default none.
-    pub(super) operations: Vec<String>,
-    /// How old an approval may be. Default 300.
-    pub(super) max_age_seconds: Option<u64>,
-    /// `detokenize.batch`: the most tokens that need no approval. Default 0.
-    pub(super) free_batch_items: Option<u64>,
 }
 
 /// The PKCS#11 token that holds the keys.

@@ -12,6 +12,8 @@ mod recent;
 mod rows;
 mod rules;
 mod window;
+#[cfg(test)]
+mod window_trial;
 
 use std::{
     collections::HashMap,

@@ -80,6 +80,11 @@ pub(crate) fn ask(question: &str) -> Result<Sensitive, Complaint> {
     Ok(answer)
 }
 
+/// `text`, or the one answer to `question` if it is `-`.
+pub(crate) fn dash(text: String, question: &str) -> Result<Sensitive, Complaint> {
+    if text == "-" { ask(question) } else { Ok(text.into()) }
+}
+
 /// The JWT in the file `path`, or on standard input if that is `-`.
 pub(crate) fn jwt_file(path: &Path) -> Result<SecretString, Complaint> {
     let text = if path.as_os_str() == "-" {

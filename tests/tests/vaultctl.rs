@@ -296,6 +296,7 @@ fn the_audit_log_is_shown_and_searched() {
     };
     assert_eq!(ops(&format!("search --token {token}")), ["tokenize", "detokenize"]);
     assert_eq!(ops(&format!("search --token {token} --limit 1")), ["tokenize"]);
+    assert_eq!(vault.ctl("audit search --token -", &token).out().lines().count(), 2);
     assert_eq!(ops("search --outcome refused --subject developer --tenant dev"), ["detokenize"]);
     assert_eq!(ops("search --op detokenize --since 1h --type access").len(), 2);
     assert!(ops("search --until 2026-01-01").is_empty());

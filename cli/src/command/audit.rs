@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use vault_client::{Admin, AuditQuery, Code, Error, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
 use zeroize::Zeroizing;
 
-use crate::{complaint::Complaint, output::Output, session::Session, table::printable, time};
+use crate::{complaint::Complaint, input, output::Output, session::Session, table::printable, time};
 
 /// The wait before another try when the vault is away.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ enum Action {
 
 #[derive(Args)]
 struct Filter {
-    /// Only entries about this token
+    /// Only entries about this token; `-` reads it from standard input
     #[arg(long)]
     token: Option<String>,
     /// Only entries of this subject
@@ -95,36 +95,29 @@ impl Audit {
         let (admin, output) = (session.admin()?, &session.output);
         match self.action {
             Action::Tail { lines, follow: false, filter } => {
-                tail(&admin, output, lines, &filter.query()).await
+                tail(&admin, output, lines, &filter.query()?).await
             }
             Action::Tail { lines, follow: true, filter } => {
+                let query = filter.query()?;
                 tokio::select! {
-                    outcome = follow(&admin, output, lines, filter.query()) => outcome,
+                    outcome = follow(&admin, output, lines, query) => outcome,
                     interrupted = tokio::signal::ctrl_c() => {
                         interrupted.map_err(|error| Complaint::failed("cannot wait for Ctrl-C", error))
                     }
                 }
             }
-            Action::Search { limit, filter } => search(&admin, output, limit, filter.query()).await,
+            Action::Search { limit, filter } => search(&admin, output, limit, filter.query()?).await,
         }
     }
 }
 
 impl Filter {
-    fn query(self) -> AuditQuery {
+    fn query(self) -> Result<AuditQuery, Complaint> {
         let Self { token, subject, issuer, tenant, op, outcome, kind, since, until } = self;
-        AuditQuery {
-            token,
-            subject,
-            issuer,
-            tenant,
-            op,
-            outcome,
-            kind,
-            since,
-            until,
-            ..AuditQuery::default()
-        }
+        let token = token.map(|token| input::dash(token, "Token")).transpose()?;
+        let token = token.map(|token| token.expose().to_owned());
+        let all = AuditQuery::default();
+        Ok(AuditQuery { token, subject, issuer, tenant, op, outcome, kind, since, until, ..all })
     }
 }
 

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     complaint::Complaint,
+    input,
     session::Session,
     table::{Table, or_dash},
 };
@@ -46,7 +47,7 @@ enum Action {
     Remove {
         /// The tenant, as `honey list` shows it
         tenant: String,
-        /// The token
+        /// The token; `-` reads it from standard input
         token: String,
     },
 }
@@ -64,7 +65,8 @@ impl Honey {
                 session.output.answer(&tokens, |tokens| table(&tokens.tokens))
             }
             Some(Action::Remove { tenant, token }) => {
-                admin.remove_honey(&tenant, &token).await?;
+                let token = input::dash(token, "Token")?;
+                admin.remove_honey(&tenant, token.expose()).await?;
                 session.output.text(if session.output.is_json() { "{}\n" } else { "removed\n" })
             }
         }

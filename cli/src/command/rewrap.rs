@@ -97,7 +97,7 @@ fn text(job: &api::Rewrap) -> Zeroizing<String> {
         ("done", Some(job.done.to_string())),
         ("left", Some(job.left.to_string())),
         ("failed", Some(job.failed.to_string())),
-        ("rate", Some(format!("{:.0}/s", job.rate))),
+        ("rate", job.eta.map(|_| format!("{:.0}/s", job.rate))),
         ("eta", job.eta.map(time::short)),
     ])
 }

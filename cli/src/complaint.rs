@@ -65,6 +65,10 @@ fn advice(code: Code) -> Option<&'static str> {
             "give a fresh JWT in VAULT_TOKEN or by --token-file, or none to log in"
         }
         Code::InsufficientScope => "`vaultctl login` shows the scopes that you may have",
+        Code::ApprovalRequired => {
+            "a colleague who wants it too runs `vaultctl login --approves DIGEST --save FILE`; then repeat it with \
+             --approval-file FILE"
+        }
         Code::CallerLocked => "an operator sees why with `vaultctl locks`, and can unlock",
         Code::UnknownToken | Code::TokenExpired => "check the token, and that the JWT speaks for its tenant",
         Code::KeyInUse => "`vaultctl keys` shows what depends on it, `vaultctl rewrap` moves records away",

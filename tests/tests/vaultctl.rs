@@ -398,6 +398,31 @@ fn a_thief_is_locked_by_honey_and_an_operator_unlocks() {
 }
 
 #[test]
+fn what_needs_two_people_says_how_and_is_done_with_both() {
+    let vault = Vault::start_with(|config| config + "\n[approvals]\noperations = [\"locks.unlock\"]\n");
+    let alice = vault.minter().mint(&json!({"sub": "alice", "scope": "locks:remove"}));
+    let unlock = |more: &[&str]| {
+        let mut command = vault.ctl_command();
+        finish(command.args(["locks", "unlock", "bank", "till-7"]).args(more).env("VAULT_TOKEN", &alice), "")
+    };
+    let alone = unlock(&[]);
+    let complaint = alone.complaint(1);
+    assert!(complaint.contains("(approval_required, ") && complaint.contains("--approval-file"), "{alone:?}");
+    let digest = complaint.split('"').nth(1).unwrap();
+
+    // Whoever runs this is the second person.
+    let file = vault.path("approval.jwt");
+    let file = file.to_str().unwrap();
+    let approves = vault.ctl(&format!("login --approves {digest} --save {file}"), "");
+    assert!(approves.out().contains("approve\n"), "{approves:?}");
+    let both = ["--approval-file", file];
+    assert_eq!(unlock(&both).out(), "it was not locked\n");
+    assert!(unlock(&both).complaint(1).contains("used before"));
+    let entries = vault.ctl("audit search --subject alice --outcome granted --json", "").json();
+    assert_eq!(entries["entries"][0]["approved_by"], "developer");
+}
+
+#[test]
 fn completions_and_man_pages_come_from_the_code() {
     let vault = Vault::start();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   vaultctl login                                    who am I to the vault?
   vaultctl login --save ~/vault.jwt --expires-in 10m
+  vaultctl login --approves zHSSCUlu4YVCVVbKqFM_r-8Qy2d56S6URvozBiD6cJ0 --save approval.jwt
   export VAULT_TOKEN=$(vaultctl login --json | jq -r .access_token)";
 
 /// Options of `login`.
@@ -31,16 +32,18 @@ pub(crate) struct Login {
     /// Lifetime, such as 10m; the longest allowed if left out
     #[arg(long, value_name = "DURATION", value_parser = time::seconds)]
     expires_in: Option<u64>,
-    /// Write the JWT into this file (mode 0600), for --token-file
+    /// Get a JWT that approves one request of somebody else and does nothing else: its digest, as `approval_required` says
+    #[arg(long, value_name = "DIGEST", conflicts_with = "scopes")]
+    approves: Option<String>,
+    /// Write the JWT into this file (mode 0600), for --token-file or --approval-file
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     save: Option<PathBuf>,
 }
 
 impl Login {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
-        let Self { client, scopes, expires_in, save } = self;
-        let answer =
-            session.vault()?.login(&LoginRequest { client, scopes, expires_in, approves: None }).await?;
+        let Self { client, scopes, expires_in, approves, save } = self;
+        let answer = session.vault()?.login(&LoginRequest { client, scopes, expires_in, approves }).await?;
         if let Some(path) = &save {
             write(path, &answer.access_token)?;
         }

@@ -14,6 +14,9 @@ use super::line::{Checkpoint, Hash, MAX_LINE_BYTES, is_vault, parse_hash};
 /// Its name.
 pub(super) const HEAD_FILE: &str = "head.json";
 
+/// How often it is read until it is twice the same.
+const MAX_LOOKS: usize = 100;
+
 /// What `head.json` says, nothing of it believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -43,9 +46,15 @@ impl Head {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn read(dir: &Path) -> io::Result<Result<Self, &'static str>> {
-        let mut text = Vec::new();
-        let most = u64::try_from(2 * MAX_LINE_BYTES).unwrap_or(u64::MAX);
-        File::open(dir.join(HEAD_FILE))?.take(most).read_to_end(&mut text)?;
+        let mut text = read_once(dir)?;
+        // Whoever writes it now may have written half of it.
+        for _ in 0..MAX_LOOKS {
+            let again = read_once(dir)?;
+            if again == text {
+                break;
+            }
+            text = again;
+        }
         Ok(Self::parse(&text).ok_or("is not of the form that vaultd writes"))
     }
 
@@ -78,6 +87,13 @@ impl Head {
             checkpoint.fields.is_final && matches!(self.seq.saturating_sub(checkpoint.fields.upto), 1 | 2)
         })
     }
+}
+
+fn read_once(dir: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let most = u64::try_from(2 * MAX_LINE_BYTES).unwrap_or(u64::MAX);
+    File::open(dir.join(HEAD_FILE))?.take(most).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -323,6 +323,12 @@ fn a_batch_with_honey_in_it_is_as_with_an_unknown_token() {
     assert_eq!(unknown.json()["results"][2]["error"]["code"], "unknown_token");
     assert!(unknown.json()["results"][3]["pan"].is_string());
     assert_eq!(batch(&vault, &jwt, &real).code(), "caller_locked");
+    let metrics = vault.admin("GET", "/metrics").body;
+    for series in
+        ["vaultd_honey_tokens_revealed_total 1", "vaultd_locked_callers 1", "vaultd_reveals_total 6"]
+    {
+        assert!(metrics.lines().any(|line| line == series), "{series}: {metrics}");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
-use vault_api::Scope;
 use vaultd::{
     auth::{Authenticator, Issuer, Issuers, Peer, ScopeSet, Settings},
     jose::KeySet,
@@ -43,6 +42,6 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
 fuzz_target!(|header: &[u8]| {
     let peer = Peer { uid: 0, gid: 0, pid: None };
     let Fixture { authenticator, runtime, .. } = &*FIXTURE;
-    let caller = authenticator.authorize(Some(header), peer, &[Scope::Tokenize], 1_800_000_000);
+    let caller = authenticator.identify(Some(header), peer, 1_800_000_000);
     assert!(runtime.block_on(caller).is_err());
 });

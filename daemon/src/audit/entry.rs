@@ -1,4 +1,4 @@
-//! What entries say: the fields of each type of line after the seven that every line has.
+//! What entries say: the fields of each type of line after the six that every line has.
 
 use serde::Serialize;
 
@@ -138,7 +138,7 @@ pub(super) struct Begin<'a> {
     pub(super) resumed: Option<&'a str>,
 }
 
-/// The fields of `value` as they follow the first seven: `,"name":…}`.
+/// The fields of `value` as they follow the first six: `,"name":…}`.
 pub(super) fn tail(value: &impl Serialize) -> Vec<u8> {
     let mut tail = Vec::with_capacity(USUAL_BYTES);
     // Structs with string keys, written to a vector: there is nothing to fail.

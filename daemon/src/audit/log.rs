@@ -47,7 +47,7 @@ pub(super) struct Log {
     half_made: Option<u64>,
 }
 
-/// A line that is to be written: the fields after the first seven.
+/// A line that is to be written: the fields after the first six.
 pub(super) struct Line {
     pub(super) kind: Kind,
     pub(super) tail: Vec<u8>,
@@ -197,7 +197,10 @@ impl Log {
             chain.append(&mut bytes, *kind, &time, tail);
         }
         let offset = self.file.bytes + u64::try_from(last_at).unwrap_or(u64::MAX);
+        let before = self.file.bytes;
         self.file.append(&bytes).map_err(|error| format!("the audit log cannot be written: {error}"))?;
+        // Once more: what was written to a file that was just removed is nowhere.
+        self.file.check(&self.dir).inspect_err(|_| self.file.bytes = before)?;
         self.chain = chain;
         self.last = Mark { seq: self.chain.seq, hash: self.chain.hash, file: self.file.number, offset };
         let checkpoint = lines.iter().rfind(|line| line.kind == Kind::Checkpoint);
@@ -210,7 +213,7 @@ impl Log {
 
     /// Remembers a checkpoint that was written.
     fn keep_checkpoint(&mut self, tail: &[u8]) {
-        // As it stands in the log, without the seven fields of its line.
+        // As it stands in the log, without the six fields of its line.
         let object = [b"{", tail.get(1..).unwrap_or_default()].concat();
         self.checkpoint = serde_json::from_slice(&object).ok();
         // It may have been removed meanwhile.

@@ -105,6 +105,16 @@ impl Guards {
         Card(hash.first_chunk().copied().map_or(0, u64::from_be_bytes))
     }
 
+    /// A card that no other request asked for: a guess at a PAN, of which each may be another one.
+    pub fn guess(&self) -> Card {
+        if self.are_off() {
+            return Card(0);
+        }
+        let number = self.inner.guesses.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let hash = self.hash(b"vaultd guarded guess v1", &[&self.inner.opened_ms.to_be_bytes(), &number]);
+        Card(hash.first_chunk().copied().map_or(0, u64::from_be_bytes))
+    }
+
     /// The value of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10, 3): every limit.
     pub fn policy(&self) -> String {
         let mut policies = Vec::new();

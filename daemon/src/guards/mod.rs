@@ -60,6 +60,10 @@ struct Inner {
     locks: Locks,
     stats: Arc<GuardStats>,
     opened: Instant,
+    /// The same, in milliseconds of Unix time.
+    opened_ms: u64,
+    /// Guesses at PANs so far.
+    guesses: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -116,6 +120,8 @@ impl Guards {
             locks,
             stats,
             opened: Instant::now(),
+            opened_ms: now_ms(),
+            guesses: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
         let guards = Self { inner: Arc::new(inner) };

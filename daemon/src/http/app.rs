@@ -27,12 +27,13 @@ use super::{
     problem::Failure,
     router::route_name,
     server::Server,
+    strangers::Strangers,
     tenants::{TenantOf, Tenants},
     trail::{Abandoned, Call, Trail, operation},
 };
 use crate::{
     audit::{Audit, AuditError},
-    auth::{ApprovalRules, AuthError, Authenticator, Login, Peer},
+    auth::{ApprovalRules, AuthError, Authenticator, Caller, Login, Peer},
     config::Limits,
     guards::Guards,
     vault::{Vault, now_s},
@@ -64,6 +65,7 @@ struct Inner {
     /// The `RateLimit-Policy` of reveals.
     reveal_policy: Option<HeaderValue>,
     tenants: Tenants,
+    strangers: Strangers,
     stats: HttpStats,
     limits: Limits,
     openapi: Bytes,
@@ -110,6 +112,7 @@ impl App {
             reveal_policy,
             audit,
             tenants,
+            strangers: Strangers::default(),
             stats: HttpStats::new(),
             limits,
             openapi,
@@ -145,6 +148,10 @@ impl App {
         &self.inner.audit
     }
 
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.inner.strangers
+    }
+
     pub(super) fn tenants(&self) -> &Tenants {
         &self.inner.tenants
     }
@@ -178,6 +185,23 @@ impl App {
         self.inner.openapi.clone()
     }
 
+    /// Who calls, whatever it may do.
+    pub(super) fn identify(
+        &self,
+        request: &Request<Body>,
+    ) -> impl Future<Output = Result<Caller, AuthError>> + Send + use<'_> {
+        let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
+        let (value, another) = (headers.next().cloned(), headers.next().is_some());
+        let peer = request.extensions().get::<Peer>().copied();
+        async move {
+            if another {
+                return Err(AuthError::Invalid("there are two Authorization headers"));
+            }
+            let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
+            self.inner.auth.identify(value, peer, now_s()).await
+        }
+    }
+
     /// Who calls, if it may do what needs one of `scopes`.
     ///
     /// What is needed of `request` is taken before the first await: a request cannot be shared between threads.
@@ -186,22 +210,14 @@ impl App {
         request: &Request<Body>,
         scopes: &'a [Scope],
     ) -> impl Future<Output = Result<Call, Failure>> + Send + use<'a> {
-        let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
-        let (value, another) = (headers.next().cloned(), headers.next().is_some());
-        let peer = request.extensions().get::<Peer>().copied();
+        let identified = self.identify(request);
         let tenant_of = request.extensions().get::<TenantOf>().cloned();
         let trail = request.extensions().get::<Trail>().cloned();
         let approvable = request.extensions().get::<Approvable>().cloned();
         async move {
-            if another {
-                return Err(AuthError::Invalid("there are two Authorization headers").into());
-            }
-            let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
-            let now_s = now_s();
-            let caller = self.inner.auth.identify(value, peer, now_s).await?;
-            let call = Call::new(caller, trail.unwrap_or_default(), approvable);
+            let call = Call::new(identified.await?, trail.unwrap_or_default(), approvable);
             self.refuse_locked(call.issuer(), call.subject())?;
-            self.inner.auth.permit(&call, scopes, now_s).await?;
+            self.inner.auth.permit(&call, scopes, now_s()).await?;
             let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
             admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))?;
             self.require_approval(&call).await?;
@@ -257,16 +273,25 @@ pub(super) async fn around(
         request.extensions_mut().insert(trail.clone());
     }
     let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(&app, &id, trail));
+    let uid = request.extensions().get::<Peer>().map(|peer| peer.uid);
     let limit = app.limits().request_timeout;
     // Before anything is done that nobody could read about.
     let refused = trail.as_ref().and_then(|_| app.audit().usable().err());
-    let is_refused = refused.is_some();
+    let mut has_entry = refused.is_none();
     let mut response = match refused {
         Some(error) => Failure::from(error).into_response(),
         None => tokio::time::timeout(limit, go_on(&app, op, request, next))
             .await
             .unwrap_or_else(|_| Failure::late(limit).into_response()),
     };
+    if has_entry
+        && response.status().is_client_error()
+        && trail.as_ref().is_some_and(Trail::is_of_a_stranger)
+        && let Some(failure) = app.one_too_many(uid)
+    {
+        has_entry = false;
+        response = failure.into_response();
+    }
     let mut code = match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {
             let code = failure.code;
@@ -286,7 +311,7 @@ pub(super) async fn around(
         // The entry goes to the log now, whether or not the caller stays for the answer.
         abandoned.done();
     }
-    if let Some(trail) = trail.as_ref().filter(|_| !is_refused) {
+    if let Some(trail) = trail.as_ref().filter(|_| has_entry) {
         let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
         let status = Some(response.status().as_u16());
         if let Err(error) = app.audit().record(|| trail.entry(&id, status, written_code)).await {

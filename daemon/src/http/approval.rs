@@ -48,6 +48,8 @@ pub(super) async fn go_on(
 }
 
 async fn with_digest(app: &App, op: &'static str, request: Request<Body>) -> Result<Request<Body>, Failure> {
+    // Before anything is kept in memory for it.
+    app.identify(&request).await?;
     let (mut parts, body) = request.into_parts();
     let ended = body.is_end_stream();
     let bytes = body::read_bytes(body, app.limits().body_bytes, app.limits().body_timeout).await?;

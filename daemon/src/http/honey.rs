@@ -21,9 +21,12 @@ impl App {
     ///
     /// Nothing here takes time that the caller could see; the answer is that of an unknown token.
     pub(super) fn notice_honey<'t>(&self, call: &Call, tokens: impl IntoIterator<Item = &'t Token>) {
-        if !tokens.into_iter().any(|token| self.vault().is_honey(call.tenant(), token)) {
+        let mut honey =
+            tokens.into_iter().filter(|token| self.vault().is_honey(call.tenant(), token)).peekable();
+        if honey.peek().is_none() {
             return;
         }
+        honey.for_each(|token| call.trail().known(token));
         drop(self.guards().lock(&known(call), "used a honey token"));
         self.note_lock(call, "it used a honey token");
         self.guards().stats().honey_token_revealed();

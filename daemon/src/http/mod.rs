@@ -27,6 +27,7 @@ mod search;
 mod server;
 mod socket;
 mod status;
+mod strangers;
 mod tenants;
 mod tokenize;
 mod tokens;

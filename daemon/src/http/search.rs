@@ -13,6 +13,7 @@ use vault_api::{
 use super::{app::App, problem::Failure, reply::private_json, tokens::answer};
 use crate::{
     card::Pan,
+    guards::Admitted,
     vault::{Search, Token},
 };
 
@@ -42,6 +43,12 @@ pub(super) async fn search(
         return Err(Failure::new(Code::InvalidRequest, detail));
     }
     let pan = pan.map(|pan| Pan::parse(pan.expose())).transpose()?;
+    // Whoever tries one PAN after the other finds out which is behind a token.
+    let guess = pan.as_ref().map(|_| app.guards().guess());
+    let admitted = match guess {
+        Some(guess) => app.admit(&caller, &[guess]).await?,
+        None => Admitted::default(),
+    };
     let search = Search {
         holder: holder.as_ref().map(Sensitive::expose),
         pan: pan.as_ref(),
@@ -51,7 +58,8 @@ pub(super) async fn search(
     let tokens: Vec<TokenRecord> = page.records.into_iter().map(answer).collect();
     caller.trail().tokens(tokens.iter().map(|record| record.token.clone()));
     let items = tokens.len();
-    Ok(private_json(StatusCode::OK, &SearchAnswer { tokens, cursor: page.cursor }, items))
+    let answer = private_json(StatusCode::OK, &SearchAnswer { tokens, cursor: page.cursor }, items);
+    Ok(app.with_quota(answer, admitted.quota))
 }
 
 /// Say whether a token stands for a PAN.
@@ -75,6 +83,7 @@ pub(super) async fn compare(
     let (token, pan) = (Token::parse(&token)?, Pan::parse(pan.expose())?);
     caller.trail().token(&token);
     app.notice_honey(&caller, [&token]);
+    let admitted = app.admit(&caller, &[app.guards().guess()]).await?;
     let equal = app.vault().compare(caller.tenant(), token, &pan).await?;
-    Ok(private_json(StatusCode::OK, &CompareAnswer { equal }, 1))
+    Ok(app.with_quota(private_json(StatusCode::OK, &CompareAnswer { equal }, 1), admitted.quota))
 }

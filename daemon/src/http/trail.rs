@@ -38,12 +38,21 @@ struct Noted {
     /// Subject and tenant of a login.
     login: Option<(String, String)>,
     tokens: Vec<String>,
+    /// Tokens that are no PANs, although the answer is that they are unknown.
+    known: Vec<String>,
     failed: Vec<FailedItem>,
     jti: Option<String>,
     key: Option<String>,
     about: Option<String>,
     approved_by: Option<String>,
     alarm: bool,
+}
+
+impl Noted {
+    /// How `token` may be written down if it was not given out.
+    fn shown(&self, token: String) -> String {
+        if self.known.contains(&token) { token } else { guarded(&token) }
+    }
 }
 
 impl Call {
@@ -93,10 +102,22 @@ impl Trail {
         self.noted().tokens.extend(tokens);
     }
 
+    /// The vault knows `token`, whatever it answers.
+    pub(super) fn known(&self, token: &Token) {
+        self.noted().known.push(token.to_string());
+    }
+
     /// The item of a batch that was about `token` failed with `code`.
     pub(super) fn failed(&self, token: Option<&Token>, code: &'static str) {
-        let token = token.map(|token| guarded(&token.to_string()));
-        self.noted().failed.push(FailedItem { token, code });
+        let mut noted = self.noted();
+        let token = token.map(|token| noted.shown(token.to_string()));
+        noted.failed.push(FailedItem { token, code });
+    }
+
+    /// Whether nobody has vouched for the caller.
+    pub(super) fn is_of_a_stranger(&self) -> bool {
+        let noted = self.noted();
+        noted.caller.is_none() && noted.login.is_none()
     }
 
     /// It is about the envelope with this id.
@@ -134,7 +155,8 @@ impl Trail {
     pub(super) fn entry(&self, request_id: &str, status: Option<u16>, code: Option<&str>) -> Entry {
         let noted = &mut *self.noted();
         if status.is_none_or(|status| status >= 300) {
-            noted.tokens.iter_mut().for_each(|token| *token = guarded(token));
+            let tokens = std::mem::take(&mut noted.tokens);
+            noted.tokens = tokens.into_iter().map(|token| noted.shown(token)).collect();
         }
         let caller = noted.caller.as_ref();
         let login = noted.login.as_ref();

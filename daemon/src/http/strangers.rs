@@ -1,0 +1,138 @@
+//! Requests that nobody vouches for: no valid JWT, no login. Each refusal has an entry in the audit log, as long as one
+//! user id does not make so many that they would fill the disk, and with that stop service for everybody.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderName, HeaderValue, header};
+use vault_api::Code;
+
+use super::{app::App, problem::Failure};
+use crate::audit::Event;
+
+/// Refusals a second of one user id that are written, and how many at once: some ten kilobytes a second.
+const WRITTEN_PER_S: f64 = 50.0;
+const AT_ONCE: f64 = 500.0;
+/// User ids that are counted for themselves; those after them are counted together.
+const MOST_UIDS: usize = 10_000;
+/// How long refusals are only counted before their number is written.
+const TOLD_AFTER: Duration = Duration::from_mins(1);
+
+/// What each user id has left.
+#[derive(Default)]
+pub(super) struct Strangers {
+    by_uid: Mutex<HashMap<Option<u32>, Bucket>>,
+}
+
+struct Bucket {
+    left: f64,
+    at: Instant,
+    /// Refusals that were only counted, and are to be told of.
+    unwritten: u64,
+}
+
+/// What becomes of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Written,
+    Counted,
+    /// As `Counted`, and the first of a while.
+    CountedFirst,
+}
+
+impl Strangers {
+    fn place(&self, uid: &mut Option<u32>, now: Instant) -> Place {
+        let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_uid.len() >= MOST_UIDS && !by_uid.contains_key(uid) {
+            *uid = None;
+        }
+        let bucket = by_uid.entry(*uid).or_insert(Bucket { left: AT_ONCE, at: now, unwritten: 0 });
+        let earned = now.duration_since(bucket.at).as_secs_f64() * WRITTEN_PER_S;
+        (bucket.left, bucket.at) = ((bucket.left + earned).min(AT_ONCE), now);
+        if bucket.left >= 1.0 {
+            bucket.left -= 1.0;
+            return Place::Written;
+        }
+        bucket.unwritten += 1;
+        if bucket.unwritten == 1 { Place::CountedFirst } else { Place::Counted }
+    }
+
+    fn take_unwritten(&self, uid: Option<u32>) -> u64 {
+        let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
+        by_uid.get_mut(&uid).map_or(0, |bucket| std::mem::take(&mut bucket.unwritten))
+    }
+}
+
+impl App {
+    /// What a stranger with the user id `uid` is told instead of its refusal, if that is one too many to be written.
+    pub(super) fn one_too_many(&self, uid: Option<u32>) -> Option<Failure> {
+        let mut uid = uid;
+        match self.strangers().place(&mut uid, Instant::now()) {
+            Place::Written => return None,
+            Place::Counted => {}
+            Place::CountedFirst => {
+                let app = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(TOLD_AFTER).await;
+                    app.tell_unwritten(uid);
+                });
+            }
+        }
+        self.guards().stats().rate_limited("refusals");
+        let detail = "too many requests without a valid JWT: get one first";
+        let failure = Failure::new(Code::RateLimited, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            .with_header(
+                HeaderName::from_static("ratelimit-policy"),
+                HeaderValue::from_static("\"refusals\";q=50;w=1"),
+            )
+            .with_header(
+                HeaderName::from_static("ratelimit"),
+                HeaderValue::from_static("\"refusals\";r=0;t=1"),
+            );
+        Some(failure)
+    }
+
+    fn tell_unwritten(&self, uid: Option<u32>) {
+        let count = self.strangers().take_unwritten(uid);
+        let who = uid.map_or_else(|| "other user ids".to_owned(), |uid| format!("user id {uid}"));
+        let detail =
+            format!("{count} requests of {who} without a valid JWT were refused and not written one by one");
+        tracing::warn!(
+            count,
+            uid,
+            "refused requests without a valid JWT that are not in the audit log one by one"
+        );
+        self.audit().event(&Event { event: "refusals.counted", detail: Some(&detail), ..Event::default() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_and_others_are_written() {
+        let (strangers, start) = (Strangers::default(), Instant::now());
+        let place = |uid, after_ms| strangers.place(&mut Some(uid), start + Duration::from_millis(after_ms));
+        let written = (0..600).filter(|_| place(1, 0) == Place::Written).count();
+        assert_eq!(written, 500);
+        assert_eq!(place(2, 0), Place::Written);
+        assert_eq!(place(1, 20), Place::Written, "one more after a fiftieth of a second");
+        assert_eq!(place(1, 20), Place::Counted);
+        assert_eq!(strangers.take_unwritten(Some(1)), 101);
+        assert_eq!(place(1, 20), Place::CountedFirst);
+    }
+
+    #[test]
+    fn user_ids_without_end_are_counted_together() {
+        let (strangers, now) = (Strangers::default(), Instant::now());
+        for uid in 0..20_000 {
+            strangers.place(&mut Some(uid), now);
+        }
+        assert!(strangers.by_uid.lock().unwrap().len() <= MOST_UIDS + 1);
+    }
+}

@@ -94,6 +94,11 @@ impl CurrentFile {
         Ok(())
     }
 
+    /// Whether it still has a name.
+    pub(super) fn is_linked(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+    }
+
     /// Takes the file up again after trouble: it must be there and hold what it held, up to `chain`'s end. What is behind
     /// that is cut off.
     pub(super) fn reclaim(&mut self, dir: &Path, chain: &Chain) -> Result<Option<CutOff>, String> {

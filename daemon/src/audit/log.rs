@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -17,6 +17,9 @@ use super::{
     line::{Chain, Kind, hex, vault_name},
     recover::{self, Ending},
 };
+
+/// How often `head.json` is written at most while the log grows.
+const HEAD_EVERY: Duration = Duration::from_millis(100);
 
 /// When a file is finished and the next one begun.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,9 @@ pub(super) struct Log {
     chain: Chain,
     file: CurrentFile,
     head: HeadFile,
+    /// What `head.json` says, and since when.
+    head_seq: u64,
+    head_at: Instant,
     last: Mark,
     /// When the file was begun, and with which line.
     begun: (Timestamp, u64),
@@ -107,6 +113,8 @@ impl Log {
             chain,
             file,
             head,
+            head_seq: 0,
+            head_at: Instant::now(),
             last,
             begun,
             checkpoint: None,
@@ -129,6 +137,8 @@ impl Log {
             chain,
             file,
             head,
+            head_seq: 0,
+            head_at: Instant::now(),
             last,
             begun,
             checkpoint,
@@ -199,15 +209,20 @@ impl Log {
         let offset = self.file.bytes + u64::try_from(last_at).unwrap_or(u64::MAX);
         let before = self.file.bytes;
         self.file.append(&bytes).map_err(|error| format!("the audit log cannot be written: {error}"))?;
-        // Once more: what was written to a file that was just removed is nowhere.
-        self.file.check(&self.dir).inspect_err(|_| self.file.bytes = before)?;
+        // What was written to a file that was just removed is nowhere.
+        if !self.file.is_linked() {
+            self.file.bytes = before;
+            return Err("the file of the audit log was removed".to_owned());
+        }
         self.chain = chain;
         self.last = Mark { seq: self.chain.seq, hash: self.chain.hash, file: self.file.number, offset };
         let checkpoint = lines.iter().rfind(|line| line.kind == Kind::Checkpoint);
         if let Some(Line { tail, .. }) = checkpoint {
             self.keep_checkpoint(tail);
+            self.write_head();
+        } else if self.head_at.elapsed() >= HEAD_EVERY {
+            self.write_head();
         }
-        self.write_head();
         Ok(())
     }
 
@@ -257,9 +272,17 @@ impl Log {
         Ok(())
     }
 
+    /// Says how far the log goes, if that is not said yet.
+    pub(super) fn tell_end(&mut self) {
+        if self.head_seq != self.last.seq {
+            self.write_head();
+        }
+    }
+
     /// Says how far the log goes. It is an aid to whoever verifies the log: that it cannot be written stops nobody.
     fn write_head(&mut self) {
         let record = HeadRecord::new(self.chain.vault(), self.last, self.checkpoint.clone());
+        (self.head_seq, self.head_at) = (self.last.seq, Instant::now());
         if let Err(error) = self.head.write(&record) {
             tracing::warn!(%error, "head.json of the audit log cannot be written");
         }

@@ -47,8 +47,8 @@ use line::Kind;
 use log::{Line, Log};
 use writer::{Job, Shared};
 
-/// How long an entry may take to the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an entry may take to the disk, after all other work on its request is over.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How an entry about reading the log is told from others: inside of a text, the quotes would be escaped.
 const OP_READ: &str = r#""op":"audit.read""#;
 
@@ -149,7 +149,8 @@ impl Audit {
         if waiting < self.inner.settings.queue { Ok(()) } else { Err(AuditError::Busy) }
     }
 
-    /// Writes the entry of a request. When this returns it is on the disk.
+    /// Writes the entry of a request. When this returns it is on the disk. How long to wait for a disk that does not answer
+    /// is for the caller to say; the entry is written even if nobody waits any more.
     ///
     /// # Errors
     /// [`AuditError`]; then what it tells of must not leave the daemon.
@@ -157,7 +158,8 @@ impl Audit {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
         let line = Line { kind: Kind::Access, tail: entry().0 };
         let (answer, written) = oneshot::channel();
-        ask(queue, Job::Write(line, Some(answer)), written).await.map(drop)
+        hand_over(queue, Job::Write(line, Some(answer)))?;
+        written.await.unwrap_or_else(|_| Err(ended())).map(drop)
     }
 
     /// Writes the entry of a request that nobody waits for any more; if the log cannot be written, as soon as it can.
@@ -290,19 +292,26 @@ impl Audit {
     }
 }
 
-/// Hands `job` to the thread behind `queue` and waits for its answer.
+/// Hands `job` to the thread behind `queue` and waits for its answer, if not for ever.
 async fn ask<T>(
     queue: &Sender<Job>,
     job: Job,
     answer: oneshot::Receiver<Result<T, AuditError>>,
 ) -> Result<T, AuditError> {
-    let ended = || AuditError::Unavailable("the audit log's thread has ended".to_owned());
-    queue.try_send(job).map_err(|error| match error {
-        TrySendError::Full(_) => AuditError::Busy,
-        TrySendError::Disconnected(_) => ended(),
-    })?;
+    hand_over(queue, job)?;
     match timeout(PATIENCE, answer).await {
         Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
         Err(_) => Err(AuditError::Late),
     }
+}
+
+fn hand_over(queue: &Sender<Job>, job: Job) -> Result<(), AuditError> {
+    queue.try_send(job).map_err(|error| match error {
+        TrySendError::Full(_) => AuditError::Busy,
+        TrySendError::Disconnected(_) => ended(),
+    })
+}
+
+fn ended() -> AuditError {
+    AuditError::Unavailable("the audit log's thread has ended".to_owned())
 }

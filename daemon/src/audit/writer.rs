@@ -115,7 +115,11 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
         for job in first.into_iter().chain(jobs.try_iter().take(MAX_GROUP)) {
             stopping |= group.add(job);
         }
+        let is_idle = group.lines.is_empty();
         owed.append(&mut group.settle(&mut log, shared));
+        if is_idle || stopping {
+            log.tell_end();
+        }
         lost(owed.split_off(owed.len().min(MOST_OWED)).len());
         shared.see(log.trouble());
     }

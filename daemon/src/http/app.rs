@@ -1,6 +1,7 @@
 //! What every handler needs, and the steps that begin every request.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +33,7 @@ use super::{
     trail::{Abandoned, Call, Trail, operation},
 };
 use crate::{
-    audit::{Audit, AuditError},
+    audit::{Audit, AuditError, PATIENCE},
     auth::{ApprovalRules, AuthError, Authenticator, Caller, Login, Peer},
     config::Limits,
     guards::Guards,
@@ -275,14 +276,22 @@ pub(super) async fn around(
     let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(&app, &id, trail));
     let uid = request.extensions().get::<Peer>().map(|peer| peer.uid);
     let limit = app.limits().request_timeout;
+    // One clock for the work and its entry: each costs more than it looks.
+    let mut late = pin!(tokio::time::sleep(limit));
     // Before anything is done that nobody could read about.
     let refused = trail.as_ref().and_then(|_| app.audit().usable().err());
     let mut has_entry = refused.is_none();
-    let mut response = match refused {
-        Some(error) => Failure::from(error).into_response(),
-        None => tokio::time::timeout(limit, go_on(&app, op, request, next))
-            .await
-            .unwrap_or_else(|_| Failure::late(limit).into_response()),
+    let mut response = if let Some(error) = refused {
+        Failure::from(error).into_response()
+    } else {
+        tokio::select! {
+            response = go_on(&app, op, request, next) => response,
+            () = &mut late => {
+                // For its entry.
+                late.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+                Failure::late(limit).into_response()
+            }
+        }
     };
     if has_entry
         && response.status().is_client_error()
@@ -314,7 +323,11 @@ pub(super) async fn around(
     if let Some(trail) = trail.as_ref().filter(|_| has_entry) {
         let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
         let status = Some(response.status().as_u16());
-        if let Err(error) = app.audit().record(|| trail.entry(&id, status, written_code)).await {
+        let recorded = tokio::select! {
+            recorded = app.audit().record(|| trail.entry(&id, status, written_code)) => recorded,
+            () = &mut late => Err(AuditError::Late),
+        };
+        if let Err(error) = recorded {
             let may_come = error == AuditError::Late;
             let failure = Failure::from(error);
             code = failure.code.as_str();

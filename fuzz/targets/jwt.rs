@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use vaultd::{
-    auth::{Authenticator, Issuer, Issuers, Peer, ScopeSet, Settings},
+    auth::{Authenticator, Issuer, IssuerKeys, Issuers, Peer, ScopeSet, Settings},
     jose::KeySet,
     store::Store,
 };
@@ -30,6 +30,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
         replay_entries: 10,
     };
     let keys = KeySet::parse(KEYS).ok().expect("the RFC's key is a key");
+    let keys = IssuerKeys::File(keys);
     let issuer = Issuer { keys, max_lifetime_s: u64::MAX, scopes: ScopeSet::all(), tenants: None };
     let issuers = Issuers { by_name: [("i".to_owned(), issuer)].into() };
     let dir = tempfile::tempdir().expect("a place for the store");

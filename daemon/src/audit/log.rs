@@ -105,22 +105,7 @@ impl Log {
         let now = Timestamp::now();
         let file = begin_file(dir, &mut chain, number, resumed, now).map_err(wrong)?;
         let last = Mark { seq: chain.seq, hash: chain.hash, file: number, offset: 0 };
-        let head = HeadFile::open(dir).map_err(io_error(dir))?;
-        let begun = (now, chain.seq);
-        let mut log = Self {
-            dir: dir.to_owned(),
-            rotation,
-            chain,
-            file,
-            head,
-            head_seq: 0,
-            head_at: Instant::now(),
-            last,
-            begun,
-            checkpoint: None,
-            trouble: None,
-            half_made: None,
-        };
+        let mut log = Self::new(dir, rotation, chain, file, last, (now, last.seq))?;
         log.write_head();
         Ok(log)
     }
@@ -130,21 +115,8 @@ impl Log {
         let wrong = |error| io_error(&LogFile::new(dir, last.file).path)(error);
         let mut file = CurrentFile::open(dir, last.file).map_err(wrong)?;
         let cut_off = file.cut_to(end).map_err(wrong)?;
-        let head = HeadFile::open(dir).map_err(io_error(dir))?;
-        let mut log = Self {
-            dir: dir.to_owned(),
-            rotation,
-            chain,
-            file,
-            head,
-            head_seq: 0,
-            head_at: Instant::now(),
-            last,
-            begun,
-            checkpoint,
-            trouble: None,
-            half_made: None,
-        };
+        let mut log = Self::new(dir, rotation, chain, file, last, begun)?;
+        log.checkpoint = checkpoint;
         if let Some(cut_off) = cut_off {
             tracing::warn!(bytes = cut_off.bytes, "the audit log ended with half a line, which is cut off");
             let line = Self::repair("repair", "the log ended with half a line", Some(&cut_off));
@@ -152,6 +124,31 @@ impl Log {
         }
         log.write_head();
         Ok(log)
+    }
+
+    /// A log that ends with `last` in `file`, which was begun at `begun`.
+    fn new(
+        dir: &Path,
+        rotation: Rotation,
+        chain: Chain,
+        file: CurrentFile,
+        last: Mark,
+        begun: (Timestamp, u64),
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            dir: dir.to_owned(),
+            rotation,
+            chain,
+            file,
+            head: HeadFile::open(dir).map_err(io_error(dir))?,
+            head_seq: 0,
+            head_at: Instant::now(),
+            last,
+            begun,
+            checkpoint: None,
+            trouble: None,
+            half_made: None,
+        })
     }
 
     /// The last line that is durable.

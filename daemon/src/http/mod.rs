@@ -8,6 +8,7 @@ mod approval;
 mod audit;
 mod batch;
 mod body;
+mod bucket;
 mod connections;
 mod detokenize;
 mod envelopes;

@@ -20,6 +20,9 @@ use crate::{
 /// How long a caller should wait after a 503, in seconds.
 const RETRY_AFTER_S: u64 = 1;
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// Fields of draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
+pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Why a request is not done, on its way to become an answer. The request id is added where the answer is finished.
@@ -40,6 +43,20 @@ impl Failure {
     /// The vault answers every item; if it did not, that would be this.
     pub(super) fn no_answer() -> Self {
         Self::new(Code::Overloaded, "the vault gave no answer")
+    }
+
+    /// More than `most_per_second` requests that the limit `name` is for, one of them just now.
+    pub(super) fn too_fast(name: &str, most_per_second: u32, detail: &str) -> Self {
+        let failure = Self::new(Code::RateLimited, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let fields = [
+            (RATELIMIT_POLICY, format!("\"{name}\";q={most_per_second};w=1")),
+            (RATELIMIT, format!("\"{name}\";r=0;t=1")),
+        ];
+        fields.into_iter().fold(failure, |failure, (field, value)| match HeaderValue::try_from(value) {
+            Ok(value) => failure.with_header(field, value),
+            Err(_) => failure,
+        })
     }
 
     /// The audit log cannot be read.

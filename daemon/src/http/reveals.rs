@@ -6,17 +6,17 @@ use axum::{
 };
 use vault_api::Code;
 
-use super::{app::App, problem::Failure, trail::Call};
+use super::{
+    app::App,
+    problem::{Failure, RATELIMIT, RATELIMIT_POLICY},
+    trail::Call,
+};
 use crate::{
     audit::Event,
     auth::Caller,
     guards::{self, Admitted, Card, Quota, Refused},
     vault::VaultError,
 };
-
-/// Fields of draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl App {
     /// Refuses whoever is locked.

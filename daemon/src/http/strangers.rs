@@ -7,14 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderName, HeaderValue, header};
-use vault_api::Code;
-
-use super::{app::App, problem::Failure};
+use super::{app::App, bucket::Bucket, problem::Failure};
 use crate::audit::Event;
 
 /// Refusals a second of one user id that are written, and how many at once: some ten kilobytes a second.
-const WRITTEN_PER_S: f64 = 50.0;
+const WRITTEN_PER_S: u32 = 50;
 const AT_ONCE: f64 = 500.0;
 /// User ids that are counted for themselves; those after them are counted together.
 const MOST_UIDS: usize = 10_000;
@@ -24,12 +21,11 @@ const TOLD_AFTER: Duration = Duration::from_mins(1);
 /// What each user id has left.
 #[derive(Default)]
 pub(super) struct Strangers {
-    by_uid: Mutex<HashMap<Option<u32>, Bucket>>,
+    by_uid: Mutex<HashMap<Option<u32>, Refusals>>,
 }
 
-struct Bucket {
-    left: f64,
-    at: Instant,
+struct Refusals {
+    bucket: Bucket,
     /// Refusals that were only counted, and are to be told of.
     unwritten: u64,
 }
@@ -49,20 +45,18 @@ impl Strangers {
         if by_uid.len() >= MOST_UIDS && !by_uid.contains_key(uid) {
             *uid = None;
         }
-        let bucket = by_uid.entry(*uid).or_insert(Bucket { left: AT_ONCE, at: now, unwritten: 0 });
-        let earned = now.duration_since(bucket.at).as_secs_f64() * WRITTEN_PER_S;
-        (bucket.left, bucket.at) = ((bucket.left + earned).min(AT_ONCE), now);
-        if bucket.left >= 1.0 {
-            bucket.left -= 1.0;
+        let full = || Refusals { bucket: Bucket::full(AT_ONCE, now), unwritten: 0 };
+        let refusals = by_uid.entry(*uid).or_insert_with(full);
+        if refusals.bucket.take(f64::from(WRITTEN_PER_S), AT_ONCE, now) {
             return Place::Written;
         }
-        bucket.unwritten += 1;
-        if bucket.unwritten == 1 { Place::CountedFirst } else { Place::Counted }
+        refusals.unwritten += 1;
+        if refusals.unwritten == 1 { Place::CountedFirst } else { Place::Counted }
     }
 
     fn take_unwritten(&self, uid: Option<u32>) -> u64 {
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
-        by_uid.get_mut(&uid).map_or(0, |bucket| std::mem::take(&mut bucket.unwritten))
+        by_uid.get_mut(&uid).map_or(0, |refusals| std::mem::take(&mut refusals.unwritten))
     }
 }
 
@@ -83,17 +77,7 @@ impl App {
         }
         self.guards().stats().rate_limited("refusals");
         let detail = "too many requests without a valid JWT: get one first";
-        let failure = Failure::new(Code::RateLimited, detail)
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-            .with_header(
-                HeaderName::from_static("ratelimit-policy"),
-                HeaderValue::from_static("\"refusals\";q=50;w=1"),
-            )
-            .with_header(
-                HeaderName::from_static("ratelimit"),
-                HeaderValue::from_static("\"refusals\";r=0;t=1"),
-            );
-        Some(failure)
+        Some(Failure::too_fast("refusals", WRITTEN_PER_S, detail))
     }
 
     fn tell_unwritten(&self, uid: Option<u32>) {

@@ -6,10 +6,7 @@ use std::{
     time::Instant,
 };
 
-use axum::http::{HeaderName, HeaderValue, header};
-use vault_api::Code;
-
-use super::problem::Failure;
+use super::{bucket::Bucket, problem::Failure};
 use crate::metrics::Page;
 
 /// Tenants that are counted by name; those after them are counted as one. An issuer may name any number.
@@ -36,12 +33,6 @@ pub(super) struct Tenant {
     name: String,
     requests: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     bucket: Mutex<Option<Bucket>>,
-}
-
-/// A token bucket that holds what one second allows.
-struct Bucket {
-    left: f64,
-    at: Instant,
 }
 
 impl Tenants {
@@ -95,23 +86,11 @@ impl Tenant {
     fn take(&self, most_per_second: u32) -> Result<(), Failure> {
         let (most, now) = (f64::from(most_per_second), Instant::now());
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = bucket.get_or_insert(Bucket { left: most, at: now });
-        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * most).min(most);
-        bucket.at = now;
-        if bucket.left >= 1.0 {
-            bucket.left -= 1.0;
+        if bucket.get_or_insert_with(|| Bucket::full(most, now)).take(most, most, now) {
             return Ok(());
         }
-        // The fields of draft-ietf-httpapi-ratelimit-headers-10, 3 and 4.
-        let policy = format!("\"tenant\";q={most_per_second};w=1");
-        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"tenant\""));
-        Err(Failure::new(
-            Code::RateLimited,
-            "this tenant makes more requests a second than it may: slow down",
-        )
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        .with_header(HeaderName::from_static("ratelimit-policy"), policy)
-        .with_header(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"tenant\";r=0;t=1")))
+        let detail = "this tenant makes more requests a second than it may: slow down";
+        Err(Failure::too_fast("tenant", most_per_second, detail))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - openCryptoki fills the time of `CK_TOKEN_INFO` with something else, and the library then gives back none of it.
 //! - NSS softokn answers a question for the length of a GCM ciphertext without its tag, and the library asks always.
-//!   Its length is known, so that the question would be one more round trip to a network HSM besides.
+//!   Lengths are known, so that the question would be one more round trip to a network HSM besides, and is not asked
+//!   before a decryption either.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use cryptoki_sys::{
     CKF_PROTECTED_AUTHENTICATION_PATH, CKF_TOKEN_INITIALIZED, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY,
     CKF_USER_PIN_LOCKED, CKF_USER_PIN_TO_BE_CHANGED, CKF_WRITE_PROTECTED, CKM_AES_GCM,
 };
+
+use zeroize::Zeroizing;
 
 use super::{Library, NONCE_BYTES, SetupError, TAG_BYTES};
 
@@ -136,20 +139,8 @@ impl Direct {
         // Room for a nonce of up to 16 bytes at the end: with less a module could not even show that it makes those.
         let mut ciphertext = vec![0; plaintext.len() + TAG_BYTES + 16];
         let mut len = CK_ULONG::try_from(ciphertext.len())?;
-        let mut parameters = CK_GCM_PARAMS {
-            ulIvLen: if nonce.is_some() { NONCE_BYTES.try_into()? } else { 0 },
-            pIv: nonce.map_or(std::ptr::null_mut(), |nonce| nonce.as_mut_ptr()),
-            // With no nonce given, this says how long one is to be made.
-            ulIvBits: (NONCE_BYTES * 8).try_into()?,
-            pAAD: aad.as_ptr().cast_mut(),
-            ulAADLen: aad.len().try_into()?,
-            ulTagBits: (TAG_BYTES * 8).try_into()?,
-        };
-        let mut mechanism = CK_MECHANISM {
-            mechanism: CKM_AES_GCM,
-            pParameter: (&raw mut parameters).cast(),
-            ulParameterLen: size_of::<CK_GCM_PARAMS>().try_into()?,
-        };
+        let mut parameters = gcm_parameters(nonce, aad)?;
+        let mut mechanism = gcm(&mut parameters)?;
         // SAFETY: the mechanism, its parameters, nonce and AAD outlive both calls; modules only read the AAD.
         let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
         Rv::from(rv).into_result(Function::EncryptInit)?;
@@ -167,6 +158,63 @@ impl Direct {
         ciphertext.truncate(len.try_into()?);
         Ok(ciphertext)
     }
+
+    /// AES-GCM decryption of `ciphertext`, with a tag of 16 bytes at its end. The module may write to `nonce`.
+    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
+    pub(super) fn decrypt_gcm(
+        &self,
+        session: &Session,
+        key: ObjectHandle,
+        nonce: &mut [u8; NONCE_BYTES],
+        aad: &[u8],
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
+        let begin = self.functions.C_DecryptInit.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        let decrypt = self.functions.C_Decrypt.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        // Some modules want room for the tag, too.
+        let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
+        let mut len = CK_ULONG::try_from(plaintext.len())?;
+        let mut parameters = gcm_parameters(Some(nonce), aad)?;
+        let mut mechanism = gcm(&mut parameters)?;
+        // SAFETY: the mechanism, its parameters, nonce and AAD outlive both calls; modules only read the AAD.
+        let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
+        Rv::from(rv).into_result(Function::DecryptInit)?;
+        // SAFETY: as above; modules only read the ciphertext, and `len` is the room that `plaintext` has.
+        let rv = unsafe {
+            decrypt(
+                session.handle(),
+                ciphertext.as_ptr().cast_mut(),
+                ciphertext.len().try_into()?,
+                plaintext.as_mut_ptr(),
+                &raw mut len,
+            )
+        };
+        Rv::from(rv).into_result(Function::Decrypt)?;
+        plaintext.truncate(len.try_into()?);
+        Ok(plaintext)
+    }
+}
+
+/// The parameters of AES-GCM (PKCS #11 v3.1, 6.13.6). They point to `nonce`, which the module may write to, and `aad`.
+fn gcm_parameters(nonce: Option<&mut [u8; NONCE_BYTES]>, aad: &[u8]) -> Result<CK_GCM_PARAMS, Pkcs11Error> {
+    Ok(CK_GCM_PARAMS {
+        ulIvLen: if nonce.is_some() { NONCE_BYTES.try_into()? } else { 0 },
+        pIv: nonce.map_or(std::ptr::null_mut(), |nonce| nonce.as_mut_ptr()),
+        // With no nonce given, this says how long one is to be made.
+        ulIvBits: (NONCE_BYTES * 8).try_into()?,
+        pAAD: aad.as_ptr().cast_mut(),
+        ulAADLen: aad.len().try_into()?,
+        ulTagBits: (TAG_BYTES * 8).try_into()?,
+    })
+}
+
+/// AES-GCM with `parameters`, which it points to.
+fn gcm(parameters: &mut CK_GCM_PARAMS) -> Result<CK_MECHANISM, Pkcs11Error> {
+    Ok(CK_MECHANISM {
+        mechanism: CKM_AES_GCM,
+        pParameter: (&raw mut *parameters).cast(),
+        ulParameterLen: size_of::<CK_GCM_PARAMS>().try_into()?,
+    })
 }
 
 impl std::fmt::Debug for Direct {

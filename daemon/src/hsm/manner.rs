@@ -1,11 +1,6 @@
 //! How a token wants things done, where tokens differ. Found by trial, never by a vendor's name.
 
-use cryptoki::{
-    error::Error as Pkcs11Error,
-    mechanism::{Mechanism, aead::GcmParams},
-    object::ObjectHandle,
-    session::Session,
-};
+use cryptoki::{error::Error as Pkcs11Error, mechanism::Mechanism, object::ObjectHandle, session::Session};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -81,8 +76,9 @@ impl NonceGiven {
             seal(direct, session, key, self, nonce, TEXT, TEXT)
         };
         let (first, second) = (seal()?, seal()?);
-        let opens =
-            |sealed: &Sealed| open(session, key, TEXT, sealed).map(|opened| opened.as_slice() == TEXT);
+        let opens = |sealed: &Sealed| {
+            open(direct, session, key, TEXT, sealed).map(|opened| opened.as_slice() == TEXT)
+        };
         if first.nonce != second.nonce && opens(&first)? && opens(&second)? {
             Ok(())
         } else {
@@ -154,14 +150,13 @@ pub(super) fn seal(
 
 /// Opens what [`seal`] made.
 pub(super) fn open(
+    direct: &Direct,
     session: &Session,
     key: ObjectHandle,
     aad: &[u8],
     sealed: &Sealed,
 ) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
-    let mut nonce = sealed.nonce;
-    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, aad, (TAG_BYTES * 8).try_into()?)?);
-    Ok(Zeroizing::new(session.decrypt(&mechanism, key, &sealed.ciphertext)?))
+    direct.decrypt_gcm(session, key, &mut { sealed.nonce }, aad, &sealed.ciphertext)
 }
 
 /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).

@@ -28,6 +28,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The user to serve as; only root can start it as another one.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
     },
     /// From nothing to a working vault for development, in one command.
     Dev {
@@ -112,7 +115,7 @@ fn main() {
 
 fn run(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Serve { config } => command::serve(&config),
+        Command::Serve { config, user } => command::serve(&config, user.as_deref()),
         Command::Dev { dir, module, hsm } => command::dev(&DevOptions { dir, module, hsm }, &mut say),
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {

@@ -280,6 +280,10 @@ dir = {store}
 [audit]
 dir = {audit}
 
+[sandbox]
+# A development vault may be root's. Not so in production: see --user.
+allow_root = {is_root}
+
 [auth]
 audience = "{AUDIENCE}"
 
@@ -320,6 +324,7 @@ reuse = "never"
         audit = at("audit"),
         keys = at("issuer.pub.pem"),
         uid = geteuid(),
+        is_root = geteuid().is_root(),
         scopes = Scope::ALL.iter().map(|scope| format!("\"{scope}\"")).collect::<Vec<_>>().join(", "),
     )
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod boot;
 mod check;
+mod confinement;
 mod dev;
 mod error;
 mod init;

@@ -12,6 +12,7 @@ use super::{
         hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys,
         unfinished_keys,
     },
+    confinement::confinement,
     issuers, logging, peers,
 };
 use crate::{
@@ -21,7 +22,10 @@ use crate::{
     guards::Guards,
     hsm::Hsm,
     http::{App, BoundSocket, Callers, Door, Server},
-    sandbox::{harden, ignore_hangups, inherited_sockets, raise_open_files},
+    sandbox::{
+        Identity, allow_locked_memory, confine, drop_privileges, harden, ignore_hangups, inherited_sockets,
+        lock_memory, raise_open_files,
+    },
     store::Store,
     vault::{Keys, Notary, Vault, finish_key_changes},
 };
@@ -29,14 +33,16 @@ use crate::{
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
 const OTHER_FILES: usize = 64;
 
-/// Serves the vault that the file at `path` describes until SIGTERM or SIGINT.
+/// Serves the vault that the file at `path` describes until SIGTERM or SIGINT; as `user`, if it is started as root.
 ///
 /// # Errors
 /// [`CommandError`] if it cannot come up.
-pub fn serve(path: &Path) -> Result<(), CommandError> {
+pub fn serve(path: &Path, user: Option<&str>) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     logging::start(&config.log);
-    run(&config)
+    let identity = user.map(Identity::of).transpose();
+    let identity = identity.map_err(|error| CommandError::Usage(error.to_string()))?;
+    run_with(&config, identity.as_ref(), open_audit)
 }
 
 /// [`serve`] without an audit log, to measure what the log costs. The `vaultd` program has no way to it.
@@ -46,20 +52,22 @@ pub fn serve(path: &Path) -> Result<(), CommandError> {
 pub fn serve_unaudited(path: &Path) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     logging::start(&config.log);
-    run_with(&config, |config, store| Ok(Audit::unkept(config.audit.clone(), &store.vault_id())))
+    run_with(&config, None, |config, store| Ok(Audit::unkept(config.audit.clone(), &store.vault_id())))
 }
 
 /// The work of [`serve`] on a configuration that is loaded.
 pub(super) fn run(config: &Config) -> Result<(), CommandError> {
-    run_with(config, open_audit)
+    run_with(config, None, open_audit)
 }
 
-fn run_with(config: &Config, open_audit: OpenAudit) -> Result<(), CommandError> {
+fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit) -> Result<(), CommandError> {
     let restricted = harden().and_then(|()| ignore_hangups());
     restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
     let limits = limits(config)?;
     module_environment(config)?;
-    let sockets = Sockets::open(config)?;
+    let sockets = Sockets::open(config, identity.map(Identity::ids))?;
+    give_up(config, identity)?;
+    // From here on there may be threads.
     let engines = Engines::open(config, open_audit)?;
     let runtime = runtime(config)?;
     let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
@@ -69,6 +77,17 @@ fn run_with(config: &Config, open_audit: OpenAudit) -> Result<(), CommandError> 
     let ended = served.and_then(|notary| sign_off(&notary, &engines));
     drop(engines);
     ended
+}
+
+/// Gives up all that serving does not need, before the module is loaded: what its vendor wrote never runs with more.
+fn give_up(config: &Config, identity: Option<&Identity>) -> Result<(), CommandError> {
+    allow_locked_memory();
+    let failed = |error: &dyn std::error::Error| CommandError::Failed(error.to_string());
+    drop_privileges(identity, config.sandbox.allow_root).map_err(|error| failed(&error))?;
+    if let Err(why) = lock_memory() {
+        tracing::warn!(why, "memory is not locked: card data may be swapped to disk");
+    }
+    confine(&confinement(config)).map_err(|error| failed(&error))
 }
 
 /// How the audit log is opened.
@@ -98,11 +117,11 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(config: &Config) -> Result<Self, CommandError> {
+    fn open(config: &Config, owner: Option<(u32, u32)>) -> Result<Self, CommandError> {
         let inherited = inherited_sockets().map_err(|error| CommandError::new("socket activation", error))?;
         let open = |inherited: Option<_>, place| match inherited {
             Some(listener) => Ok(BoundSocket::inherited(listener)),
-            None => BoundSocket::bind(place),
+            None => BoundSocket::bind(place, owner),
         };
         Ok(Self {
             api: open(inherited.api, &config.server.socket)?,

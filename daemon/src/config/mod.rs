@@ -13,6 +13,7 @@ mod keys;
 mod parse;
 mod peers;
 mod raw;
+mod sandbox;
 mod templates;
 mod validate;
 
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub use raw::{LogFormat, schema};
+pub use sandbox::{Sandbox, Seccomp};
 pub use validate::MAX_SOCKET_PATH_BYTES;
 
 use crate::{
@@ -69,6 +71,8 @@ pub struct Config {
     pub envelopes: EnvelopeRules,
     /// Templates of tokens.
     pub templates: Templates,
+    /// How the daemon is confined.
+    pub sandbox: Sandbox,
     /// What is logged, and how.
     pub log: Log,
 }

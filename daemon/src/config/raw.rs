@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) auth: Auth,
     pub(super) tokens: Tokens,
     pub(super) envelopes: Envelopes,
+    pub(super) sandbox: super::sandbox::Sandbox,
     pub(super) log: Log,
 }
 

@@ -49,6 +49,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     };
     let (keys, rewrap_pace) = v.keys(&raw.keys, &lifetimes);
     let templates = v.templates(raw.tokens);
+    v.sandbox(&raw.sandbox);
     let log = v.log(raw.log);
 
     let mut errors = v.document.errors;
@@ -72,6 +73,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 peers,
                 envelopes,
                 templates,
+                sandbox: raw.sandbox,
                 log,
             })
         }

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Seek, Write},
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -69,11 +69,11 @@ impl BoundSocket {
         Self { listener, own: None }
     }
 
-    /// Opens a socket at `place`.
+    /// Opens a socket at `place`, for the user and group with the ids `owner` if another one is to serve.
     ///
     /// # Errors
     /// [`SocketError`].
-    pub fn bind(place: &SocketPlace) -> Result<Self, SocketError> {
+    pub fn bind(place: &SocketPlace, owner: Option<(u32, u32)>) -> Result<Self, SocketError> {
         let path = &place.path;
         let failed = |source| SocketError::Failed { path: path.clone(), source };
         let group = place.group.as_deref().map(group_id).transpose()?;
@@ -84,7 +84,7 @@ impl BoundSocket {
         // From here on a failure drops the socket, and so removes it.
         let mut own = Own { path: path.clone(), lock };
         let socket = |own| Self { listener, own: Some(own) };
-        let prepared = own.prepare(place.mode, group).map_err(failed);
+        let prepared = own.prepare(place.mode, group, owner).map_err(failed);
         let socket = socket(own);
         prepared.map(|()| socket)
     }
@@ -102,9 +102,13 @@ impl BoundSocket {
 
 impl Own {
     /// Lets others in, and notes which socket is ours.
-    fn prepare(&mut self, mode: u32, group: Option<u32>) -> io::Result<()> {
-        if group.is_some() {
-            chown(&self.path, None, group)?;
+    fn prepare(&mut self, mode: u32, group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
+        if let Some((uid, gid)) = owner {
+            fchown(&*self.lock, Some(uid), Some(gid))?;
+        }
+        let (user, group) = (owner.map(|(uid, _)| uid), group.or(owner.map(|(_, gid)| gid)));
+        if user.is_some() || group.is_some() {
+            chown(&self.path, user, group)?;
         }
         // Nobody but us could connect until now: the umask is 0077.
         fs::set_permissions(&self.path, Permissions::from_mode(mode))?;

@@ -7,6 +7,8 @@ use nix::sys::{
     stat::{Mode, umask},
 };
 
+use super::memory;
+
 /// Lets nobody but the owner into files that are made from now on.
 pub fn make_files_private() {
     umask(Mode::from_bits_truncate(0o077));
@@ -18,13 +20,9 @@ pub fn make_files_private() {
 /// # Errors
 /// The system call that failed.
 pub fn harden() -> nix::Result<()> {
-    // Where systemd has done it already (LimitCORE=0), its filter may forbid to do it again.
-    if getrlimit(Resource::RLIMIT_CORE)? != (0, 0) {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    }
+    memory::hide()?;
     // A file that may not grow must be an error that callers hear of, not a death (setrlimit(2), RLIMIT_FSIZE).
     ignore(Signal::SIGXFSZ)?;
-    prctl::set_dumpable(false)?;
     prctl::set_no_new_privs()
 }
 

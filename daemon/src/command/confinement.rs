@@ -1,0 +1,91 @@
+//! What of the file system the daemon needs: what the configuration names, what its module reads, and no more.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::{Config, Seccomp},
+    sandbox::{Confinement, OnViolation, View},
+};
+
+/// Libraries of the module, and how they are found.
+const LIBRARIES: [&str; 7] =
+    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.preload"];
+/// What the C library and cryptographic libraries read: users for `[[auth.peers]]`, time zones, settings, randomness.
+const SYSTEM: [&str; 12] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/pkcs11",
+    "/dev/urandom",
+    "/dev/random",
+    "/proc",
+    "/sys/devices/system/cpu",
+];
+/// Names of hosts.
+const NETWORK: [&str; 6] = [
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+];
+
+/// How the daemon with `config` is confined.
+pub(super) fn confinement(config: &Config) -> Confinement {
+    let sandbox = &config.sandbox;
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let mut read: Vec<PathBuf> = LIBRARIES.iter().chain(&SYSTEM).map(PathBuf::from).collect();
+    if sandbox.network {
+        read.extend(NETWORK.map(PathBuf::from));
+    }
+    // Files that are read anew are replaced by others of the same name, so that it takes their directories.
+    read.extend(parent(&config.path));
+    read.extend(config.issuers.iter().filter_map(|issuer| parent(&issuer.keys)));
+    read.push(config.hsm.library.path.clone());
+    // The module is told the PIN in any case.
+    read.extend(config.hsm.pin_file.clone());
+    read.extend(named_by(config.hsm.environment.values().map(OsString::from)));
+    read.extend_from_slice(&sandbox.read);
+    let mut write = vec![config.store.dir.clone(), config.audit.dir.clone()];
+    write.extend(softhsm_tokens(config));
+    write.extend_from_slice(&sandbox.write);
+    let sockets = [&config.server.socket.path, &config.server.admin_socket.path];
+    Confinement {
+        view: View { read, write, remove: sockets.into_iter().filter_map(|path| parent(path)).collect() },
+        network: sandbox.network,
+        on_violation: match sandbox.seccomp {
+            Seccomp::Enforce => OnViolation::End,
+            Seccomp::Log => OnViolation::Log,
+        },
+        require: sandbox.require,
+    }
+}
+
+/// Files that the module's variables name; where one is not there yet, its directory.
+fn named_by(values: impl Iterator<Item = OsString>) -> impl Iterator<Item = PathBuf> {
+    values
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .filter_map(|path| if path.exists() { Some(path) } else { path.parent().map(Path::to_owned) })
+}
+
+/// Where SoftHSM2 keeps its tokens, as its own configuration says: it writes there at each login.
+fn softhsm_tokens(config: &Config) -> Option<PathBuf> {
+    const VARIABLE: &str = "SOFTHSM2_CONF";
+    let set = config.hsm.environment.get(VARIABLE).map(OsString::from).or_else(|| std::env::var_os(VARIABLE));
+    let text = fs::read_to_string(set?).ok()?;
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == "directories.tokendir").then(|| value.trim())
+    });
+    value.map(PathBuf::from)
+}

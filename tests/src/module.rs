@@ -71,7 +71,7 @@ impl Module {
         }
     }
 
-    /// Makes a token for the vault in `dir`, and the file whose `[hsm]` table names it, for `vaultd dev --hsm`.
+    /// Makes a token for the vault in `dir`, and the file with the tables that lead to it, for `vaultd dev --hsm`.
     pub fn make_token(self, dir: &Path) -> PathBuf {
         let pin = if self == Self::Opencryptoki { SHORT_PIN } else { PIN };
         let pin_file = dir.join("hsm.pin");
@@ -114,10 +114,12 @@ impl Module {
             self.environment(dir).into_iter().map(|(name, value)| format!("{name} = \"{value}\""));
         let file = dir.join("hsm.toml");
         let text = format!(
-            "[hsm]\nmodule = \"{}\"\ntoken_label = \"{TOKEN_LABEL}\"\npin_file = \"{}\"\n{parameters}environment = {{ {} }}\n",
+            "[hsm]\nmodule = \"{}\"\ntoken_label = \"{TOKEN_LABEL}\"\npin_file = \"{}\"\n{parameters}environment = {{ {} }}\n\
+             [sandbox]\nwrite = [\"{}\"]\nallow_root = true\n",
             self.path().display(),
             pin_file.display(),
-            environment.collect::<Vec<_>>().join(", ")
+            environment.collect::<Vec<_>>().join(", "),
+            dir.display()
         );
         fs::write(&file, text).unwrap();
         file

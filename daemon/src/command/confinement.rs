@@ -50,10 +50,11 @@ pub(super) fn confinement(config: &Config) -> Confinement {
     // Files that are read anew are replaced by others of the same name, so that it takes their directories.
     read.extend(parent(&config.path));
     read.extend(config.issuers.iter().filter_map(|issuer| parent(&issuer.keys)));
-    read.push(config.hsm.library.path.clone());
+    // A module brings libraries of its own.
+    read.extend(parent(&config.hsm.library.path));
     // The module is told the PIN in any case.
     read.extend(config.hsm.pin_file.clone());
-    read.extend(named_by(config.hsm.environment.values().map(OsString::from)));
+    read.extend(config.hsm.environment.values().map(PathBuf::from).filter(|path| path.is_file()));
     read.extend_from_slice(&sandbox.read);
     let mut write = vec![config.store.dir.clone(), config.audit.dir.clone()];
     write.extend(softhsm_tokens(config));
@@ -68,14 +69,6 @@ pub(super) fn confinement(config: &Config) -> Confinement {
         },
         require: sandbox.require,
     }
-}
-
-/// Files that the module's variables name; where one is not there yet, its directory.
-fn named_by(values: impl Iterator<Item = OsString>) -> impl Iterator<Item = PathBuf> {
-    values
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .filter_map(|path| if path.exists() { Some(path) } else { path.parent().map(Path::to_owned) })
 }
 
 /// Where SoftHSM2 keeps its tokens, as its own configuration says: it writes there at each login.

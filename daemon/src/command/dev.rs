@@ -265,6 +265,8 @@ fn quoted(path: &Path) -> String {
 
 fn config_text(dir: &Path, hsm: &str) -> String {
     let at = |name: &str| quoted(&dir.join(name));
+    // A development vault may be root's.
+    let sandbox = if geteuid().is_root() { "[sandbox]\nallow_root = true\n\n" } else { "" };
     format!(
         r#"# Made by `vaultd dev`, FOR DEVELOPMENT ONLY. It is not written again: change it as you like.
 # config/vaultd.toml in the sources explains every key.
@@ -280,11 +282,7 @@ dir = {store}
 [audit]
 dir = {audit}
 
-[sandbox]
-# A development vault may be root's. Not so in production: see --user.
-allow_root = {is_root}
-
-[auth]
+{sandbox}[auth]
 audience = "{AUDIENCE}"
 
 [[auth.issuers]]
@@ -324,7 +322,7 @@ reuse = "never"
         audit = at("audit"),
         keys = at("issuer.pub.pem"),
         uid = geteuid(),
-        is_root = geteuid().is_root(),
+        sandbox = if hsm.contains("[sandbox]") { "" } else { sandbox },
         scopes = Scope::ALL.iter().map(|scope| format!("\"{scope}\"")).collect::<Vec<_>>().join(", "),
     )
 }

@@ -28,10 +28,10 @@ const FILES: &[c_long] = &[
     libc::SYS_fadvise64,
     libc::SYS_flock,
     libc::SYS_fcntl,
-    libc::SYS_dup,
     libc::SYS_statx,
     libc::SYS_newfstatat,
     libc::SYS_fstat,
+    libc::SYS_statfs,
     libc::SYS_fstatfs,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
@@ -46,29 +46,19 @@ const FILES: &[c_long] = &[
     libc::SYS_getcwd,
     libc::SYS_umask,
     libc::SYS_memfd_create,
-    libc::SYS_pipe2,
 ];
 
 /// The same by their older names, which the C library still uses on this architecture, or modules do.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[c_long] = &[
-    libc::SYS_open,
-    libc::SYS_stat,
-    libc::SYS_lstat,
     libc::SYS_access,
     libc::SYS_readlink,
     libc::SYS_mkdir,
-    libc::SYS_rmdir,
     libc::SYS_unlink,
     libc::SYS_rename,
     libc::SYS_chmod,
-    libc::SYS_dup2,
     libc::SYS_poll,
-    libc::SYS_select,
     libc::SYS_epoll_wait,
-    libc::SYS_time,
-    libc::SYS_getrlimit,
-    libc::SYS_arch_prctl,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
@@ -102,9 +92,7 @@ const MEMORY: &[c_long] = &[
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_mlock,
-    libc::SYS_mlock2,
     libc::SYS_munlock,
-    libc::SYS_membarrier,
 ];
 
 /// Threads, signals and time.

@@ -1,12 +1,14 @@
 //! The `vaultd` program: reads the command line, calls a command, and turns its error into an exit status.
 #![forbid(unsafe_code)]
 
+mod manual;
+
 use std::{
     io::{self, Write},
     path::PathBuf,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use vaultd::{
     audit::verify::Options,
     command::{self, CheckOptions, CommandError, DevOptions},
@@ -70,6 +72,12 @@ enum Command {
     /// Print the JSON Schema of the configuration file.
     #[command(hide = true)]
     Schema,
+    /// Write man pages and completion scripts into a directory, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The directory; made if it does not exist.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -131,6 +139,8 @@ fn run(command: Command) -> Result<(), CommandError> {
             say(vaultd::config::schema().trim_end());
             Ok(())
         }
+        Command::Manual { dir } => manual::write(&mut Arguments::command(), &dir)
+            .map_err(|error| CommandError::new("cannot write the manual", error)),
     }
 }
 

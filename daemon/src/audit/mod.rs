@@ -190,6 +190,21 @@ impl Audit {
         ask(queue, Job::Probe(answer), probed).await
     }
 
+    /// Whether the thread that writes takes work and answers, be it with an error. Waits for as long as it does not.
+    pub async fn writer_lives(&self) -> bool {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let Some(queue) = &self.inner.queue else { return true };
+        loop {
+            let (answer, answered) = oneshot::channel();
+            match hand_over(queue, Job::Probe(answer)) {
+                Ok(()) => return answered.await.is_ok(),
+                // It may only have much to do.
+                Err(AuditError::Busy) => tokio::time::sleep(PAUSE).await,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Waits until a checkpoint is due; gives the number of entries up to it, for the next call, and the last line.
     pub async fn due(&self, signed: u64) -> (u64, Mark) {
         let Settings { checkpoint_entries, checkpoint_interval, .. } = self.inner.settings;

@@ -12,6 +12,7 @@ mod logging;
 mod measure;
 mod peers;
 mod serve;
+mod watchdog;
 
 pub use audit::{audit_resume, audit_verify};
 pub use check::{CheckOptions, check};

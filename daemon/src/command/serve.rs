@@ -14,6 +14,7 @@ use super::{
     },
     confinement::confinement,
     issuers, logging, peers,
+    watchdog::Watchdog,
 };
 use crate::{
     audit::{Audit, Event},
@@ -224,6 +225,7 @@ async fn until_stopped(
     );
 
     let mut signals = Signals::new()?;
+    let knocked_at = [&sockets.api, &sockets.admin].into_iter().filter_map(BoundSocket::path).collect();
     let doors = vec![
         Door {
             name: "api",
@@ -254,12 +256,17 @@ async fn until_stopped(
         async move { notary.serve().await }
     });
     let tidier = tokio::spawn(tidy_guards(guards.clone()));
+    let watchdog = Watchdog { doors: knocked_at, store: store.clone(), audit: audit.clone() };
+    let watchdog = tokio::spawn(watchdog.serve());
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
+        let _ = NotifyState::monotonic_usec_now()
+            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
         let reloaded = reload(config, &keys, &auth, &login);
         let detail = reloaded.is_err().then_some("failed: what was in force stays");
         audit.event(&Event { event: "config.reload", detail, ..Event::default() });
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -267,6 +274,7 @@ async fn until_stopped(
     watcher.abort();
     keeper.abort();
     tidier.abort();
+    watchdog.abort();
     audit.dismiss_readers();
     server.stop().await;
     if let Err(error) = guards.close().await {

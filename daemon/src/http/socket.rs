@@ -89,6 +89,11 @@ impl BoundSocket {
         prepared.map(|()| socket)
     }
 
+    /// Where it is in the file system.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.listener.local_addr().ok()?.as_pathname().map(Path::to_owned)
+    }
+
     /// The listener, for one accept loop.
     ///
     /// # Errors

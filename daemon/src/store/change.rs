@@ -99,6 +99,10 @@ pub(super) enum Change {
     TakeCensus {
         answer: Answer<()>,
     },
+    /// Changes nothing.
+    Nothing {
+        answer: Answer<()>,
+    },
     MoveKey {
         name: String,
         step: KeyMove,
@@ -171,6 +175,7 @@ impl Change {
             (Self::MoveKey { answer, .. }, Outcome::Moved(done)) => drop(answer.send(Ok(done))),
             (
                 Self::TakeCensus { answer }
+                | Self::Nothing { answer }
                 | Self::ReserveSeals { answer, .. }
                 | Self::PutNote { answer, .. },
                 Outcome::Done,
@@ -192,6 +197,7 @@ impl Change {
             Self::Rewrap { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::MoveKey { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::TakeCensus { answer }
+            | Self::Nothing { answer }
             | Self::ReserveSeals { answer, .. }
             | Self::PutNote { answer, .. } => {
                 drop(answer.send(Err(error.clone())));

@@ -5,6 +5,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use crossbeam_channel::Sender;
@@ -305,6 +306,20 @@ impl Store {
         match &*writer {
             Some(thread) if !thread.is_finished() => Ok(()),
             _ => Err(StoreError::Failed("the writer has ended".to_owned())),
+        }
+    }
+
+    /// Whether the writer takes a change and answers it, be it with an error. Waits for as long as it does not.
+    pub async fn writer_lives(&self) -> bool {
+        const PAUSE: Duration = Duration::from_millis(10);
+        loop {
+            let (answer, answered) = oneshot::channel();
+            match change::submit(&self.inner.queue, Change::Nothing { answer }) {
+                Ok(()) => return answered.await.is_ok(),
+                // It may only have much to do.
+                Err(StoreError::Busy) => tokio::time::sleep(PAUSE).await,
+                Err(_) => return false,
+            }
         }
     }
 

@@ -207,6 +207,7 @@ impl<'t> Batch<'t> {
                 self.tables.take_census()?;
                 Ok(Outcome::Done)
             }
+            Change::Nothing { .. } => Ok(Outcome::Done),
             Change::MoveKey { name, step, now_ms, .. } => {
                 self.tables.keys.step(self.transaction, name, step, *now_ms).map(Outcome::Moved)
             }

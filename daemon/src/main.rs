@@ -4,6 +4,7 @@
 mod manual;
 
 use std::{
+    alloc::System,
     io::{self, Write},
     path::PathBuf,
 };
@@ -14,6 +15,11 @@ use vaultd::{
     command::{self, CheckOptions, CommandError, DevOptions},
     sandbox::{exit_without_handlers, make_files_private},
 };
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: buffers of libraries that know nothing of card data hold it, too.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// A vault for payment-card numbers.
 #[derive(Parser)]

@@ -1,8 +1,6 @@
 //! What happens in a call: the faults that are due, then the real module.
 
 use std::{
-    ffi::OsString,
-    path::PathBuf,
     ptr,
     sync::{OnceLock, PoisonError, RwLock},
     thread::sleep,
@@ -10,9 +8,8 @@ use std::{
 };
 
 use cryptoki_sys::{
-    CK_BYTE_PTR, CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR, CK_FUNCTION_LIST_PTR_PTR, CK_OBJECT_HANDLE,
-    CK_OBJECT_HANDLE_PTR, CK_RV, CK_SESSION_HANDLE, CK_TRUE, CK_ULONG, CK_ULONG_PTR, CKR_BUFFER_TOO_SMALL,
-    CKR_OK,
+    CK_BYTE_PTR, CK_FUNCTION_LIST, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE_PTR, CK_RV, CK_SESSION_HANDLE, CK_TRUE,
+    CK_ULONG, CK_ULONG_PTR, CKR_BUFFER_TOO_SMALL, CKR_OK,
 };
 
 use crate::{
@@ -65,25 +62,9 @@ pub(crate) fn get() -> Option<&'static Chaos> {
 
 impl Chaos {
     fn load() -> Result<Self, String> {
-        let module = variable("CHAOS_HSM_MODULE")?;
-        let fault = variable("CHAOS_HSM_FAULT")?;
-        let failed = |reason: String| format!("{}: {reason}", PathBuf::from(&module).display());
-        let mut list: CK_FUNCTION_LIST_PTR = ptr::null_mut();
-        // SAFETY: whoever sets the variable vouches for the module; its symbol has the type the standard gives it.
-        let rv = unsafe {
-            let library = libloading::Library::new(&module).map_err(|error| failed(error.to_string()))?;
-            // Its code is called until the process ends.
-            let library = Box::leak(Box::new(library));
-            let get = library
-                .get::<unsafe extern "C" fn(CK_FUNCTION_LIST_PTR_PTR) -> CK_RV>(b"C_GetFunctionList\0")
-                .map_err(|error| failed(error.to_string()))?;
-            get(&raw mut list)
-        };
-        if rv != CKR_OK || list.is_null() {
-            return Err(failed(format!("C_GetFunctionList returned {rv:#x}")));
-        }
-        // SAFETY: the module has just given out this list.
-        let real = unsafe { *list };
+        let real = real_hsm::load_from("CHAOS_HSM_MODULE")?;
+        let fault = std::env::var_os("CHAOS_HSM_FAULT");
+        let fault = fault.ok_or("the environment variable CHAOS_HSM_FAULT is not set")?;
         let (watch, handles, calls) = (Watch::new(fault.into()), Handles::default(), RwLock::new(()));
         Ok(Self { real, ours: forward::list(real.version), watch, handles, calls })
     }
@@ -250,10 +231,6 @@ impl Output {
             unsafe { ptr::write_bytes(self.bytes, 0, length) };
         }
     }
-}
-
-fn variable(name: &str) -> Result<OsString, String> {
-    std::env::var_os(name).ok_or_else(|| format!("the environment variable {name} is not set"))
 }
 
 /// The functions whose failure ends the operation they belong to (PKCS #11 v2.40, 5.8 to 5.13).

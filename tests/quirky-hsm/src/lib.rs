@@ -25,8 +25,8 @@ use std::{
 };
 
 use cryptoki_sys::{
-    CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR, CK_FUNCTION_LIST_PTR_PTR, CK_RV, CK_SESSION_HANDLE,
-    CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR, CKR_OK,
+    CK_FUNCTION_LIST, CK_FUNCTION_LIST_PTR_PTR, CK_RV, CK_SESSION_HANDLE, CKR_ARGUMENTS_BAD,
+    CKR_GENERAL_ERROR, CKR_OK,
 };
 
 use quirks::Quirks;
@@ -82,22 +82,8 @@ pub unsafe extern "C" fn C_GetFunctionList(list: CK_FUNCTION_LIST_PTR_PTR) -> CK
 }
 
 fn load() -> Option<Modules> {
-    let path = std::env::var_os("QUIRKY_HSM_MODULE")?;
+    let real = real_hsm::load_from("QUIRKY_HSM_MODULE").ok()?;
     let quirks = Quirks::parse(&std::env::var("QUIRKY_HSM_QUIRKS").ok()?)?;
-    let mut list: CK_FUNCTION_LIST_PTR = ptr::null_mut();
-    // SAFETY: whoever sets the variable vouches for the module; its symbol has the type the standard gives it.
-    let rv = unsafe {
-        // Its code is called until the process ends.
-        let library = Box::leak(Box::new(libloading::Library::new(path).ok()?));
-        let get =
-            library.get::<unsafe extern "C" fn(CK_FUNCTION_LIST_PTR_PTR) -> CK_RV>(b"C_GetFunctionList\0");
-        get.ok()?(&raw mut list)
-    };
-    if rv != CKR_OK || list.is_null() {
-        return None;
-    }
-    // SAFETY: the module has just given out this list.
-    let real = unsafe { *list };
     let mut ours = real;
     functions::replace(&mut ours);
     Some(Modules { real, ours, quirks, state: Mutex::default() })

@@ -149,6 +149,15 @@ fn a_token_that_wants_no_login() {
 }
 
 #[test]
+fn a_token_with_one_try_of_the_pin_left() {
+    let (mut vault, token) = peculiar("last_try");
+    assert_says(&refuses(&vault, "serve"), &["one try of the PIN is left", "hsm.pin_file"]);
+    // Somebody logged in by other means.
+    vault.change_config(|config| config.replace("QUIRKS = \"last_try\"", "QUIRKS = \"\""));
+    serves(&mut vault, &token);
+}
+
+#[test]
 fn a_token_that_makes_short_rsa_keys_only() {
     let (mut vault, token) = peculiar("short_rsa");
     let said = serves(&mut vault, &token);

@@ -58,6 +58,11 @@ impl TokenInfo {
         self.has(CKF_PROTECTED_AUTHENTICATION_PATH)
     }
 
+    /// Whether a wrong PIN would be the last one.
+    pub(super) fn has_one_try_left(&self) -> bool {
+        self.has(CKF_USER_PIN_FINAL_TRY)
+    }
+
     /// What else of its flags an operator should know.
     pub(super) fn warnings(&self) -> impl Iterator<Item = &'static str> {
         let worth_saying = [

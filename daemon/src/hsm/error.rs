@@ -43,6 +43,12 @@ pub enum SetupError {
         /// What the token said.
         reason: String,
     },
+    /// A wrong PIN would be the last one.
+    #[error(
+        "one try of the PIN is left before the token locks itself, and it is not used up here: correct hsm.pin_file, then \
+         log in once by other means (pkcs11-tool --login --list-objects)"
+    )]
+    LastTry,
     /// A key is missing, doubled, or not as it must be.
     #[error("{0}")]
     Key(String),

@@ -248,7 +248,7 @@ impl Link {
         }
         self.moved(|breaker, now| match made {
             Ok(connection) => breaker.succeed(ticket, Arc::new(connection), now),
-            Err(error @ SetupError::Pin { .. }) => breaker.close(&error.to_string()),
+            Err(error @ (SetupError::Pin { .. } | SetupError::LastTry)) => breaker.close(&error.to_string()),
             Err(error) => breaker.miss(Some(ticket), &error.to_string(), now),
         });
         None

@@ -92,7 +92,10 @@ impl Login {
     /// The flags are asked first: a login without a PIN counts as a wrong one where there is no protected path.
     pub(super) fn choose(library: &Library, slot: Slot, has_pin: bool) -> Result<Self, SetupError> {
         let info = Direct::of(library)?.token_info(slot)?;
-        if has_pin {
+        if has_pin && info.has_one_try_left() {
+            // Whatever starts the daemon again and again must not be what locks the token.
+            Err(SetupError::LastTry)
+        } else if has_pin {
             Ok(Self::Pin)
         } else if info.protected_path() {
             Ok(Self::ProtectedPath)

@@ -12,7 +12,8 @@
 //! - `protected_path=PIN`: asks for the PIN by its own means: a login without one is a login with this one;
 //! - `no_login=PIN`: wants no login, because it is logged in with this PIN as soon as there is a session;
 //! - `short_rsa`: makes no RSA keys of more than 2048 bits;
-//! - `untold`: does not know `CKA_ALWAYS_SENSITIVE`.
+//! - `untold`: does not know `CKA_ALWAYS_SENSITIVE`;
+//! - `last_try`: says that one try of the PIN is left.
 #![expect(unsafe_code, reason = "the PKCS#11 interface is C")]
 
 mod functions;

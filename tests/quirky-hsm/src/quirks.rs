@@ -10,6 +10,7 @@ pub(crate) enum Quirk {
     WritingOnly,
     ShortRsa,
     Untold,
+    LastTry,
 }
 
 /// What is peculiar.
@@ -37,6 +38,7 @@ impl Quirks {
                 ("writing_only", "") => all.list.push(Quirk::WritingOnly),
                 ("short_rsa", "") => all.list.push(Quirk::ShortRsa),
                 ("untold", "") => all.list.push(Quirk::Untold),
+                ("last_try", "") => all.list.push(Quirk::LastTry),
                 ("sessions", most) => all.sessions = Some(most.parse().ok()?),
                 ("protected_path", pin) => all.protected_path = Some(pin.to_owned()),
                 ("no_login", pin) => all.no_login = Some(pin.to_owned()),

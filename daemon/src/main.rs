@@ -27,6 +27,9 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// The user to become, when started as root; files that are made are his.
+    #[arg(long, value_name = "NAME", global = true)]
+    user: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -36,9 +39,6 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The user to serve as; only root can start it as another one.
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
     },
     /// From nothing to a working vault for development, in one command.
     Dev {
@@ -117,7 +117,7 @@ fn main() {
     make_files_private();
     // A wrong command line ends here, with status 2.
     let arguments = Arguments::parse();
-    let status = match run(arguments.command) {
+    let status = match run(arguments.command, arguments.user.as_deref()) {
         Ok(()) => 0,
         Err(error) => {
             complain(&error);
@@ -127,9 +127,13 @@ fn main() {
     exit_without_handlers(status);
 }
 
-fn run(command: Command) -> Result<(), CommandError> {
+fn run(command: Command, user: Option<&str>) -> Result<(), CommandError> {
+    // `serve` opens its sockets before.
+    if let (Some(user), false) = (user, matches!(command, Command::Serve { .. })) {
+        command::become_user(user)?;
+    }
     match command {
-        Command::Serve { config, user } => command::serve(&config, user.as_deref()),
+        Command::Serve { config } => command::serve(&config, user),
         Command::Dev { dir, module, hsm } => command::dev(&DevOptions { dir, module, hsm }, &mut say),
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {

@@ -10,13 +10,27 @@ use crate::{
     audit::Audit,
     config::Config,
     hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
-    sandbox::{self, PermissionError},
+    sandbox::{self, Identity, IdentityError, PermissionError, drop_privileges},
     store::Store,
     vault::last_signed,
 };
 
 /// The most bytes a PIN file may have.
 const MAX_PIN_BYTES: usize = 256;
+
+/// Makes the process, which is root's, the user's who is called `name`, and gives up every privilege.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn become_user(name: &str) -> Result<(), CommandError> {
+    let failed = |error: IdentityError| CommandError::Failed(error.to_string());
+    drop_privileges(Some(&identity(name)?), false).map_err(failed)
+}
+
+/// The user `--user` names.
+pub(super) fn identity(name: &str) -> Result<Identity, CommandError> {
+    Identity::of(name).map_err(|error| CommandError::Usage(error.to_string()))
+}
 
 /// How to reach the token, PIN included; `unfinished` keys are not looked at.
 pub(super) fn hsm_settings(config: &Config, unfinished: Vec<KeyName>) -> Result<hsm::Settings, CommandError> {

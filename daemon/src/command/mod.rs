@@ -15,6 +15,7 @@ mod serve;
 mod watchdog;
 
 pub use audit::{audit_resume, audit_verify};
+pub use boot::become_user;
 pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;

@@ -9,7 +9,7 @@ use vault_api::Reloaded;
 use super::{
     CommandError,
     boot::{
-        hsm_settings, key_objections, module_environment, open_audit, open_store, recorded_keys,
+        hsm_settings, identity, key_objections, module_environment, open_audit, open_store, recorded_keys,
         unfinished_keys,
     },
     confinement::confinement,
@@ -41,8 +41,7 @@ const OTHER_FILES: usize = 64;
 pub fn serve(path: &Path, user: Option<&str>) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     logging::start(&config.log);
-    let identity = user.map(Identity::of).transpose();
-    let identity = identity.map_err(|error| CommandError::Usage(error.to_string()))?;
+    let identity = user.map(identity).transpose()?;
     run_with(&config, identity.as_ref(), open_audit)
 }
 

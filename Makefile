@@ -3,6 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TOOLS := target/tools
 VENV := target/venv
+DEB_VERSION := 3.8.0
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 OHA_VERSION := 1.16.0
@@ -11,7 +12,7 @@ DIR ?= run/dev
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz deb schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +40,8 @@ test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that 
 	$(CARGO) build --locked --workspace
 	scripts/test-modules $(MODULES)
 
-lint: ## formatting, clippy, documentation links, dependency rules
-	@scripts/needs build
+lint: ## formatting, clippy, documentation links, dependency rules, exposure of the units
+	@scripts/needs lint
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/kryoptic-hsm/Cargo.toml --check
@@ -48,12 +49,19 @@ lint: ## formatting, clippy, documentation links, dependency rules
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps --quiet
 	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
+	@scripts/units
 
 bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
 	@scripts/needs run
 	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
 	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm
 	@$(CARGO) run --locked --release -p vault-bench -- $(BENCH)
+
+deb: ## pack vaultd and vaultctl into target/debian/*.deb (VERSION=… for another than the workspace's)
+	@scripts/needs deb
+	$(CARGO) build --locked --release -p vaultd -p vaultctl
+	@scripts/tool $(TOOLS) cargo-deb $(DEB_VERSION)
+	scripts/deb release $(TOOLS)/bin/cargo-deb $(VERSION)
 
 chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an outage
 	@scripts/needs build

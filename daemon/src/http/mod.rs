@@ -11,6 +11,7 @@ mod body;
 mod bucket;
 mod connections;
 mod detokenize;
+mod ending;
 mod envelopes;
 mod health;
 mod honey;

@@ -10,12 +10,14 @@ use std::{
 };
 
 use axum::{Router, body::Body};
+use futures_util::TryFutureExt;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
     sync::watch,
+    time::sleep,
 };
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
@@ -24,6 +26,7 @@ use vault_api::Code;
 use super::{
     BoundSocket,
     connections::{Connections, Place},
+    ending::{Ending, Stream},
     problem,
 };
 use crate::{
@@ -32,6 +35,9 @@ use crate::{
     sandbox::{peer_process, unit_of},
 };
 
+/// How long a connection without a request is kept at a restart, for its caller to learn with one more answer that it is to
+/// make a new one. Whoever uses its connection less often looks whether it is still open, or is told by the kernel.
+const LINGER: Duration = Duration::from_millis(500);
 /// How long to wait before accepting again after the system had no descriptor for us.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -83,6 +89,8 @@ impl Server {
                 answer_timeout: limits.answer_timeout,
                 asks_for_process: door.asks_for_process.into(),
                 connections,
+                // Without a successor at the same socket, there is nobody to make a new connection to.
+                linger: if door.socket.outlives_us() { LINGER } else { Duration::ZERO },
                 stopped: stopped.clone(),
             };
             let mut stopped = stopped.clone();
@@ -130,6 +138,7 @@ struct Serving {
     answer_timeout: Duration,
     asks_for_process: Arc<dyn Fn() -> bool + Send + Sync>,
     connections: Arc<Connections>,
+    linger: Duration,
     stopped: watch::Receiver<bool>,
 }
 
@@ -166,7 +175,7 @@ async fn accept(listener: UnixListener, serving: Serving) {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::error!(%error, "cannot accept connections; trying on");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -179,12 +188,15 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
 
 /// Serves one connection until it ends, fails or the daemon stops.
 async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
-    let Serving { router, protocol, answer_timeout, asks_for_process, mut stopped, .. } = serving;
+    let Serving { router, protocol, answer_timeout, asks_for_process, linger, mut stopped, .. } = serving;
     let process = peer_process(&stream).ok();
     let unit = process.as_ref().and_then(|process| unit_of(process.as_fd()).ok()?);
     let unit = unit.map(|unit| PeerUnit(unit.into()));
     let process = process.filter(|_| asks_for_process()).map(|process| PeerProcess(Arc::new(process)));
+    let (ending, is_stopped) = (Ending::default(), stopped.clone());
+    let answering = ending.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        answering.begin();
         request.extensions_mut().insert(peer);
         if let Some(unit) = unit.clone() {
             request.extensions_mut().insert(unit);
@@ -192,17 +204,26 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         if let Some(process) = process.clone() {
             request.extensions_mut().insert(process);
         }
-        router.clone().oneshot(request.map(Body::new))
+        let answer = router.clone().oneshot(request.map(Body::new));
+        let (answering, is_stopped) = (answering.clone(), is_stopped.clone());
+        answer.map_ok(move |mut answer| {
+            answering.finish(&mut answer, *is_stopped.borrow());
+            answer
+        })
     });
     let mut stream = Box::pin(TimeoutStream::new(stream));
     // Whoever does not read keeps a place that others could have.
     stream.as_mut().set_write_timeout_pinned(Some(answer_timeout));
-    let mut connection = protocol.serve_connection(TokioIo::new(stream), service);
-    let mut stopping = pin!(async move { drop(stopped.wait_for(|stop| *stop).await) });
+    let stream = TokioIo::new(Stream::new(stream, ending.clone()));
+    let mut connection = protocol.serve_connection(stream, service);
+    let mut stopping = pin!(async move {
+        drop(stopped.wait_for(|stop| *stop).await);
+        sleep(linger).await;
+    });
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = &mut stopping => {
-            Pin::new(&mut connection).graceful_shutdown();
+            ending.want();
             poll_fn(|context| connection.poll_without_shutdown(context)).await
         }
     };

@@ -89,6 +89,11 @@ impl BoundSocket {
         prepared.map(|()| socket)
     }
 
+    /// Whether it stays open when this daemon ends: then a successor accepts who connects meanwhile.
+    pub(super) fn outlives_us(&self) -> bool {
+        self.own.is_none()
+    }
+
     /// Where it is in the file system.
     pub fn path(&self) -> Option<PathBuf> {
         self.listener.local_addr().ok()?.as_pathname().map(Path::to_owned)

@@ -89,7 +89,10 @@ pub fn drop_privileges(identity: Option<&Identity>, may_be_root: bool) -> Result
         Some(_) | None => {}
     }
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set).map_err(failed("clearing capabilities"))?;
+        // Where systemd has emptied it already, its filter may forbid to do it again.
+        if !caps::read(None, set).map_err(failed("reading capabilities"))?.is_empty() {
+            caps::clear(None, set).map_err(failed("clearing capabilities"))?;
+        }
     }
     prctl::set_no_new_privs().map_err(failed("PR_SET_NO_NEW_PRIVS"))?;
     verify(may_be_root && identity.is_none())

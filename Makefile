@@ -12,7 +12,7 @@ DIR ?= run/dev
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz deb schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz deb test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ test: ## run every test that CI runs
 	$(CARGO) test --locked -p vault-client --all-features
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
+	@scripts/test-systemd --if-possible
+
+test-systemd: ## install the package in a booted Debian container and try it there, as root
+	@scripts/test-systemd
 
 kryoptic: ## build Kryoptic, a second software token, as a PKCS#11 module for tests
 	@scripts/needs kryoptic

@@ -1,0 +1,286 @@
+"""The package's life on a machine: installed, set up as docs/install.md says, used, restarted, upgraded, removed, purged."""
+
+import json
+import re
+import subprocess
+import time
+
+PIN = "472913"
+PAN = "4111111111111111"
+UNITS = ("vaultd.service", "vaultd.socket", "vaultd-admin.socket", "vaultd-backup.timer")
+DROP_IN = "/etc/systemd/system/vaultd.service.d"
+API = "/run/vaultd/vaultd.sock"
+FAULT = "/run/vaultd-fault"
+PATIENCE_SECONDS = 60
+# Enough for each of the callers to be met in every state that a request can be in.
+RESTARTS = 5
+
+CONFIG = """
+[server]
+socket = "/run/vaultd/vaultd.sock"
+socket_group = "vault-clients"
+admin_socket = "/run/vaultd/admin.sock"
+[hsm]
+module = "/usr/lib/vaultd/libchaos_hsm.so"
+token_label = "vaultd"
+pin_file = "$CREDENTIALS_DIRECTORY/hsm-pin"
+[hsm.environment]
+CHAOS_HSM_MODULE = "/usr/lib/softhsm/libsofthsm2.so"
+CHAOS_HSM_FAULT = "/run/vaultd-fault"
+[store]
+dir = "/var/lib/vaultd/store"
+[audit]
+dir = "/var/lib/vaultd/audit"
+[tokens]
+default_template = "default"
+[tokens.templates.default]
+format = "uuid"
+[[auth.peers]]
+name = "checkout"
+user = "checkout"
+tenant = "shop"
+scopes = ["tokenize", "detokenize"]
+max_lifetime_seconds = 900
+"""
+
+story = {}
+
+
+def as_the_service(container, *command, **more):
+    """Runs a command of vaultd as docs/install.md says: with the service's user and PIN."""
+    credential = "LoadCredentialEncrypted=hsm-pin:vaultd.hsm-pin"
+    properties = [f"-p{each}" for each in ("User=vaultd", "SupplementaryGroups=softhsm", credential)]
+    run = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", *properties)
+    return container.run(*run, *command, **more)
+
+
+def curl(container, path, body, token=None, user="checkout", status=0):
+    """One request by curl; gives the answer's status and content."""
+    command = ["curl", "-sS", "--max-time", "30", "--unix-socket", API, "-w", "\n%{http_code}"]
+    command += ["-H", "content-type: application/json", "--data", "@-"]
+    command += ["-H", f"authorization: Bearer {token}"] if token else []
+    output = container.run(*command, f"http://vault{path}", user=user, text=json.dumps(body), status=status)
+    content, _, code = output.rpartition("\n")
+    return (int(code), json.loads(content)) if status == 0 else (0, output)
+
+
+def main_pid(container):
+    return int(container.show("vaultd.service", "MainPID"))
+
+
+def wait_for(container, what, holds):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        found = holds()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not in {PATIENCE_SECONDS} s\n{container.log()}")
+
+
+def wait_for_another(container, pid):
+    """Waits until another process than `pid` serves."""
+    return wait_for(
+        container,
+        "another process serves",
+        lambda: container.run("systemctl", "is-active", "vaultd.service", status=None) == "active"
+        and main_pid(container) not in (0, pid)
+        and main_pid(container),
+    )
+
+
+def restarts_under_load(container, restart):
+    """Calls `restart` while callers call; none of their requests may be lost. Gives what they say."""
+    load = container.popen(
+        "python3",
+        "/inside/load.py",
+        user="checkout",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert load.stdout.readline() == "running\n"
+        time.sleep(1)
+        restart()
+        time.sleep(1)
+        output, _ = load.communicate("", timeout=PATIENCE_SECONDS)
+    finally:
+        load.kill()
+    said = json.loads(output)
+    print(f"load: {said}")
+    assert said["failures"] == {}, f"{said}\n{container.log()}"
+    assert said["answered"] > 0
+    return said
+
+
+def test_installing_enables_and_starts_nothing(container):
+    container.run("dpkg", "--install", "/packages/vaultd-0.0.1-1.deb")
+    for unit in UNITS:
+        assert container.run("systemctl", "is-enabled", unit, status=None) == "disabled", unit
+        assert container.run("systemctl", "is-active", unit, status=None) == "inactive", unit
+    assert container.run("stat", "-c", "%U:%G %a", "/var/lib/vaultd/store") == "vaultd:vaultd 700"
+    assert container.run("stat", "-c", "%U:%G %a", "/etc/vaultd/vaultd.toml") == "root:root 644"
+    assert re.match(r"vaultd \d", container.run("vaultd", "--version"))
+    for page in ("vaultd", "vaultd-serve", "vaultctl"):
+        container.run("test", "-s", f"/usr/share/man/man1/{page}.1.gz")
+    container.run("bash", "-c", ". /usr/share/bash-completion/completions/vaultd && complete -p vaultd")
+
+
+def test_setting_it_up(container):
+    container.run("useradd", "--groups", "vault-clients", "checkout")
+    container.run("useradd", "mallory")
+    container.run("usermod", "--append", "--groups", "softhsm", "vaultd")
+    token = ("softhsm2-util", "--init-token", "--free", "--label", "vaultd", "--pin", PIN, "--so-pin", PIN)
+    container.run(*token, user="vaultd")
+    container.run("mkdir", "-p", "-m", "700", "/etc/credstore.encrypted", DROP_IN)
+    encrypted = "/etc/credstore.encrypted/vaultd.hsm-pin"
+    container.run("systemd-creds", "encrypt", "--name=hsm-pin", "-", encrypted, text=PIN)
+    container.run("cp", "/usr/share/doc/vaultd/drop-ins/softhsm2.conf", DROP_IN)
+    # The outage that is rehearsed below.
+    container.run("cp", "/packages/libchaos_hsm.so", "/usr/lib/vaultd/")
+    container.write(FAULT, "")
+    container.write("/etc/vaultd/vaultd.toml", CONFIG)
+    container.run("systemctl", "daemon-reload")
+
+    said = as_the_service(container, "vaultd", "init", "--config", "/etc/vaultd/vaultd.toml")
+    assert "record-v1" in said, said
+    as_the_service(container, "vaultd", "check", "--quick", "--config", "/etc/vaultd/vaultd.toml")
+    container.run("systemctl", "enable", "--now", "vaultd.service")
+    for unit in ("vaultd.service", "vaultd.socket", "vaultd-admin.socket"):
+        assert container.run("systemctl", "is-enabled", unit) == "enabled", unit
+        assert container.run("systemctl", "is-active", unit) == "active", unit
+
+
+def test_a_service_of_the_group_is_served(container):
+    status, login = curl(container, "/v1/login", {})
+    assert status == 200, login
+    story["jwt"] = login["access_token"]
+    status, made = curl(container, "/v1/tokenize", {"pan": PAN}, story["jwt"])
+    assert status == 201, made
+    story["token"] = made["token"]
+    assert curl(container, "/v1/detokenize", {"token": made["token"]}, story["jwt"]) == (200, {"pan": PAN})
+    by_vaultctl = container.run("vaultctl", "--json", "tokenize", user="checkout", text=PAN)
+    assert json.loads(by_vaultctl)["token"] == made["token"]
+
+
+def test_others_are_not(container):
+    # curl's status 7: no connection.
+    _, said = curl(container, "/v1/login", {}, user="mallory", status=7)
+    assert said.endswith("000"), said
+    admin = ("curl", "-sS", "--unix-socket", "/run/vaultd/admin.sock", "http://vault/healthz")
+    container.run(*admin, user="checkout", status=7)
+    container.run(*admin, user="vaultd")
+
+
+def test_the_process_has_given_up_what_it_can(container):
+    pid = main_pid(container)
+    status = dict(
+        line.split(":\t", 1) for line in container.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line
+    )
+    none = "0" * 16
+    capabilities = {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    assert capabilities == dict.fromkeys(capabilities, none)
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert "0" not in status["Uid"].split() + status["Gid"].split()
+    limits = container.run("cat", f"/proc/{pid}/limits")
+    assert re.search(r"Max core file size +0 +0 ", limits), limits
+    # A container may not be allowed to give as much as the unit asks for.
+    assert container.show("vaultd.service", "LimitMEMLOCK") == "infinity"
+    environment = container.run("cat", f"/proc/{pid}/environ")
+    assert PIN not in environment
+
+
+def test_a_restart_under_load_loses_no_request(container):
+    pids = {main_pid(container)}
+
+    def restart():
+        for _ in range(RESTARTS):
+            container.run("systemctl", "restart", "vaultd.service")
+            pids.add(main_pid(container))
+            time.sleep(0.3)
+
+    restarts_under_load(container, restart)
+    assert len(pids) == RESTARTS + 1
+
+
+def test_a_reload_keeps_the_process(container):
+    pid = main_pid(container)
+    container.run("systemctl", "reload", "vaultd.service")
+    assert main_pid(container) == pid
+    wait_for(
+        container,
+        "the reload is over",
+        lambda: container.run("systemctl", "is-active", "vaultd.service", status=None) == "active",
+    )
+
+
+def test_the_watchdog_lets_an_outage_of_the_hsm_pass_and_catches_a_stopped_process(container):
+    container.write(f"{DROP_IN}/watchdog.conf", "[Service]\nWatchdogSec=2\nRestartSec=100ms\n")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", "vaultd.service")
+    pid = main_pid(container)
+
+    container.write(FAULT, "* error CKR_DEVICE_ERROR")
+    ready = ("curl", "-sS", "--unix-socket", API, "http://vault/readyz")
+    try:
+        wait_for(
+            container,
+            "the outage is noticed",
+            lambda: not json.loads(container.run(*ready, user="checkout"))["ready"],
+        )
+        time.sleep(5)
+        assert main_pid(container) == pid, container.log()
+    finally:
+        container.write(FAULT, "")
+    wait_for(
+        container,
+        "the HSM is back",
+        lambda: json.loads(container.run(*ready, user="checkout"))["ready"],
+    )
+    assert main_pid(container) == pid
+
+    container.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", "vaultd.service")
+    wait_for_another(container, pid)
+    journal = container.run("journalctl", "-u", "vaultd.service", "-o", "cat", "--no-pager")
+    assert "Watchdog timeout" in journal
+    assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
+    container.run("rm", f"{DROP_IN}/watchdog.conf")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", "vaultd.service")
+
+
+def test_an_upgrade_under_load_loses_no_request(container):
+    pid = main_pid(container)
+    upgrade = ("dpkg", "--install", "/packages/vaultd-0.0.2-1.deb")
+    restarts_under_load(container, lambda: container.run("env", "DEBIAN_FRONTEND=noninteractive", *upgrade))
+    assert container.run("dpkg-query", "-W", "-f", "${Version}", "vaultd") == "0.0.2-1"
+    assert main_pid(container) not in (0, pid)
+    # An administrator's configuration stays.
+    assert 'user = "checkout"' in container.run("cat", "/etc/vaultd/vaultd.toml")
+    assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
+
+
+def test_removal_and_purge_keep_the_cards_until_told_otherwise(container):
+    container.run("dpkg", "--remove", "vaultd")
+    assert container.run("systemctl", "is-active", "vaultd.socket", status=None) == "inactive"
+    container.run("test", "-s", "/var/lib/vaultd/store/vault.redb")
+
+    said = container.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "vaultd")
+    assert "kept: /var/lib/vaultd" in said, said
+    container.run("test", "-s", "/var/lib/vaultd/store/vault.redb")
+    container.run("test", "-s", "/etc/credstore.encrypted/vaultd.hsm-pin")
+
+    # What was kept can be used again.
+    container.run("dpkg", "--install", "/packages/vaultd-0.0.2-1.deb")
+    container.run("cp", "/packages/libchaos_hsm.so", "/usr/lib/vaultd/")
+    container.write("/etc/vaultd/vaultd.toml", CONFIG)
+    container.run("systemctl", "enable", "--now", "vaultd.service")
+    assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
+
+    answer = "vaultd vaultd/delete-data boolean true\n"
+    container.run("debconf-set-selections", text=answer)
+    container.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "vaultd")
+    for path in ("/var/lib/vaultd", "/var/backups/vaultd", "/etc/vaultd", "/etc/credstore.encrypted/vaultd.hsm-pin"):
+        container.run("test", "!", "-e", path)
+    assert container.run("softhsm2-util", "--show-slots").count("vaultd") == 1, "keys are not the package's"

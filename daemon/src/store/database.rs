@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
     time::Duration,
@@ -60,7 +60,7 @@ impl Store {
         cache_bytes: usize,
         queue: usize,
     ) -> Result<Self, OpenError> {
-        let path = dir.join(FILE_NAME);
+        let path = Self::file(dir);
         if is_missing(&path)? {
             let database = Handle::create(&path, cache_bytes)?;
             lay_out(&database, vault_id).map_err(|error| failed(&path, &error))?;
@@ -75,7 +75,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, cache_bytes: usize, queue: usize) -> Result<Self, OpenError> {
-        let path = dir.join(FILE_NAME);
+        let path = Self::file(dir);
         if is_missing(&path)? {
             return Err(OpenError::Missing(path));
         }
@@ -101,6 +101,11 @@ impl Store {
             .map_err(|error| failed(&path, &error))?;
         let writer = Mutex::new(Some(writer));
         Ok(Self { inner: Arc::new(Inner { handle, vault_id, tenants, seals, queue, writer }) })
+    }
+
+    /// The file of a store in `dir`.
+    pub fn file(dir: &Path) -> PathBuf {
+        dir.join(FILE_NAME)
     }
 
     /// The id of the vault the store belongs to: random, made with the store.

@@ -8,10 +8,13 @@
 //! described in `docs/store-format.md`.
 
 mod budget;
+mod cells;
 mod change;
 mod error;
+mod export;
 mod guards;
 mod handle;
+mod import;
 mod inspect;
 mod key_book;
 mod keys;
@@ -29,10 +32,13 @@ mod writer;
 mod database;
 
 pub use budget::MAX_SEALS_PER_KEY;
+pub use cells::{Row, table_names};
 pub use change::{Inserted, NewRecord, Replaced};
 pub use database::{Found, Store};
 pub use error::{OpenError, StoreError};
+pub use export::Snapshot;
 pub use guards::{StoredLock, WindowRow, WindowRows};
+pub use import::Importer;
 pub use inspect::RowCounts;
 pub use keys::{KeyMove, KeyMoved, KeyRole, KeyState, StoredKey};
 pub use record::{FINGERPRINT_CUT_BYTES, Header, Record, RecordError, SealedPart};

@@ -27,7 +27,7 @@ pub(super) use view::KeyView;
 use super::{VaultError, now_s};
 use crate::{
     audit::Audit,
-    hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic},
+    hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic, SealRequest, Sealed},
     jose::{Signer, SigningKeys},
     store::{KeyState, Store, StoredKey},
 };
@@ -139,11 +139,13 @@ impl Keys {
         &self.inner.signer
     }
 
-    pub(super) fn hsm(&self) -> &Hsm {
+    /// The HSM that holds them.
+    pub fn hsm(&self) -> &Hsm {
         &self.inner.hsm
     }
 
-    pub(super) fn store(&self) -> &Store {
+    /// The store that knows them.
+    pub fn store(&self) -> &Store {
         &self.inner.store
     }
 
@@ -183,11 +185,26 @@ impl Keys {
 
     /// Whether `error` only says that keys have changed since the work began: then the view is fresh now, and the work
     /// is worth another try.
-    pub(super) fn moved_on(&self, error: &VaultError) -> bool {
+    pub fn moved_on(&self, error: &VaultError) -> bool {
         match error {
             VaultError::KeysChanged | VaultError::Hsm(HsmError::NoKey(_)) => self.refresh().is_ok(),
             _ => false,
         }
+    }
+
+    /// The key that seals records now.
+    pub fn record_key(&self) -> KeyName {
+        self.view().record
+    }
+
+    /// Seals what is no record, counted as one.
+    ///
+    /// # Errors
+    /// [`VaultError`]; if [`Keys::moved_on`] knows it, the same is worth another try with the key that is active then.
+    pub async fn seal_one(&self, request: SealRequest) -> Result<Sealed, VaultError> {
+        self.spend(request.key, 1).await?;
+        let sealed = self.inner.hsm.seal(vec![request]).await?.into_iter().next();
+        Ok(sealed.ok_or_else(|| HsmError::Unavailable("it gave no answer".to_owned()))?)
     }
 
     /// Counts encryptions under `key` before they are made; rotates a key that cannot make them, if it is to.

@@ -6,6 +6,7 @@
 mod app;
 mod approval;
 mod audit;
+mod backup;
 mod batch;
 mod body;
 mod bucket;

@@ -10,7 +10,7 @@ use vault_api::Code;
 
 use super::{
     app::{App, around},
-    audit, detokenize, envelopes, health, honey, key_set, keys, locks, login, metrics,
+    audit, backup, detokenize, envelopes, health, honey, key_set, keys, locks, login, metrics,
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
@@ -87,6 +87,7 @@ impl App {
             .routes(routes!(keys::destroy))
             .routes(routes!(rewrap::read, rewrap::start))
             .routes(routes!(audit::read))
+            .routes(routes!(backup::backup))
             .routes(routes!(locks::list))
             .routes(routes!(locks::unlock))
             .routes(routes!(honey::list, honey::plant))
@@ -128,6 +129,7 @@ pub(super) fn route_name(path: &str) -> &'static str {
         "/v1/keys" => "/v1/keys",
         "/v1/rewrap" => "/v1/rewrap",
         "/v1/audit" => "/v1/audit",
+        "/v1/backup" => "/v1/backup",
         "/v1/honey" => "/v1/honey",
         "/v1/locks" => "/v1/locks",
         "/v1/locks/unlock" => "/v1/locks/unlock",

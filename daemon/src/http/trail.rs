@@ -45,6 +45,7 @@ struct Noted {
     key: Option<String>,
     about: Option<String>,
     approved_by: Option<String>,
+    detail: Option<String>,
     alarm: bool,
 }
 
@@ -141,6 +142,11 @@ impl Trail {
         self.noted().approved_by = Some(subject.to_owned());
     }
 
+    /// More about it, for people. Never card data, tokens or secrets.
+    pub(super) fn detail(&self, detail: String) {
+        self.noted().detail = Some(detail);
+    }
+
     /// Somebody should look at it at once.
     pub(super) fn alarm(&self) {
         self.noted().alarm = true;
@@ -180,6 +186,7 @@ impl Trail {
             key: noted.key.as_deref(),
             about: noted.about.as_deref(),
             approved_by: noted.approved_by.as_deref(),
+            detail: noted.detail.as_deref(),
             alarm: noted.alarm,
         };
         Entry::new(&access)
@@ -242,6 +249,7 @@ pub(super) fn operation(method: &Method, route: &str) -> Option<&'static str> {
         ("POST", "/v1/honey") => "honey.plant",
         ("DELETE", "/v1/honey/{tenant}/{token}") => "honey.remove",
         ("GET", "/v1/audit") => "audit.read",
+        ("POST", "/v1/backup") => "backup",
         _ => return None,
     })
 }

@@ -12,7 +12,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use vaultd::{
     audit::verify::Options,
-    command::{self, CheckOptions, CommandError, DevOptions},
+    command::{self, CheckOptions, CommandError, DevOptions, RestoreOptions},
     sandbox::{exit_without_handlers, make_files_private},
 };
 use zeroizing_alloc::ZeroAlloc;
@@ -69,6 +69,27 @@ enum Command {
         /// Leave out how fast the token is, and trials with keys that are not kept.
         #[arg(long)]
         quick: bool,
+    },
+    /// Write a copy of the store that only the vault's own token opens; vaultd may serve meanwhile.
+    Backup {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The file to write, which must not be there.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make a store from a backup, where there is none. Needs vaultd to be stopped.
+    Restore {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The backup.
+        #[arg(long, value_name = "FILE", alias = "in")]
+        from: PathBuf,
+        /// Only find out whether the backup could be restored; vaultd may serve meanwhile.
+        #[arg(long)]
+        check: bool,
     },
     /// Verify an audit log, or go on with one of which some is lost.
     Audit {
@@ -138,6 +159,10 @@ fn run(command: Command, user: Option<&str>) -> Result<(), CommandError> {
         Command::Init { config } => command::init(&config, &mut say),
         Command::Check { config, deep, quick } => {
             command::check(&config, CheckOptions { deep, quick }, &mut say)
+        }
+        Command::Backup { config, out } => command::backup(&config, &out, &mut say),
+        Command::Restore { config, from, check } => {
+            command::restore(&config, &RestoreOptions { from, check }, &mut say)
         }
         Command::Audit { command: AuditCommand::Resume { config, reason } } => {
             command::audit_resume(&config, &reason, &mut say)

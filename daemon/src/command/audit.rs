@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::{CommandError, boot::open_store};
+use super::{CommandError, boot::open_store, progress::bytes_bar};
 use crate::{
     audit::{
         Audit,
@@ -16,9 +14,6 @@ use crate::{
     vault::{last_signed, remember},
 };
 
-/// How often the progress is drawn, per second.
-const DRAWS_PER_S: u8 = 10;
-
 /// Verifies the log in `dir`; `say` is given the report, as JSON if `as_json`.
 ///
 /// # Errors
@@ -29,10 +24,7 @@ pub fn audit_verify(
     as_json: bool,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
-    // Nothing is drawn where standard error is not a terminal.
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S));
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = bytes_bar(0);
     let report = verify(dir, options, &mut |done, total| {
         // A log that is being written may have grown since.
         bar.set_length(total.max(done));

@@ -105,7 +105,7 @@ fn record_keys(
 
 /// Records a key that the token holds. The newest of a purpose becomes the active one: so a key can be made with the
 /// vendor's own tools where the vault may not make any.
-fn record(
+pub(super) fn record(
     config: &Config,
     store: &Store,
     name: KeyName,

@@ -1,23 +1,30 @@
 //! The commands: each puts the rooms together for one purpose. The only place that knows all of them.
 
 mod audit;
+mod backup;
 mod boot;
 mod check;
 mod confinement;
 mod dev;
+mod draft;
 mod error;
 mod init;
 mod issuers;
 mod logging;
 mod measure;
 mod peers;
+mod progress;
+mod restore;
+mod restore_keys;
 mod serve;
 mod watchdog;
 
 pub use audit::{audit_resume, audit_verify};
+pub use backup::backup;
 pub use boot::become_user;
 pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;
 pub use init::init;
+pub use restore::{RestoreOptions, restore};
 pub use serve::{serve, serve_unaudited};

@@ -91,7 +91,7 @@ fn give_up(config: &Config, identity: Option<&Identity>) -> Result<(), CommandEr
 }
 
 /// How the audit log is opened.
-type OpenAudit = fn(&Config, &Store) -> Result<Audit, CommandError>;
+pub(super) type OpenAudit = fn(&Config, &Store) -> Result<Audit, CommandError>;
 
 /// The configured limits, as far as the system has file descriptors for them.
 fn limits(config: &Config) -> Result<Limits, CommandError> {
@@ -131,15 +131,15 @@ impl Sockets {
 }
 
 /// The engines, closed in order however the daemon ends.
-struct Engines {
-    store: Store,
-    hsm: Option<Hsm>,
-    audit: Option<Audit>,
+pub(super) struct Engines {
+    pub(super) store: Store,
+    pub(super) hsm: Option<Hsm>,
+    pub(super) audit: Option<Audit>,
 }
 
 impl Engines {
     /// The store comes first: it knows which keys of the token are not finished.
-    fn open(config: &Config, open_audit: OpenAudit) -> Result<Self, CommandError> {
+    pub(super) fn open(config: &Config, open_audit: OpenAudit) -> Result<Self, CommandError> {
         let mut engines = Self { store: open_store(config)?, hsm: None, audit: None };
         let store = &engines.store;
         let settings = hsm_settings(config, unfinished_keys(store)?)?;

@@ -77,6 +77,14 @@ impl From<Mark> for Place {
     }
 }
 
+impl Place {
+    /// The line, as the audit log knows it; `None` if it is none.
+    pub fn mark(&self) -> Option<Mark> {
+        let hash = unhex(&self.hash)?.try_into().ok()?;
+        Some(Mark { seq: self.seq, hash, file: self.file, offset: self.offset }).filter(|mark| mark.seq > 0)
+    }
+}
+
 /// What [`Header::new`] is told.
 pub(super) struct Facts<'a> {
     pub(super) vault_id: [u8; 16],
@@ -285,6 +293,7 @@ mod tests {
         assert_eq!(head.bytes, u64::try_from(bytes.len()).unwrap());
         assert_eq!(written.vault_id(), Some(*b"the vault of us!"));
         assert_eq!(written.sealed_by().unwrap().to_string(), "record-v3");
+        assert_eq!(written.audit.mark(), Some(Mark { seq: 9, hash: [1; 32], file: 2, offset: 40 }));
         assert_eq!(written.check_value(), Some(CheckValue(vec![7; 60])));
     }
 

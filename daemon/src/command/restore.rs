@@ -25,7 +25,7 @@ use crate::{
     hsm::Hsm,
     sandbox::{harden, make_private_dir},
     store::{Importer, OpenError, Store, StoredKey},
-    vault::last_signed,
+    vault::{last_signed, remember},
 };
 
 /// Where a store is made before it gets its name.
@@ -203,12 +203,17 @@ fn settle(
             "the backup holds the store of another vault than it says".to_owned(),
         ));
     }
-    let mut lines = runtime()?.block_on(plan.carry_out(config, store, hsm))?;
+    let runtime = runtime()?;
+    let mut lines = runtime.block_on(plan.carry_out(config, store, hsm))?;
+    if let Some(mark) = header.audit.mark() {
+        // The log went as far as this, which may be further than the last line that was signed.
+        runtime.block_on(remember(store, mark))?;
+    }
     let detail = format!("a backup of {}: {}", header.time, header.summary());
     match Audit::open(config.audit.clone(), &store.vault_id(), last_signed(store)?) {
         Ok(audit) => {
             audit.event(&Event { event: "restore", detail: Some(&detail), ..Event::default() });
-            let written = runtime()?.block_on(audit.probe());
+            let written = runtime.block_on(audit.probe());
             audit.close();
             written.map_err(|error| CommandError::new("the audit log", error))?;
         }

@@ -19,7 +19,7 @@ use std::{
 use serde_json::{Value, json};
 use vault_client::{RetryPolicy, TokenizeRequest, VaultClient};
 use vault_tests::{
-    AuditLog, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
+    AuditLog, Module, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
     seeded_random,
 };
 
@@ -486,4 +486,47 @@ async fn the_daemon_stops_while_a_backup_is_read_by_nobody() {
     fill(&client, &Pans::new().take(1_000)).await;
     assert_eq!(vault.stop().code(), Some(0));
     vault.restart();
+}
+
+/// The blocks of shell in docs/backup.md that begin with `start`.
+fn manual(start: &str) -> String {
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/backup.md")).unwrap();
+    let block = manual.split("```sh\n").find(|block| block.starts_with(start)).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_drill_of_the_manual_works_as_it_stands_there() {
+    if Module::of_this_run() != Module::Softhsm2 {
+        println!("not shown: it makes a SoftHSM2 token");
+        return;
+    }
+    let place = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
+    let vaultd = vault_tests::vaultd();
+    let path = format!("{}:{}", vaultd.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    // Whatever happens, no daemon stays, and none is waited for without end.
+    let script = format!("set -eu\ntrap 'kill $! 2>/dev/null || :' EXIT\n{}", manual("D=$(mktemp -d)"));
+    let mut drill = Command::new("timeout");
+    let ran = drill
+        .args(["120", "sh", "-c", &script])
+        .env("TMPDIR", place.path())
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let said = said(&ran);
+    assert!(said.contains("can be restored: 1 records") && said.contains("restored: 1 records"), "{said}");
+    assert!(said.ends_with(r#"{"pan":"4111111111111111"}"#), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_says_what_has_happened_since() {
+    let vault = Vault::start();
+    let (_, token) = fill(&vault.client(), &Pans::new().take(1)).await.remove(0);
+    let (header, _) = header(&made(&vault, "the.backup"));
+    assert_eq!(vault.request("DELETE", &format!("/v1/tokens/{token}"), "").status, 204);
+    let script = manual("jq -c").replace("1234", &header["audit"]["seq"].to_string());
+    let script = script.replace("/var/lib/vaultd", vault.path("").to_str().unwrap());
+    let said = said(&Command::new("sh").args(["-c", &script]).output().unwrap());
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(r#""op":"tokens.delete""#) && said.contains(&token), "{said}");
 }

@@ -13,6 +13,7 @@
 )]
 
 mod audit_log;
+mod bait;
 mod ctl;
 mod http;
 mod jwt;
@@ -25,6 +26,7 @@ mod tamper;
 mod vault;
 
 pub use audit_log::AuditLog;
+pub use bait::Bait;
 pub use ctl::{Ran, finish};
 pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
 pub use jwt::Minter;
@@ -34,4 +36,4 @@ pub use module::Module;
 pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
 pub use tamper::{Edit, Tamperer};
-pub use vault::{Vault, chaotic, run, vaultd};
+pub use vault::{Vault, built, chaotic, run, vaultd};

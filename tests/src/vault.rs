@@ -251,8 +251,8 @@ pub fn vaultd() -> PathBuf {
     built("vaultd")
 }
 
-/// The program `name` of this build.
-pub(crate) fn built(name: &str) -> PathBuf {
+/// The program or library `name` of this build.
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     let program = profile.join(name);

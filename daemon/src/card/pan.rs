@@ -1,7 +1,7 @@
 //! The primary account number.
 
 use vault_api::Brand;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 use super::{brand::brand_of, luhn_valid};
 
@@ -11,10 +11,10 @@ pub const MIN_PAN_DIGITS: usize = 12;
 pub const MAX_PAN_DIGITS: usize = 19;
 
 /// A primary account number: 12 to 19 ASCII digits, wiped on drop, neither printable nor cloneable.
-#[derive(Zeroize, ZeroizeOnDrop)]
+///
+/// The digits are on the heap: were they in the value itself, each move of it would leave a copy on the stack.
 pub struct Pan {
-    digits: [u8; MAX_PAN_DIGITS],
-    len: usize,
+    digits: Zeroizing<Vec<u8>>,
 }
 
 /// Why a text is not a PAN. Says nothing about the digits themselves.
@@ -39,31 +39,34 @@ impl Pan {
     /// # Errors
     /// [`PanError::Character`] or [`PanError::Length`].
     pub fn parse(text: &str) -> Result<Self, PanError> {
-        let mut pan = Self { digits: [0; MAX_PAN_DIGITS], len: 0 };
+        // All the room it can need, so that the digits never move.
+        let mut digits = Zeroizing::new(Vec::with_capacity(MAX_PAN_DIGITS));
         let mut after_digit = false;
         for byte in text.bytes() {
             match byte {
                 b'0'..=b'9' => {
-                    *pan.digits.get_mut(pan.len).ok_or(PanError::Length)? = byte;
-                    pan.len += 1;
+                    if digits.len() == MAX_PAN_DIGITS {
+                        return Err(PanError::Length);
+                    }
+                    digits.push(byte);
                     after_digit = true;
                 }
                 b' ' | b'-' if after_digit => after_digit = false,
                 _ => return Err(PanError::Character),
             }
         }
-        if pan.len > 0 && !after_digit {
+        if !digits.is_empty() && !after_digit {
             return Err(PanError::Character);
         }
-        if pan.len < MIN_PAN_DIGITS {
+        if digits.len() < MIN_PAN_DIGITS {
             return Err(PanError::Length);
         }
-        Ok(pan)
+        Ok(Self { digits })
     }
 
     /// The digits as ASCII. The caller must not copy them into anything that is not wiped.
     pub fn digits(&self) -> &[u8] {
-        self.digits.get(..self.len).unwrap_or_default()
+        &self.digits
     }
 
     /// The digits as text, under the same rule as [`Pan::digits`].

@@ -98,7 +98,7 @@ impl Vault {
         let opened =
             self.detokenize(tenant, vec![Ok(token)]).await.pop().unwrap_or(Err(VaultError::UnknownToken))?;
         let (known, given) = (padded(&opened.pan), padded(pan));
-        Ok(verify_slices_are_equal(known.as_slice(), given.as_slice()).is_ok())
+        Ok(verify_slices_are_equal(&known, &given).is_ok())
     }
 
     /// What to look up, the rarest first: a card has few tokens, a name may have many.
@@ -128,9 +128,9 @@ impl Vault {
     }
 }
 
-/// A PAN in the size of the longest one; the rest is zero bytes, which no digit is.
-fn padded(pan: &Pan) -> Zeroizing<[u8; MAX_PAN_DIGITS]> {
-    let mut padded = Zeroizing::new([0; MAX_PAN_DIGITS]);
+/// A PAN in the size of the longest one; the rest is zero bytes, which no digit is. On the heap, as in [`Pan`].
+fn padded(pan: &Pan) -> Zeroizing<Vec<u8>> {
+    let mut padded = Zeroizing::new(vec![0; MAX_PAN_DIGITS]);
     for (place, digit) in padded.iter_mut().zip(pan.digits()) {
         *place = *digit;
     }

@@ -91,6 +91,11 @@ impl Caller {
         }
     }
 
+    /// Every card number it has sent.
+    pub fn pans(&self) -> impl Iterator<Item = &str> {
+        self.tokens.iter().chain(&self.envelopes).map(|(pan, _)| pan.as_str())
+    }
+
     fn tokenize_new(&mut self) -> Result<(), Refusal> {
         let pan = self.pans.next_pan();
         let answer = self.post("/v1/tokenize", &json!({ "pan": pan }))?;

@@ -45,7 +45,6 @@ const FILES: &[c_long] = &[
     libc::SYS_fchmodat,
     libc::SYS_getcwd,
     libc::SYS_umask,
-    libc::SYS_memfd_create,
 ];
 
 /// The same by their older names, which the C library still uses on this architecture, or modules do.

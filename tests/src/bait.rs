@@ -23,8 +23,8 @@ pub struct Bait {
 }
 
 impl Bait {
-    /// Bait of the user `uid`. Making it another's than one's own takes root.
-    pub fn of(uid: u32) -> Self {
+    /// Bait of the user and group `owner`. Making it another's than one's own takes root.
+    pub fn of(owner: (u32, u32)) -> Self {
         let dir = tempfile::Builder::new().prefix("bait").tempdir_in("/tmp").unwrap();
         for name in ["secret", "precious"] {
             fs::write(dir.path().join(name), "none of its business").unwrap();
@@ -33,16 +33,16 @@ impl Bait {
         let socket = UnixListener::bind(dir.path().join("socket")).unwrap();
         socket.set_nonblocking(true).unwrap();
         for entry in fs::read_dir(dir.path()).unwrap() {
-            give(&entry.unwrap().path(), uid);
+            give(&entry.unwrap().path(), owner);
         }
-        give(dir.path(), uid);
+        give(dir.path(), owner);
         let mut victim = Command::new("sleep");
-        victim.arg("600").stdin(Stdio::null()).uid(uid);
+        victim.arg("600").stdin(Stdio::null()).uid(owner.0).gid(owner.1);
         let before = look(dir.path());
         Self { victim: victim.spawn().unwrap(), dir, socket, before }
     }
 
-    /// An order for the module, of which `{outside}` becomes the bait's directory, `{inside}` the given one, `{pid}`
+    /// An order for the module, of which `{outside}` becomes the bait's directory, `{name}` its name, `{inside}` the given one, `{pid}`
     /// and `{address}` those of a process, and of a word on its stack.
     pub fn order(&self, order: &str, inside: &Path) -> String {
         let pid = self.victim.id();
@@ -52,9 +52,19 @@ impl Bait {
         let address = u64::from_str_radix(end, 16).unwrap() - 8;
         order
             .replace("{outside}", self.dir.path().to_str().unwrap())
+            .replace("{name}", self.name())
             .replace("{inside}", inside.to_str().unwrap())
             .replace("{pid}", &pid.to_string())
             .replace("{address}", &address.to_string())
+    }
+
+    fn name(&self) -> &str {
+        self.dir.path().file_name().unwrap().to_str().unwrap()
+    }
+
+    /// A file that would be another's work, if it were there.
+    fn in_etc(&self) -> PathBuf {
+        Path::new("/etc").join(self.name())
     }
 
     /// What became of it; empty if nothing did.
@@ -74,6 +84,9 @@ impl Bait {
         if limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 0 ")) {
             harm.push("the victim has no files left".to_owned());
         }
+        if self.in_etc().exists() {
+            harm.push(format!("{} is there", self.in_etc().display()));
+        }
         if self.socket.accept().is_ok() {
             harm.push("somebody connected".to_owned());
         }
@@ -83,14 +96,15 @@ impl Bait {
 
 impl Drop for Bait {
     fn drop(&mut self) {
+        let _ = fs::remove_file(self.in_etc());
         let _ = self.victim.kill();
         let _ = self.victim.wait();
     }
 }
 
-/// Whether its user or anybody: the file permissions shall not be what keeps the module away.
-fn give(path: &Path, uid: u32) {
-    chown(path, Some(uid), None).unwrap();
+/// File permissions shall not be what keeps the module away.
+fn give(path: &Path, owner: (u32, u32)) {
+    chown(path, Some(owner.0), Some(owner.1)).unwrap();
     let mode = if path.is_dir() { 0o777 } else { 0o666 };
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }

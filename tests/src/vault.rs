@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Vault {
     dir: TempDir,
     child: Option<Child>,
+    user: Option<String>,
 }
 
 impl Vault {
@@ -28,7 +29,7 @@ impl Vault {
     pub fn start() -> Self {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
-        let mut vault = Self { dir, child: None };
+        let mut vault = Self { dir, child: None, user: None };
         let (at, module) = (vault.path(""), Module::of_this_run());
         let at = at.to_str().unwrap();
         if module == Module::Softhsm2 {
@@ -116,16 +117,37 @@ impl Vault {
         fs::write(&path, text).unwrap();
     }
 
+    /// Gives a vault that is stopped to `user`, whom it becomes from now on when it is started as root.
+    pub fn hand_over(&mut self, user: &str) {
+        let given = Command::new("chown").args(["-R", user]).arg(self.dir.path()).status();
+        assert!(given.unwrap().success());
+        self.user = Some(user.to_owned());
+    }
+
     /// Starts the vault again from its configuration.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it is still running");
-        self.spawn(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()]);
+        let arguments = self.serve_arguments();
+        self.spawn(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// Runs the vault to its end, which comes at once.
+    pub fn run_to_its_end(&self) -> Output {
+        run(&self.serve_arguments().iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn serve_arguments(&self) -> Vec<String> {
+        let config = self.path("vaultd.toml").to_str().unwrap().to_owned();
+        let mut arguments = vec!["serve".to_owned(), "--config".to_owned(), config];
+        arguments.extend(self.user.iter().flat_map(|user| ["--user".to_owned(), user.clone()]));
+        arguments
     }
 
     /// Starts the vault again with its log going to `log`.
     pub fn restart_with_log(&mut self, log: File) {
         assert!(self.child.is_none(), "it is still running");
-        self.spawn_with_log(&["serve", "--config", self.path("vaultd.toml").to_str().unwrap()], log);
+        let arguments = self.serve_arguments();
+        self.spawn_with_log(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), log);
     }
 
     /// Starts the vault again and kills it after a while, whether it got ready or not.

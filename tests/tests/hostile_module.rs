@@ -1,111 +1,155 @@
 //! A hostile PKCS#11 module inside vaultd: whatever it tries fails, nothing outside is touched, and the log says so.
 //!
 //! The same attempts come off in a program that has no sandbox, so that it is the sandbox that stops them.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
-    path::Path,
-    process::{Command, Output},
+    io::Write,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+    thread,
+    time::{Duration, Instant},
 };
 
-use nix::unistd::geteuid;
-use vault_tests::{Bait, Module, built};
+use nix::{
+    libc,
+    unistd::{User, getegid, geteuid},
+};
+use serde_json::json;
+use vault_tests::{Answer, Bait, KernelAudit, Module, Vault, built, read_answer_if_whole};
 
-/// Where a process is that tried something.
+const PAN: &str = "4111111111111111";
+/// How long a vault may take to be well again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What comes of an attempt in a program without a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Free {
-    /// It goes on as if nothing had happened.
+    /// It comes off.
     Goes,
-    /// It goes on, if it is root's.
+    /// It comes off, if the program is root's.
     GoesAsRoot,
-    /// It is another program now, or has ended by itself.
-    Ends,
-    /// It has died and left a core.
-    Dies,
-    /// This kernel has no such thing, or it was refused for a reason of its own: enough that no filter did it.
+    /// It comes off: the program is another one now.
+    IsReplaced,
+    /// It comes off: the program dies and leaves a core.
+    LeavesCore,
+    /// Kernels differ. Whatever comes of it, no filter did it.
     IsNotFiltered,
 }
 
-/// What the module tries, and what comes of it where nothing is in its way.
-const ATTEMPTS: &[(&str, Free)] = &[
-    ("socket-inet", Free::Goes),
-    ("socket-inet6", Free::Goes),
-    ("socket-netlink", Free::Goes),
-    ("socket-packet", Free::GoesAsRoot),
-    ("thread socket-inet", Free::Goes),
-    ("in-silence socket-inet", Free::Goes),
-    ("32-bit-socket", Free::IsNotFiltered),
-    ("x32-socket", Free::IsNotFiltered),
-    ("bind-abstract", Free::Goes),
-    ("connect {outside}/socket", Free::Goes),
-    ("read /etc/shadow", Free::GoesAsRoot),
-    ("read {outside}/secret", Free::Goes),
-    ("read /proc/self/root{outside}/secret", Free::Goes),
-    ("read {inside}/../../../../../../../../../..{outside}/secret", Free::Goes),
-    ("read /proc/{pid}/environ", Free::Goes),
-    ("read /proc/{pid}/mem", Free::Goes),
-    ("read-openat2 {outside}/secret", Free::Goes),
-    ("read-by-handle {outside}/secret", Free::GoesAsRoot),
-    ("read-reopened {outside}/secret", Free::Goes),
-    ("read-by-link {outside}/secret {inside}/link", Free::Goes),
-    ("hard-link {outside}/secret {inside}/link", Free::Goes),
-    ("list {outside}", Free::Goes),
-    ("write {outside}/new", Free::Goes),
-    ("write {outside}/precious", Free::Goes),
-    ("write /etc/hostile-hsm", Free::GoesAsRoot),
-    ("truncate {outside}/precious", Free::Goes),
-    ("remove {outside}/precious", Free::Goes),
-    ("rename {outside}/precious {outside}/gone", Free::Goes),
-    ("make-directory {outside}/new", Free::Goes),
-    ("make-device {outside}/memory", Free::GoesAsRoot),
-    ("make-device {inside}/memory", Free::GoesAsRoot),
-    ("change-mode {outside}/precious", Free::Goes),
-    ("change-owner {outside}/precious", Free::Goes),
-    ("change-times {outside}/precious", Free::Goes),
-    ("change-attribute {outside}/precious", Free::Goes),
-    ("fork", Free::Goes),
-    ("vfork", Free::Goes),
-    ("clone", Free::Goes),
-    ("clone3", Free::Goes),
-    ("thread clone", Free::Goes),
-    ("exec /usr/bin/touch {outside}/new", Free::Ends),
-    ("execveat /usr/bin/touch {outside}/new", Free::Ends),
-    ("trace-me", Free::Goes),
-    ("trace {pid}", Free::Goes),
-    ("read-memory {pid} {address}", Free::Goes),
-    ("write-memory {pid} {address}", Free::Goes),
-    ("kill {pid}", Free::Goes),
-    ("kill-by-descriptor {pid}", Free::Goes),
-    ("take-descriptor {pid}", Free::Goes),
-    ("limit-another {pid}", Free::Goes),
-    ("map-writable-code", Free::Goes),
-    ("make-executable", Free::Goes),
-    ("map-memory-file-as-code", Free::Goes),
-    ("map-file-as-code {inside}/code", Free::Goes),
-    ("dumpable", Free::Goes),
-    ("core-limit", Free::GoesAsRoot),
-    ("abort", Free::Dies),
-    ("write-to-nowhere", Free::Dies),
-    ("setuid", Free::GoesAsRoot),
-    ("setresuid", Free::GoesAsRoot),
-    ("setgid", Free::GoesAsRoot),
-    ("setgroups", Free::GoesAsRoot),
-    ("capset", Free::Goes),
-    ("mount {outside}/empty", Free::GoesAsRoot),
-    ("chroot /", Free::GoesAsRoot),
-    ("unshare", Free::GoesAsRoot),
-    ("setns", Free::GoesAsRoot),
-    ("bpf", Free::GoesAsRoot),
-    ("keyctl", Free::Goes),
-    ("io-uring", Free::GoesAsRoot),
-    ("perf-event", Free::IsNotFiltered),
-    ("userfaultfd", Free::IsNotFiltered),
-    ("shared-memory", Free::Goes),
-    ("kernel-log", Free::GoesAsRoot),
-    ("clock", Free::GoesAsRoot),
-    ("default-sigsys", Free::Goes),
+/// What comes of it in vaultd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confined {
+    /// vaultd ends, and the last it says names this system call.
+    Ends(&'static str),
+    /// vaultd ends by SIGSYS, and nobody but the kernel says why.
+    EndsUnheard,
+    /// The system refuses it, and for vaultd the HSM has failed.
+    IsRefused,
+    /// vaultd dies by this signal and leaves no core.
+    LeavesNoCore(i32),
+    /// It comes off: docs/sandbox.md says so.
+    ComesOff,
+}
+
+use Confined::{ComesOff, Ends, EndsUnheard, IsRefused, LeavesNoCore};
+use Free::{Goes, GoesAsRoot, IsNotFiltered, IsReplaced, LeavesCore};
+
+/// What the module tries, what comes of it where nothing is in its way, and what in vaultd.
+const ATTEMPTS: &[(&str, Free, Confined)] = &[
+    ("socket-inet", Goes, Ends("socket")),
+    ("socket-inet6", Goes, Ends("socket")),
+    ("socket-netlink", Goes, Ends("socket")),
+    ("socket-packet", GoesAsRoot, Ends("socket")),
+    ("thread socket-inet", Goes, Ends("socket")),
+    ("in-silence socket-inet", Goes, EndsUnheard),
+    ("32-bit-socket", IsNotFiltered, EndsUnheard),
+    ("x32-socket", IsNotFiltered, Ends("?")),
+    ("bind-abstract", Goes, Ends("bind")),
+    ("connect {outside}/socket", Goes, ComesOff),
+    ("read /etc/shadow", GoesAsRoot, IsRefused),
+    ("read {outside}/secret", Goes, IsRefused),
+    ("read /proc/self/root{outside}/secret", Goes, IsRefused),
+    ("read {inside}/../../../../../../../../../..{outside}/secret", Goes, IsRefused),
+    ("read /proc/{pid}/environ", Goes, IsRefused),
+    ("read /proc/{pid}/mem", Goes, IsRefused),
+    ("read-openat2 {outside}/secret", Goes, Ends("openat2")),
+    ("read-by-handle {outside}/secret", GoesAsRoot, Ends("name_to_handle_at")),
+    ("read-reopened {outside}/secret", Goes, IsRefused),
+    ("read-by-link {outside}/secret {inside}/link", Goes, Ends("symlinkat")),
+    ("hard-link {outside}/secret {inside}/link", Goes, Ends("linkat")),
+    ("list {outside}", Goes, IsRefused),
+    ("write {outside}/new", Goes, IsRefused),
+    ("write {outside}/precious", Goes, IsRefused),
+    ("write /etc/{name}", GoesAsRoot, IsRefused),
+    ("write-own-memory", Goes, IsRefused),
+    ("truncate {outside}/precious", Goes, Ends("truncate")),
+    ("remove {outside}/precious", Goes, IsRefused),
+    ("rename {outside}/precious {outside}/gone", Goes, IsRefused),
+    ("make-directory {outside}/new", Goes, IsRefused),
+    ("make-device {outside}/memory", GoesAsRoot, Ends("mknodat")),
+    ("make-device {inside}/memory", GoesAsRoot, Ends("mknodat")),
+    ("change-mode {outside}/precious", Goes, ComesOff),
+    ("change-owner {outside}/precious", Goes, Ends("fchownat")),
+    ("change-times {outside}/precious", Goes, Ends("utimensat")),
+    ("change-attribute {outside}/precious", Goes, Ends("setxattr")),
+    ("fork", Goes, Ends("fork")),
+    ("vfork", Goes, Ends("vfork")),
+    ("clone", Goes, Ends("clone")),
+    ("clone3", Goes, IsRefused),
+    ("thread clone", Goes, Ends("clone")),
+    ("exec /usr/bin/touch {outside}/new", IsReplaced, Ends("execve")),
+    ("execveat /usr/bin/touch {outside}/new", IsReplaced, Ends("execveat")),
+    ("trace-me", Goes, Ends("ptrace")),
+    ("trace {pid}", Goes, Ends("ptrace")),
+    ("read-memory {pid} {address}", Goes, Ends("process_vm_readv")),
+    ("write-memory {pid} {address}", Goes, Ends("process_vm_writev")),
+    ("kill {pid}", Goes, Ends("kill")),
+    ("kill-by-descriptor {pid}", Goes, Ends("pidfd_open")),
+    ("take-descriptor {pid}", Goes, Ends("pidfd_open")),
+    ("limit-another {pid}", Goes, Ends("prlimit64")),
+    ("map-writable-code", Goes, Ends("mmap")),
+    ("make-executable", Goes, Ends("mprotect")),
+    ("map-memory-file-as-code", Goes, Ends("memfd_create")),
+    ("map-file-as-code {inside}/code", Goes, ComesOff),
+    ("dumpable", Goes, Ends("prctl")),
+    ("core-limit", GoesAsRoot, Ends("prlimit64")),
+    ("abort", LeavesCore, LeavesNoCore(libc::SIGABRT)),
+    ("write-to-nowhere", LeavesCore, LeavesNoCore(libc::SIGSEGV)),
+    ("setuid", GoesAsRoot, Ends("setuid")),
+    ("setresuid", GoesAsRoot, Ends("setresuid")),
+    ("setgid", GoesAsRoot, Ends("setgid")),
+    ("setgroups", GoesAsRoot, Ends("setgroups")),
+    ("capset", Goes, Ends("capset")),
+    ("mount {outside}/empty", GoesAsRoot, Ends("mount")),
+    ("chroot /", GoesAsRoot, Ends("chroot")),
+    ("unshare", GoesAsRoot, Ends("unshare")),
+    ("setns", GoesAsRoot, Ends("setns")),
+    ("bpf", GoesAsRoot, Ends("bpf")),
+    ("keyctl", Goes, Ends("keyctl")),
+    ("io-uring", GoesAsRoot, Ends("io_uring_setup")),
+    ("perf-event", IsNotFiltered, Ends("perf_event_open")),
+    ("userfaultfd", IsNotFiltered, Ends("userfaultfd")),
+    ("shared-memory", Goes, Ends("shmget")),
+    ("kernel-log", GoesAsRoot, Ends("syslog")),
+    ("clock", GoesAsRoot, Ends("settimeofday")),
+    ("default-sigsys", Goes, Ends("rt_sigaction")),
+];
+
+/// What it tries as soon as it is loaded, and as soon as it is called.
+const AT_ONCE: [&str; 10] = [
+    "socket-inet",
+    "read /etc/shadow",
+    "read {outside}/secret",
+    "write {outside}/new",
+    "clone",
+    "exec /usr/bin/touch {outside}/new",
+    "trace {pid}",
+    "core-limit",
+    "setuid",
+    "kill {pid}",
 ];
 
 /// Has `pkcs11-tool` initialise the hostile module, in `dir`.
@@ -122,21 +166,237 @@ fn in_another_program(order: &str, dir: &Path) -> Output {
 #[test]
 fn in_a_program_without_a_sandbox_each_attempt_comes_off() {
     let is_root = geteuid().is_root();
-    for (order, outcome) in ATTEMPTS {
+    for (order, free, _) in ATTEMPTS {
         let dir = tempfile::tempdir().unwrap();
-        let mut bait = Bait::of(geteuid().as_raw());
+        let mut bait = Bait::of(ourselves());
         let output = in_another_program(&bait.order(order, dir.path()), dir.path());
         let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
-        let etc = fs::remove_file("/etc/hostile-hsm").is_ok();
-        assert_eq!(etc, is_root && order.contains("/etc/hostile-hsm"), "{order}");
-        eprintln!("{order:<60} {status} {:?}", bait.harm());
-        match outcome {
-            Free::Goes => assert!(status.success(), "{order}: {status} {said}"),
-            Free::GoesAsRoot => assert!(status.success() || !is_root, "{order}: {status} {said}"),
-            Free::Ends => assert!(status.success() && !bait.harm().is_empty(), "{order}: {status} {said}"),
-            Free::Dies => assert!(status.core_dumped(), "{order}: {status} {said}"),
-            Free::IsNotFiltered => {}
+        match free {
+            Goes => assert!(status.success(), "{order}: {status} {said}"),
+            GoesAsRoot => assert!(status.success() || !is_root, "{order}: {status} {said}"),
+            IsReplaced => assert!(status.success() && !bait.harm().is_empty(), "{order}: {status} {said}"),
+            LeavesCore => assert!(status.core_dumped(), "{order}: {status} {said}"),
+            IsNotFiltered => {}
         }
-        assert_ne!(status.signal(), Some(nix::libc::SIGSYS), "{order}");
+        assert_ne!(status.signal(), Some(libc::SIGSYS), "{order}");
     }
+}
+
+/// The user and the group of whoever runs the tests.
+fn ourselves() -> (u32, u32) {
+    (geteuid().as_raw(), getegid().as_raw())
+}
+
+/// A vault with a card, whose module is hostile; it is stopped.
+struct Besieged {
+    vault: Vault,
+    token: String,
+    owner: (u32, u32),
+    kernel: Option<KernelAudit>,
+}
+
+impl Besieged {
+    /// As `user`; as whoever runs the tests if that is `None`.
+    fn new(user: Option<&str>) -> Self {
+        let mut vault = Vault::start();
+        let answer = vault.request("POST", "/v1/tokenize", &json!({ "pan": PAN }).to_string());
+        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        assert!(vault.stop().success());
+        // Where every user may read it.
+        let hostile = vault.path("libhostile_hsm.so");
+        fs::copy(built("libhostile_hsm.so"), &hostile).unwrap();
+        let (real, order) = (Module::of_this_run().path(), vault.path("order"));
+        let (real, order) = (real.display().to_string(), order.display());
+        let variables =
+            format!("environment = {{ HOSTILE_HSM_MODULE = \"{real}\", HOSTILE_HSM_ORDER = \"{order}\",");
+        vault.change_config(|config| {
+            config.replace(&real, hostile.to_str().unwrap()).replace("environment = {", &variables)
+        });
+        let mut owner = ourselves();
+        if let Some(user) = user {
+            vault.change_config(|config| config.replace("allow_root = true", "allow_root = false"));
+            vault.hand_over(user);
+            let user = User::from_name(user).unwrap().unwrap();
+            owner = (user.uid.as_raw(), user.gid.as_raw());
+        }
+        let kernel = KernelAudit::listen();
+        if kernel.is_none() {
+            eprintln!("the kernel's audit log is not read: that takes root, and a kernel that has one");
+        }
+        Self { vault, token, owner, kernel }
+    }
+
+    /// Has the module try `order` from `moment` on.
+    fn order(&self, moment: &str, order: &str) {
+        fs::write(self.vault.path("order.new"), format!("{moment} {order}\n")).unwrap();
+        fs::rename(self.vault.path("order.new"), self.vault.path("order")).unwrap();
+    }
+
+    fn call_off(&self) {
+        fs::remove_file(self.vault.path("order")).unwrap();
+    }
+
+    /// Where the module may write.
+    fn inside(&self) -> PathBuf {
+        self.vault.path("store")
+    }
+
+    /// Asks for the card; `None` if the vault goes away over it.
+    fn ask(&self) -> Option<Answer> {
+        let mut stream = UnixStream::connect(self.vault.socket()).ok()?;
+        let (jwt, body) = (self.vault.jwt(), json!({ "token": self.token }).to_string());
+        let request = format!(
+            "POST /v1/detokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        read_answer_if_whole(&mut stream)
+    }
+
+    /// It serves, or does so again soon, and has the card.
+    fn assert_well(&self, after: &str) {
+        let began = Instant::now();
+        loop {
+            match self.ask() {
+                Some(answer) if answer.status == 200 => {
+                    return assert_eq!(answer.json()["pan"], PAN, "{after}");
+                }
+                answer => assert!(began.elapsed() < PATIENCE, "after {after}: {answer:?}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Lets the module try `order` while a card is decrypted, and compares what comes of it.
+    fn suffer(&mut self, order: &str, expected: Confined) {
+        let mut bait = Bait::of(self.owner);
+        let logged = self.vault.log().len();
+        self.kernel.iter().for_each(KernelAudit::forget);
+        self.order("C_Decrypt", &bait.order(order, &self.inside()));
+        let answer = self.ask();
+        let refused = answer.as_ref().is_some_and(|answer| answer.status == 503);
+        let status = answer.is_none().then(|| self.vault.wait());
+        let (log, harm) = (self.vault.log()[logged..].to_owned(), bait.harm());
+        let died_of = |signal| {
+            let status = status.unwrap_or_else(|| panic!("{order}: vaultd lives on: {answer:?} {log}"));
+            assert_eq!(
+                (status.signal(), status.core_dumped()),
+                (Some(signal), false),
+                "{order}: {status} {log}"
+            );
+        };
+        match expected {
+            Ends(call) => {
+                died_of(libc::SIGSYS);
+                assert!(log.contains(&format!("event=sandbox: the system call {call} (")), "{order}: {log}");
+            }
+            EndsUnheard => {
+                died_of(libc::SIGSYS);
+                self.assert_kernel_says(order, "sig=31");
+            }
+            LeavesNoCore(signal) => {
+                died_of(signal);
+                self.assert_kernel_says(order, &format!("sig={signal}"));
+            }
+            IsRefused => {
+                assert!(refused, "{order}: {answer:?} {status:?}");
+                assert!(
+                    log.contains("the HSM is down") && log.contains("CKR_FUNCTION_FAILED"),
+                    "{order}: {log}"
+                );
+                // Of these others think first, and say nothing.
+                if order != "clone3" && !order.contains("{pid}") {
+                    self.assert_kernel_says(order, "blockers=");
+                }
+            }
+            ComesOff => assert!(answer.is_some_and(|answer| answer.status == 200), "{order}: {log}"),
+        }
+        assert!(harm.is_empty() || expected == ComesOff, "{order}: {harm:?}");
+        self.call_off();
+        if status.is_some() {
+            self.vault.restart();
+        }
+        self.assert_well(order);
+    }
+
+    fn assert_kernel_says(&self, order: &str, what: &str) {
+        if let Some(kernel) = &self.kernel {
+            let pattern = [what, "vaultd"];
+            assert!(kernel.says(&pattern), "{order}: the kernel's audit log has nothing of {what}");
+        }
+    }
+
+    /// Lets the module try `order` at `moment`, while vaultd starts, and says how that ended.
+    fn start(&mut self, moment: &str, order: &str) -> (ExitStatus, String) {
+        let mut bait = Bait::of(self.owner);
+        self.order(moment, &bait.order(order, &self.inside()));
+        let output = self.vault.run_to_its_end();
+        assert_eq!(bait.harm(), [""; 0], "{moment} {order}");
+        self.call_off();
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn whatever_it_tries(user: Option<&str>) {
+    let mut besieged = Besieged::new(user);
+    besieged.vault.restart();
+    besieged.assert_well("nothing");
+    for (order, _, confined) in ATTEMPTS {
+        besieged.suffer(order, *confined);
+    }
+}
+
+fn whatever_it_tries_first(user: Option<&str>) {
+    let mut besieged = Besieged::new(user);
+    for moment in ["load", "C_Initialize"] {
+        for order in AT_ONCE {
+            let (_, _, expected) = ATTEMPTS.iter().find(|(known, ..)| *known == order).unwrap();
+            let (status, said) = besieged.start(moment, order);
+            if let Ends(call) = expected {
+                assert_eq!(status.signal(), Some(libc::SIGSYS), "{moment} {order}: {said}");
+                assert!(
+                    said.contains(&format!("event=sandbox: the system call {call} (")),
+                    "{order}: {said}"
+                );
+            } else {
+                assert_eq!(status.code(), Some(1), "{moment} {order}: {said}");
+                assert!(said.contains("vaultd: ") && said.contains("libhostile_hsm.so"), "{order}: {said}");
+            }
+        }
+    }
+    besieged.vault.restart();
+    besieged.assert_well("everything");
+}
+
+#[test]
+fn in_vaultd_it_gets_nowhere() {
+    whatever_it_tries(None);
+}
+
+#[test]
+fn in_a_vaultd_that_was_root_it_gets_nowhere() {
+    if is_root() {
+        whatever_it_tries(Some("nobody"));
+    }
+}
+
+#[test]
+fn while_vaultd_starts_it_gets_nowhere() {
+    whatever_it_tries_first(None);
+}
+
+#[test]
+fn while_a_vaultd_starts_that_was_root_it_gets_nowhere() {
+    if is_root() {
+        whatever_it_tries_first(Some("nobody"));
+    }
+}
+
+fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("not run: only root can become another user");
+    }
+    is_root
 }

@@ -86,6 +86,7 @@ fn one(name: &str, with: &With<'_>) -> Outcome {
         "hard-link" => files::hard_link(with.word(0), with.word(1)),
         "list" => files::list(with.word(0)),
         "write" => files::write(with.word(0)),
+        "write-own-memory" => files::write_own_memory(),
         "truncate" => files::truncate(with.word(0)),
         "remove" => files::remove(with.word(0)),
         "rename" => files::rename(with.word(0), with.word(1)),

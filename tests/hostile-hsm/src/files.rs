@@ -83,6 +83,16 @@ pub(crate) fn write(path: &CStr) -> Outcome {
     written
 }
 
+/// The memory of its own process, past what the memory is protected by.
+pub(crate) fn write_own_memory() -> Outcome {
+    static CONSTANT: u8 = 1;
+    let memory = open(c"/proc/self/mem", libc::O_RDWR)?;
+    let place = i64::try_from((&raw const CONSTANT).addr()).unwrap_or_default();
+    let written = system_call!(libc::SYS_pwrite64, memory, &raw const CONSTANT, 1_usize, place).map(drop);
+    close(memory)?;
+    written
+}
+
 pub(crate) fn truncate(path: &CStr) -> Outcome {
     system_call!(libc::SYS_truncate, path.as_ptr(), 0_i64).map(drop)
 }

@@ -25,12 +25,10 @@ pub(crate) fn set_groups() -> Outcome {
 
 static ROOT: libc::gid_t = 0;
 
-/// Those that the process has already: enough to find out whether it may ask.
+/// To none: enough to find out whether it may ask.
 pub(crate) fn set_capabilities() -> Outcome {
     // _LINUX_CAPABILITY_VERSION_3 (linux/capability.h), and two times effective, permitted and inheritable.
-    let header = [0x2008_0522_u32, 0];
-    let mut sets = [0_u32; 6];
-    system_call!(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr())?;
+    let (header, sets) = ([0x2008_0522_u32, 0], [0_u32; 6]);
     system_call!(libc::SYS_capset, header.as_ptr(), sets.as_ptr()).map(drop)
 }
 

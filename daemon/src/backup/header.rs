@@ -142,6 +142,11 @@ impl Header {
         self.rows.get("records").copied().unwrap_or(0)
     }
 
+    /// Reads a header; `None` for what is none.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
     /// Its bytes in the file, up to the sealed data key, and the SHA-256 that ends them.
     pub(super) fn encode(&self) -> (Vec<u8>, [u8; HASH_BYTES]) {
         // Structs and maps with string keys: there is nothing to fail.
@@ -204,7 +209,7 @@ impl Head {
         if hash != <[u8; HASH_BYTES]>::from(Sha256::digest(&hashed)) {
             return Err(BackupError::Header);
         }
-        let header: Header = serde_json::from_slice(&text).map_err(|_| BackupError::Header)?;
+        let header = Header::parse(&text).ok_or(BackupError::Header)?;
         if header.schema > SCHEMA_VERSION {
             return Err(BackupError::Schema(header.schema));
         }

@@ -315,19 +315,25 @@ fn a_backup_of_another_vault_is_refused() {
     refused(&check(&ours, &ours.path("absent")), "No such file");
 }
 
-#[test]
-fn a_restore_replaces_nothing_and_disturbs_nobody() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_replaces_no_record_and_disturbs_nobody() {
     let mut vault = Vault::start();
+    fill(&vault.client(), &Pans::new().take(3)).await;
     let path = made(&vault, "the.backup");
     let store = vault.path("store/vault.redb");
-    refused(&restore(&vault, &path), &format!("stop vaultd, and move {} away", store.display()));
+    let advice = format!("stop vaultd, and move {} away", store.display());
+    assert!(refused(&restore(&vault, &path), "there is a store in use").contains(&advice));
     // The store's file is gone under a daemon that has it open.
     let aside = vault.path("aside");
     fs::rename(&store, &aside).unwrap();
     refused(&restore(&vault, &path), "somebody serves on");
     fs::rename(&aside, &store).unwrap();
     assert!(vault.stop().success());
-    refused(&restore(&vault, &path), &format!("move {} away", store.display()));
+    assert!(refused(&restore(&vault, &path), "there is a store with 3 records").contains(&advice));
+    let whole = fs::read(&store).unwrap();
+    fs::write(&store, "not a store").unwrap();
+    assert!(refused(&restore(&vault, &path), "there is a store that does not open").contains(&advice));
+    fs::write(&store, whole).unwrap();
 
     // What a restore has left that was killed is no store, and not in the way.
     fs::rename(&store, &aside).unwrap();
@@ -337,6 +343,25 @@ fn a_restore_replaces_nothing_and_disturbs_nobody() {
     said(&vault.run_with(&["restore", "--in", path.to_str().unwrap()]));
     assert_eq!(in_store(&vault), ["vault.redb"]);
     vault.restart();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_records_is_replaced() {
+    let mut vault = Vault::start();
+    let cards = fill(&vault.client(), &Pans::new().take(5)).await;
+    let path = made(&vault, "the.backup");
+    assert!(vault.stop().success());
+    destroy_store(&vault);
+    said(&vault.run("init"));
+    let (altered, mut bytes) = (vault.path("altered.backup"), fs::read(&path).unwrap());
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&altered, bytes).unwrap();
+    refused(&restore(&vault, &altered), "it was altered");
+    assert_eq!(in_store(&vault), ["vault.redb"], "what was there stays");
+    said(&restore(&vault, &path));
+    assert_eq!(in_store(&vault), ["vault.redb"]);
+    vault.restart();
+    assert_all_there(&vault.client(), &cards).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,7 +67,17 @@ pub(super) fn move_into_place(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::EINVAL | Errno::ENOSYS) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
         Err(error) => return Err(error.into()),
     }
-    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_names_beside(to)
+}
+
+/// Renames `from` to `to`, whatever is there, and makes that durable.
+pub(super) fn move_over(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_names_beside(to)
+}
+
+fn sync_names_beside(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
 }
 
@@ -94,5 +104,7 @@ mod tests {
         fs::write(&second, "other").unwrap();
         assert_eq!(move_into_place(&second, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"text");
+        move_over(&second, &path).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names()), (b"other".to_vec(), 1));
     }
 }

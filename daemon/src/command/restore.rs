@@ -14,7 +14,7 @@ use super::{
     backup::is_nobody,
     boot::{hsm_settings, module_environment},
     check::runtime,
-    draft::move_into_place,
+    draft::{move_into_place, move_over},
     progress::bytes_bar,
     restore_keys::KeyPlan,
 };
@@ -47,24 +47,24 @@ pub struct RestoreOptions {
 pub fn restore(path: &Path, options: &RestoreOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let config = Config::load(path)?;
     harden().map_err(|error| CommandError::new("cannot restrict the process", error))?;
-    if !options.check {
-        refuse_if_in_the_way(&config)?;
-    }
+    // Before a store starts its thread.
+    module_environment(&config)?;
+    let place = if options.check { None } else { Some(Place::find(&config)?) };
     let wrong = |error: BackupError| CommandError::Failed(complaint(&options.from, &error));
     let file = File::open(&options.from).map_err(|error| wrong(error.into()))?;
     let bar = bytes_bar(file.metadata().map_err(|error| wrong(error.into()))?.len());
     let locked = Locked::read(BufReader::new(bar.wrap_read(file))).map_err(wrong)?;
-    module_environment(&config)?;
     let hsm = Open(Hsm::open(&hsm_settings(&config, Vec::new())?)?);
     let unlocked = runtime()?.block_on(locked.unlock(&hsm.0)).map_err(wrong)?;
-    let done = if options.check {
-        check(unlocked, &hsm.0, wrong)
-    } else {
-        let dir = config.store.dir.join(DRAFT_DIR);
-        let made = into(&config, &dir, unlocked, &hsm.0, wrong);
-        // Nothing where it is whole and has its name.
-        let _ = fs::remove_dir_all(&dir);
-        made
+    let done = match &place {
+        None => check(unlocked, &hsm.0, wrong),
+        Some(place) => {
+            let dir = config.store.dir.join(DRAFT_DIR);
+            let made = into(&config, &dir, place, unlocked, &hsm.0, wrong);
+            // Nothing where it is whole and has its name.
+            let _ = fs::remove_dir_all(&dir);
+            made
+        }
     };
     bar.finish_and_clear();
     let (header, lines) = done?;
@@ -101,21 +101,58 @@ fn complaint(from: &Path, error: &BackupError) -> String {
     format!("{}: {error}; {advice}", from.display())
 }
 
-/// A store that is there, and a daemon that serves, are in the way.
-fn refuse_if_in_the_way(config: &Config) -> Result<(), CommandError> {
-    let (store, socket) = (Store::file(&config.store.dir), &config.server.admin_socket.path);
-    if fs::symlink_metadata(&store).is_ok() {
-        return Err(CommandError::Failed(format!(
-            "there is a store, and a restore replaces none: stop vaultd, and move {} away",
-            store.display()
-        )));
+/// Where the store is to be.
+struct Place {
+    path: PathBuf,
+    /// A store without records, as `vaultd init` makes one. As long as it is open no vaultd can serve it.
+    empty: Option<Store>,
+}
+
+impl Place {
+    /// The place that `config` names, unless a store with records is there, or somebody serves.
+    fn find(config: &Config) -> Result<Self, CommandError> {
+        let (path, socket) = (Store::file(&config.store.dir), &config.server.admin_socket.path);
+        let refused = |what: &str| {
+            Err(CommandError::Failed(format!(
+                "{what}, and a restore replaces none: stop vaultd, and move {} away",
+                path.display()
+            )))
+        };
+        let empty = match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
+            Err(OpenError::Missing(_)) => None,
+            Err(OpenError::InUse(_)) => return refused("there is a store in use"),
+            Err(error) => return refused(&format!("there is a store that does not open ({error})")),
+            Ok(store) => Some(store),
+        };
+        let place = Self { path: path.clone(), empty };
+        let records = place.empty.as_ref().map_or(Ok(0), Store::records)?;
+        if records > 0 {
+            return refused(&format!("there is a store with {records} records"));
+        }
+        match UnixStream::connect(socket) {
+            Err(error) if is_nobody(&error) => Ok(place),
+            _ => Err(CommandError::Failed(format!(
+                "somebody serves on {}: stop vaultd, and the sockets that systemd has opened for it",
+                socket.display()
+            ))),
+        }
     }
-    match UnixStream::connect(socket) {
-        Err(error) if is_nobody(&error) => Ok(()),
-        _ => Err(CommandError::Failed(format!(
-            "somebody serves on {}: stop vaultd, and the sockets that systemd has opened for it",
-            socket.display()
-        ))),
+
+    /// Gives the store `made` its name.
+    fn take(&self, made: &Path) -> Result<(), CommandError> {
+        let moved = match self.empty {
+            Some(_) => move_over(made, &self.path),
+            None => move_into_place(made, &self.path),
+        };
+        moved.map_err(|error| CommandError::new(&self.path.display().to_string(), error))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(empty) = &self.empty {
+            empty.close();
+        }
     }
 }
 
@@ -142,6 +179,7 @@ fn check(
 fn into(
     config: &Config,
     dir: &Path,
+    place: &Place,
     unlocked: Unlocked<impl std::io::Read>,
     hsm: &Hsm,
     wrong: impl Fn(BackupError) -> CommandError,
@@ -165,9 +203,7 @@ fn into(
     drop(store);
     let mut lines = plan.lines();
     lines.extend(settled?);
-    let (made, path) = (Store::file(dir), Store::file(&config.store.dir));
-    let moved = move_into_place(&made, &path);
-    moved.map_err(|error| CommandError::new(&path.display().to_string(), error))?;
+    place.take(&Store::file(dir))?;
     lines.push(format!("next: `vaultd check --config {}`, then start vaultd", config.path.display()));
     Ok((header, lines))
 }

@@ -254,7 +254,8 @@ fn settle(
             written.map_err(|error| CommandError::new("the audit log", error))?;
         }
         Err(LogError::Damaged(why)) => lines.push(format!(
-            "the audit log does not go as far as the backup ({why}): vaultd will not start before that is put right"
+            "the audit log does not go as far as the backup ({why}): put back what was there, or accept the loss on the \
+             record with `vaultd audit resume`, before vaultd is started"
         )),
         Err(error) => return Err(CommandError::new("audit.dir", error)),
     }

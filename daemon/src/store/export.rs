@@ -74,3 +74,26 @@ impl Visitor for Gather<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{KeyState, Store, StoredKey};
+
+    #[test]
+    fn a_snapshot_is_not_in_the_way_of_a_store_that_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        // Without room for pages in memory.
+        let store = Store::create(dir.path(), [1; 16], 0, 1).unwrap();
+        let key = |state| StoredKey::new(state, 1, vec![0; 4_000]);
+        for number in 0..200 {
+            store.put_key(&format!("record-v{number}"), &key(KeyState::Active)).unwrap();
+        }
+        let mut rows = store.snapshot().unwrap().rows();
+        assert!(rows.next().unwrap().is_ok());
+        store.inner.handle.reopen();
+        assert!(rows.any(|row| row.is_err()), "whoever reads on is told");
+        store.put_key("record-v0", &key(KeyState::Retired)).unwrap();
+        assert_eq!(store.keys().unwrap().len(), 200);
+        store.close();
+    }
+}

@@ -214,6 +214,11 @@ async fn everything_that_a_store_holds_comes_back() {
     let open = json!({ "jwt": envelope }).to_string();
     assert_eq!(vault.request("POST", "/v1/envelopes/open", &open).status, 200);
     let path = made(&vault, "the.backup");
+    // Whoever steals it has nothing: what the store shows in clear is sealed here, too.
+    let stolen = fs::read(&path).unwrap();
+    for text in [pan.as_str(), "Lovelace", "order", "opaque"] {
+        assert!(!stolen.windows(text.len()).any(|window| window == text.as_bytes()), "{text:?} is in clear");
+    }
     let gone = fill(&client, &Pans::new().take(1)).await;
     let deleted = vault.request("DELETE", &format!("/v1/tokens/{}", token.as_str().unwrap()), "");
     assert_eq!(deleted.status, 204);

@@ -1,10 +1,12 @@
 """systemd's side of the bargain: sockets handed over, readiness told (sd_listen_fds(3), sd_notify(3))."""
 
+import http.client
 import os
 import pathlib
 import signal
 import socket
 import tempfile
+import time
 
 import httpx
 import pytest
@@ -30,7 +32,7 @@ def listening(path):
     return listener
 
 
-def spawn(directory, sockets, notify):
+def spawn(directory, sockets, notify, **environment):
     """Starts `vaultd serve` the way systemd does."""
     binary = os.environ.get("VAULTD_BIN", REPOSITORY / "target/debug/vaultd")
     pid = os.fork()
@@ -42,10 +44,30 @@ def spawn(directory, sockets, notify):
             "LISTEN_FDS": str(len(sockets)),
             "LISTEN_FDNAMES": ":".join(sockets),
             "NOTIFY_SOCKET": str(notify),
+            **environment,
         }
         config = str(directory / "vaultd.toml")
         os.execve(binary, [str(binary), "serve", "--config", config], environment)
     return pid
+
+
+class Kept(http.client.HTTPConnection):
+    """A connection that is kept, and tries nothing twice."""
+
+    def __init__(self, path):
+        super().__init__("vault", timeout=60)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+    def get(self):
+        self.request("GET", "/healthz")
+        answer = self.getresponse()
+        answer.read()
+        return answer
 
 
 def test_sockets_are_taken_over_and_readiness_is_told(stopped_vault):
@@ -76,3 +98,65 @@ def test_a_socket_of_unknown_name_is_refused(stopped_vault):
     pid = spawn(directory, {"surprise": listening(directory / "vaultd.sock")}, directory / "notify")
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 1
+
+
+def serving(directory, **environment):
+    """A daemon behind two sockets of ours that says when it is ready; gives its pid, its notifications and the sockets."""
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(directory / "notify"))
+    notify.settimeout(60)
+    sockets = {
+        "vaultd.socket": listening(directory / "vaultd.sock"),
+        "vaultd-admin.socket": listening(directory / "admin.sock"),
+    }
+    pid = spawn(directory, sockets, directory / "notify", **environment)
+    assert b"READY=1" in notify.recv(4096)
+    return pid, notify, sockets
+
+
+def test_a_kept_connection_is_ended_with_an_answer_or_refuses_what_is_written(stopped_vault):
+    directory = stopped_vault
+    pid, _, sockets = serving(directory)
+    busy, idle, fresh = (Kept(directory / "vaultd.sock") for _ in range(3))
+    for connection in (busy, idle):
+        assert connection.get().getheader("connection") is None
+    fresh.connect()
+    # So that its connection is accepted, and not left to the next daemon.
+    assert busy.get().status == 200
+
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.1)
+    for connection in (busy, fresh):
+        answer = connection.get()
+        assert (answer.status, answer.getheader("connection")) == (200, "close")
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    with pytest.raises(BrokenPipeError):
+        idle.sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: vault\r\n\r\n")
+
+    # Who connects meanwhile waits for the next daemon.
+    waiting = Kept(directory / "vaultd.sock")
+    waiting.request("GET", "/healthz")
+    pid = spawn(directory, sockets, directory / "notify")
+    try:
+        assert waiting.getresponse().status == 200
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def test_the_watchdog_is_fed_while_the_daemon_works(stopped_vault):
+    pid, notify, _ = serving(stopped_vault, WATCHDOG_USEC="2000000")
+    try:
+        for _ in range(3):
+            assert notify.recv(4096) == b"WATCHDOG=1\n"
+        os.kill(pid, signal.SIGHUP)
+        told = b""
+        while b"RELOADING=1" not in told:
+            told = notify.recv(4096)
+        assert b"MONOTONIC_USEC=" in told
+        while b"READY=1" not in told:
+            told = notify.recv(4096)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)

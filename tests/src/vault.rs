@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::geteuid;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
@@ -117,6 +118,17 @@ impl Vault {
         fs::write(&path, text).unwrap();
     }
 
+    /// Whether [`Vault::hand_over`] is possible; if not, says why.
+    pub fn can_be_handed_over() -> bool {
+        let can = geteuid().is_root() && Module::of_this_run() == Module::Softhsm2;
+        if !can {
+            eprintln!(
+                "not run: only root can become another user, and only SoftHSM2's token can be given away"
+            );
+        }
+        can
+    }
+
     /// Gives a vault that is stopped to `user`, whom it becomes from now on when it is started as root.
     pub fn hand_over(&mut self, user: &str) {
         let given = Command::new("chown").args(["-R", user]).arg(self.dir.path()).status();
@@ -129,6 +141,16 @@ impl Vault {
         assert!(self.child.is_none(), "it is still running");
         let arguments = self.serve_arguments();
         self.spawn(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// Starts the vault again as a copy of `vaultd`, not as root's, by a program with arguments that becomes it.
+    pub fn restart_through(&mut self, program: &[&str]) {
+        let copy = self.path("vaultd");
+        fs::copy(vaultd(), &copy).unwrap();
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(copy).arg("serve").arg("--config").arg(self.path("vaultd.toml"));
+        let log = self.open_log();
+        self.spawn_command(command, log);
     }
 
     /// Runs the vault to its end, which comes at once.
@@ -152,7 +174,7 @@ impl Vault {
 
     /// Starts the vault again and kills it after a while, whether it got ready or not.
     pub fn start_and_kill(&self, after: Duration) {
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = self.open_log();
         let config = self.path("vaultd.toml");
         let mut child = Command::new(vaultd())
             .args(["serve", "--config", config.to_str().unwrap()])
@@ -213,13 +235,22 @@ impl Vault {
     }
 
     fn spawn(&mut self, arguments: &[&str]) {
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = self.open_log();
         self.spawn_with_log(arguments, log);
     }
 
     fn spawn_with_log(&mut self, arguments: &[&str], log: File) {
-        let mut child =
-            Command::new(vaultd()).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut command = Command::new(vaultd());
+        command.args(arguments);
+        self.spawn_command(command, log);
+    }
+
+    fn open_log(&self) -> File {
+        File::options().create(true).append(true).open(self.path("log")).unwrap()
+    }
+
+    fn spawn_command(&mut self, mut command: Command, log: File) {
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         self.child = Some(child);
         let (ready, is_ready) = mpsc::channel();

@@ -49,7 +49,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The user with this name in the system's user database.
+    /// The user with this name in the system's user database, whom the process can become or is already.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -58,6 +58,9 @@ impl Identity {
         let user = User::from_name(name).map_err(failed("the user database"))?.ok_or_else(unknown)?;
         if user.uid.is_root() {
             return Err(IdentityError::RootByName(name.to_owned()));
+        }
+        if !geteuid().is_root() && user.uid != geteuid() {
+            return Err(IdentityError::NotRoot(name.to_owned()));
         }
         let name = std::ffi::CString::new(user.name).map_err(|_| unknown())?;
         Ok(Self { name, uid: user.uid, gid: user.gid })
@@ -80,9 +83,6 @@ pub fn drop_privileges(identity: Option<&Identity>, may_be_root: bool) -> Result
             // First, as it takes a capability that goes with the user id.
             empty_bounding_set()?;
             become_user(identity)?;
-        }
-        Some(identity) if identity.uid != geteuid() => {
-            return Err(IdentityError::NotRoot(identity.name.to_string_lossy().into_owned()));
         }
         None if geteuid().is_root() && !may_be_root => return Err(IdentityError::Root),
         None if geteuid().is_root() => empty_bounding_set()?,

@@ -28,6 +28,7 @@ mod rewrap;
 mod router;
 mod search;
 mod server;
+mod short_reads;
 mod socket;
 mod status;
 mod strangers;

@@ -6,6 +6,7 @@
 //! before is there to be read and answered.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     os::fd::AsRawFd,
     pin::Pin,
@@ -16,7 +17,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::http::{HeaderValue, Response, header::CONNECTION};
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Response, header::CONNECTION},
+};
+use futures_util::task::AtomicWaker;
+use hyper::body::{Body as _, Frame, SizeHint};
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -34,6 +40,8 @@ struct State {
     busy: AtomicBool,
     /// No further request is to be read.
     wanted: AtomicBool,
+    /// Who is to look whether it can end now.
+    waker: AtomicWaker,
 }
 
 impl Ending {
@@ -42,22 +50,67 @@ impl Ending {
         self.0.busy.store(true, Relaxed);
     }
 
-    /// To be called with the answer to it; `is_last` if the daemon is to stop.
-    pub(super) fn finish<B>(&self, answer: &mut Response<B>, is_last: bool) {
+    /// To be called with the answer to it, which is what is to be sent then; `is_last` if the daemon is to stop.
+    pub(super) fn finish(self, mut answer: Response<Body>, is_last: bool) -> Response<Body> {
         if is_last {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.0.busy.store(false, Relaxed);
+        if answer.body().size_hint().exact().is_none() {
+            return answer.map(|body| Body::new(Growing { body, ending: self }));
+        }
+        self.done();
+        answer
     }
 
-    /// Has the connection end: at once without a request, and with one after its answer, which says so. The connection is to
-    /// be polled afterwards.
-    pub(super) fn want(&self) {
+    fn done(&self) {
+        self.0.busy.store(false, Relaxed);
+        self.0.waker.wake();
+    }
+
+    /// Has the connection that `poll` serves end, and waits for it: at once without a request, and with one after its answer.
+    pub(super) async fn bring_about<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         self.0.wanted.store(true, Relaxed);
+        poll_fn(|context| {
+            self.0.waker.register(context.waker());
+            poll(context)
+        })
+        .await
     }
 
     fn is_due(&self) -> bool {
         self.0.wanted.load(Relaxed) && !self.0.busy.load(Relaxed)
+    }
+}
+
+/// The body of an answer that is made while it is sent: until it is at its end, the request has not been answered.
+struct Growing {
+    body: Body,
+    ending: Ending,
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        self.ending.done();
+    }
+}
+
+impl hyper::body::Body for Growing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -130,5 +183,98 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner.as_mut().poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, io::ErrorKind, sync::Arc, time::Duration};
+
+    use futures_util::stream;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+        task::JoinHandle,
+        time::timeout,
+    };
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: vault\r\n\r\n";
+
+    /// The caller's end of a connection that is to end after `stop`, and whose answers are in two parts: the second is
+    /// made after `go`.
+    fn connection(stop: Arc<Notify>, go: Arc<Notify>) -> (UnixStream, JoinHandle<hyper::Result<()>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ending = Ending::default();
+        let answering = ending.clone();
+        let service = service_fn(move |_: hyper::Request<Incoming>| {
+            answering.begin();
+            let (answering, go) = (answering.clone(), Arc::clone(&go));
+            let parts = stream::unfold(0, move |part| {
+                let go = Arc::clone(&go);
+                async move {
+                    let text = match part {
+                        0 => "first",
+                        1 => {
+                            go.notified().await;
+                            "second"
+                        }
+                        _ => return None,
+                    };
+                    Some((Ok::<_, Infallible>(text), part + 1))
+                }
+            });
+            let answer = answering.finish(Response::new(Body::from_stream(parts)), false);
+            std::future::ready(Ok::<_, Infallible>(answer))
+        });
+        let stream = Stream::new(Box::pin(TimeoutStream::new(theirs)), ending.clone());
+        let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let served = tokio::spawn(async move {
+            tokio::select! {
+                ended = &mut connection => return ended,
+                () = stop.notified() => {}
+            }
+            ending.bring_about(|context| Pin::new(&mut connection).poll(context)).await
+        });
+        (ours, served)
+    }
+
+    async fn read_until(stream: &mut UnixStream, end: &str) {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains(end) {
+            let bytes = timeout(PATIENCE, stream.read_buf(&mut read)).await.unwrap().unwrap();
+            assert_ne!(bytes, 0, "{}", String::from_utf8_lossy(&read));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_being_made_is_sent_to_its_end() {
+        let (stop, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (mut caller, served) = connection(Arc::clone(&stop), Arc::clone(&go));
+        caller.write_all(REQUEST).await.unwrap();
+        read_until(&mut caller, "first").await;
+        stop.notify_one();
+        tokio::task::yield_now().await;
+        go.notify_one();
+        read_until(&mut caller, "second\r\n0\r\n\r\n").await;
+        assert!(timeout(PATIENCE, served).await.unwrap().unwrap().is_ok());
+        assert_eq!(caller.write_all(REQUEST).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_before_the_end_is_answered() {
+        let (stop, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (mut caller, served) = connection(Arc::clone(&stop), Arc::clone(&go));
+        tokio::task::yield_now().await;
+        stop.notify_one();
+        go.notify_one();
+        // Nobody has read it when the connection is to end: there is one thread here.
+        caller.try_write(REQUEST).unwrap();
+        read_until(&mut caller, "second\r\n0\r\n\r\n").await;
+        assert!(timeout(PATIENCE, served).await.unwrap().unwrap().is_ok());
     }
 }

@@ -207,10 +207,7 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         }
         let answer = router.clone().oneshot(request.map(Body::new));
         let (answering, is_stopped) = (answering.clone(), is_stopped.clone());
-        answer.map_ok(move |mut answer| {
-            answering.finish(&mut answer, *is_stopped.borrow());
-            answer
-        })
+        answer.map_ok(move |answer| answering.finish(answer, *is_stopped.borrow()))
     });
     let mut stream = Box::pin(TimeoutStream::new(stream));
     // Whoever does not read keeps a place that others could have.
@@ -224,8 +221,7 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = &mut stopping => {
-            ending.want();
-            poll_fn(|context| connection.poll_without_shutdown(context)).await
+            ending.bring_about(|context| connection.poll_without_shutdown(context)).await
         }
     };
     let parts = connection.into_parts();

@@ -5,6 +5,8 @@ import re
 import subprocess
 import time
 
+from stopped import StoppedThread
+
 PIN = "472913"
 PAN = "4111111111111111"
 UNITS = ("vaultd.service", "vaultd.socket", "vaultd-admin.socket", "vaultd-backup.timer")
@@ -78,15 +80,20 @@ def wait_for(container, what, holds):
     raise AssertionError(f"{what}: not in {PATIENCE_SECONDS} s\n{container.log()}")
 
 
-def wait_for_another(container, pid):
-    """Waits until another process than `pid` serves."""
-    return wait_for(
-        container,
-        "another process serves",
-        lambda: container.run("systemctl", "is-active", "vaultd.service", status=None) == "active"
-        and main_pid(container) not in (0, pid)
-        and main_pid(container),
-    )
+def wait_for_another(container, pid, meanwhile=lambda: None):
+    """Waits until another process than `pid` serves; calls `meanwhile` again and again."""
+
+    def another():
+        meanwhile()
+        is_active = container.run("systemctl", "is-active", "vaultd.service", status=None) == "active"
+        return is_active and main_pid(container) not in (0, pid) and main_pid(container)
+
+    return wait_for(container, "another process serves", another)
+
+
+def watchdog_timeouts(container):
+    journal = container.run("journalctl", "-u", "vaultd.service", "-o", "cat", "--no-pager")
+    return journal.count("Watchdog timeout")
 
 
 def restarts_under_load(container, restart):
@@ -215,7 +222,7 @@ def test_a_reload_keeps_the_process(container):
     )
 
 
-def test_the_watchdog_lets_an_outage_of_the_hsm_pass_and_catches_a_stopped_process(container):
+def test_the_watchdog_lets_an_outage_of_the_hsm_pass_and_catches_what_hangs(container):
     container.write(f"{DROP_IN}/watchdog.conf", "[Service]\nWatchdogSec=2\nRestartSec=100ms\n")
     container.run("systemctl", "daemon-reload")
     container.run("systemctl", "restart", "vaultd.service")
@@ -241,9 +248,13 @@ def test_the_watchdog_lets_an_outage_of_the_hsm_pass_and_catches_a_stopped_proce
     assert main_pid(container) == pid
 
     container.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", "vaultd.service")
-    wait_for_another(container, pid)
-    journal = container.run("journalctl", "-u", "vaultd.service", "-o", "cat", "--no-pager")
-    assert "Watchdog timeout" in journal
+    pid = wait_for_another(container, pid)
+    assert watchdog_timeouts(container) == 1, container.log()
+    # All else goes on, the timer that feeds the watchdog included.
+    for times, thread in enumerate(("store", "audit"), start=2):
+        stopped = StoppedThread(pid, thread)
+        pid = wait_for_another(container, pid, stopped.reap)
+        assert watchdog_timeouts(container) == times, container.log()
     assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
     container.run("rm", f"{DROP_IN}/watchdog.conf")
     container.run("systemctl", "daemon-reload")
@@ -259,6 +270,33 @@ def test_an_upgrade_under_load_loses_no_request(container):
     # An administrator's configuration stays.
     assert 'user = "checkout"' in container.run("cat", "/etc/vaultd/vaultd.toml")
     assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
+
+
+def test_the_timer_makes_backups_and_keeps_the_newest(container):
+    container.write("/etc/systemd/system/vaultd-backup.service.d/few.conf", "[Service]\nEnvironment=KEEP=2\n")
+    soon = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=1us\n"
+    container.write("/etc/systemd/system/vaultd-backup.timer.d/soon.conf", soon)
+    container.run("systemctl", "daemon-reload")
+
+    def backups():
+        return container.run("ls", "/var/backups/vaultd").split()
+
+    first = []
+    for _ in range(2):
+        container.run("systemctl", "start", "vaultd-backup.service")
+        first = first or backups()
+        # Names have seconds.
+        time.sleep(1.1)
+    made = backups()
+    assert len(made) == 2 and first[0] in made, made
+    container.run("systemctl", "start", "vaultd-backup.timer")
+    wait_for(container, "the timer has made a third and removed the first", lambda: first[0] not in backups())
+    kept = backups()
+    assert len(kept) == 2 and made[1] in kept, kept
+    newest = f"/var/backups/vaultd/{kept[-1]}"
+    assert container.run("stat", "-c", "%U:%G %a", newest) == "vaultd:vaultd 600"
+    restore = ("vaultd", "restore", "--config", "/etc/vaultd/vaultd.toml", "--from", newest, "--check")
+    as_the_service(container, *restore)
 
 
 def test_removal_and_purge_keep_the_cards_until_told_otherwise(container):

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+from pans import pan
+
 SOCKET = "/run/vaultd/vaultd.sock"
 CALLERS = 8
 PATIENCE_SECONDS = 60
@@ -39,13 +41,6 @@ def call(connection, path, body, token=None):
     if answer.status not in (200, 201):
         raise ValueError(f"{answer.status} {text.decode()}")
     return json.loads(text)
-
-
-def pan(number):
-    """A card number of its own for each request, with its check digit."""
-    digits = f"4{number:014d}"
-    doubled = [int(digit) * (2 - place % 2) for place, digit in enumerate(digits)]
-    return digits + str(-sum(value // 10 + value % 10 for value in doubled) % 10)
 
 
 class Caller(threading.Thread):

@@ -14,8 +14,9 @@ use crate::{
 /// Libraries of the module, and how they are found.
 const LIBRARIES: [&str; 7] =
     ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.preload"];
-/// What the C library and cryptographic libraries read: users for `[[auth.peers]]`, time zones, settings, randomness.
-const SYSTEM: [&str; 12] = [
+/// What the C library and cryptographic libraries read: users for `[[auth.peers]]`, time zones, settings, randomness; and how
+/// many processors there are, and how much of them is given out.
+const SYSTEM: [&str; 13] = [
     "/etc/passwd",
     "/etc/group",
     "/etc/nsswitch.conf",
@@ -28,6 +29,7 @@ const SYSTEM: [&str; 12] = [
     "/dev/random",
     "/proc",
     "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
 ];
 /// Names of hosts.
 const NETWORK: [&str; 6] = [

@@ -58,8 +58,8 @@ lint: ## formatting, clippy, documentation links, dependency rules, exposure of 
 bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
 	@scripts/needs run
 	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
-	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm
-	@$(CARGO) run --locked --release -p vault-bench -- $(BENCH)
+	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm -p vault-bench
+	@target/release/bench $(BENCH)
 
 deb: ## pack vaultd and vaultctl into target/debian/*.deb (VERSION=… for another than the workspace's)
 	@scripts/needs deb

@@ -16,6 +16,7 @@ const USER: &str = "nobody";
 /// Whose the API's socket is, and a user who is in no such group.
 const CLIENTS: &str = "users";
 const STRANGER: &str = "daemon";
+const SOCKETS_AND_LOCKS: [&str; 4] = ["vaultd.sock", "vaultd.sock.lock", "admin.sock", "admin.sock.lock"];
 
 /// A vault that is stopped and belongs to [`USER`]; `None` if there can be none.
 fn handed_over() -> Option<Vault> {
@@ -170,6 +171,48 @@ fn the_clients_group_is_let_in_and_nobody_else() {
     }
 }
 
+#[test]
+fn in_a_directory_of_roots_it_starts_again() {
+    let Some(mut vault) = handed_over() else { return };
+    let sockets = tempfile::tempdir().unwrap();
+    fs::set_permissions(sockets.path(), Permissions::from_mode(0o755)).unwrap();
+    let (own, roots) = (vault.path("").display().to_string(), sockets.path().display().to_string());
+    vault.change_config(|config| {
+        let is_moved = |line: &str| line.contains("socket = ");
+        let moved = |line: &str| line.replace(own.trim_end_matches('/'), &roots);
+        let lines = config.lines().map(|line| if is_moved(line) { moved(line) } else { line.to_owned() });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    // The user it becomes may not remove them.
+    for _ in 0..2 {
+        vault.restart();
+        assert!(sockets.path().join("vaultd.sock").exists());
+        assert!(vault.stop().success());
+    }
+}
+
+#[test]
+fn it_is_led_to_no_file_of_anothers() {
+    let Some(mut vault) = handed_over() else { return };
+    let (precious, lock) = (vault.path("precious"), vault.path("vaultd.sock.lock"));
+    fs::write(&precious, "precious").unwrap();
+    fs::remove_file(&lock).unwrap();
+    let owner = fs::metadata(&precious).unwrap().uid();
+    let lead: [fn(&PathBuf, &PathBuf); 2] = [
+        |to, from| std::os::unix::fs::symlink(to, from).unwrap(),
+        |to, from| fs::hard_link(to, from).unwrap(),
+    ];
+    for lead in lead {
+        lead(&precious, &lock);
+        let said = refusal(&vault.run_with(&["serve", "--user", USER]), 1);
+        assert!(said.contains("vaultd.sock.lock"), "{said}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(fs::metadata(&precious).unwrap().uid(), owner);
+        fs::remove_file(&lock).unwrap();
+    }
+    vault.restart();
+}
+
 /// The one line that a start ends with that came to nothing.
 #[track_caller]
 fn refusal(output: &Output, status: i32) -> String {
@@ -183,6 +226,9 @@ fn refusal(output: &Output, status: i32) -> String {
 #[test]
 fn it_does_not_serve_as_root_nor_as_nobody_there_is() {
     let Some(mut vault) = handed_over() else { return };
+    for lock in SOCKETS_AND_LOCKS {
+        let _ = fs::remove_file(vault.path(lock));
+    }
     assert!(refusal(&vault.run("serve"), 1).contains("does not serve as root: start it with --user"));
     for (user, says) in [("no-such-user", "no such user"), ("root", "is root")] {
         let said = refusal(&vault.run_with(&["serve", "--user", user]), 2);
@@ -194,6 +240,8 @@ fn it_does_not_serve_as_root_nor_as_nobody_there_is() {
     fs::copy(vault_tests::vaultd(), &copy).unwrap();
     unprivileged.arg(copy).args(["serve", "--user", STRANGER, "--config"]).arg(vault.path("vaultd.toml"));
     assert!(refusal(&unprivileged.output().unwrap(), 2).contains("only root can become another user"));
-    assert!(!vault.socket().exists(), "nothing is left of a start that came to nothing");
+    for left in SOCKETS_AND_LOCKS {
+        assert!(!vault.path(left).exists(), "{left} is left of a start that came to nothing");
+    }
     vault.restart();
 }

@@ -44,26 +44,28 @@ const NETWORK: [&str; 6] = [
 /// How the daemon with `config` is confined.
 pub(super) fn confinement(config: &Config) -> Confinement {
     let sandbox = &config.sandbox;
-    let parent = |path: &Path| path.parent().map(Path::to_owned);
     let mut read: Vec<PathBuf> = LIBRARIES.iter().chain(&SYSTEM).map(PathBuf::from).collect();
     if sandbox.network {
         read.extend(NETWORK.map(PathBuf::from));
     }
     // Files that are read anew are replaced by others of the same name, so that it takes their directories.
-    read.extend(parent(&config.path));
-    read.extend(config.issuers.iter().filter_map(|issuer| parent(&issuer.keys)));
+    read.extend(directories(&config.path));
+    read.extend(config.issuers.iter().flat_map(|issuer| directories(&issuer.keys)));
     // A module brings libraries of its own.
-    read.extend(parent(&config.hsm.library.path));
+    read.extend(directories(&config.hsm.library.path));
     // The module is told the PIN in any case.
     read.extend(config.hsm.pin_file.clone());
     read.extend(config.hsm.environment.values().map(PathBuf::from).filter(|path| path.is_file()));
     read.extend_from_slice(&sandbox.read);
     let mut write = vec![config.store.dir.clone(), config.audit.dir.clone()];
-    write.extend(softhsm_tokens(config));
+    if let Some((conf, tokens)) = softhsm(config) {
+        read.push(conf);
+        write.push(tokens);
+    }
     write.extend_from_slice(&sandbox.write);
     let sockets = [&config.server.socket.path, &config.server.admin_socket.path];
     Confinement {
-        view: View { read, write, remove: sockets.into_iter().filter_map(|path| parent(path)).collect() },
+        view: View { read, write, remove: sockets.into_iter().flat_map(|path| directories(path)).collect() },
         network: sandbox.network,
         on_violation: match sandbox.seccomp {
             Seccomp::Enforce => OnViolation::End,
@@ -73,14 +75,32 @@ pub(super) fn confinement(config: &Config) -> Confinement {
     }
 }
 
-/// Where SoftHSM2 keeps its tokens, as its own configuration says: it writes there at each login.
-fn softhsm_tokens(config: &Config) -> Option<PathBuf> {
+/// The directories of `path` and of what it leads to, if it is a link.
+fn directories(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let ends = [std::path::absolute(path), fs::canonicalize(path)];
+    ends.into_iter().flatten().filter_map(|path| path.parent().map(Path::to_owned))
+}
+
+/// SoftHSM2's configuration, and the directory of its tokens, to which it writes at each login: other modules are told where
+/// theirs are by `[hsm]` and `[sandbox]`, it has places of its own.
+fn softhsm(config: &Config) -> Option<(PathBuf, PathBuf)> {
     const VARIABLE: &str = "SOFTHSM2_CONF";
-    let set = config.hsm.environment.get(VARIABLE).map(OsString::from).or_else(|| std::env::var_os(VARIABLE));
-    let text = fs::read_to_string(set?).ok()?;
+    const USUAL: [&str; 2] = ["/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf"];
+    let environment = &config.hsm.environment;
+    let set = environment.get(VARIABLE).map(OsString::from).or_else(|| std::env::var_os(VARIABLE));
+    let module = config.hsm.library.path.to_string_lossy();
+    let is_softhsm = |path: &str| path.contains("softhsm");
+    let path = match set {
+        Some(set) => PathBuf::from(set),
+        None if is_softhsm(&module) || environment.values().any(|value| is_softhsm(value)) => {
+            USUAL.iter().map(PathBuf::from).find(|path| path.exists())?
+        }
+        None => return None,
+    };
+    let text = fs::read_to_string(&path).ok()?;
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         (name.trim() == "directories.tokendir").then(|| value.trim())
     });
-    value.map(PathBuf::from)
+    Some((path, PathBuf::from(value?)))
 }

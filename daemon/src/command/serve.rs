@@ -25,7 +25,7 @@ use crate::{
     http::{App, BoundSocket, Callers, Door, Server},
     sandbox::{
         Identity, allow_locked_memory, confine, drop_privileges, harden, ignore_hangups, inherited_sockets,
-        lock_memory, raise_open_files,
+        lock_memory, raise_open_files, refuse_root,
     },
     store::Store,
     vault::{Keys, Notary, Vault, finish_key_changes},
@@ -63,6 +63,9 @@ pub(super) fn run(config: &Config) -> Result<(), CommandError> {
 fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit) -> Result<(), CommandError> {
     let restricted = harden().and_then(|()| ignore_hangups());
     restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
+    // Before it leaves anything behind.
+    refuse_root(identity, config.sandbox.allow_root)
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
     let limits = limits(config)?;
     module_environment(config)?;
     let sockets = Sockets::open(config, identity.map(Identity::ids))?;

@@ -239,7 +239,10 @@ impl Config {
             let message = format!("cannot be read: {error}");
             failed(vec![ConfigError { line: None, key: String::new(), message }])
         })?;
-        Self::parse(path, &text)
+        let mut config = Self::parse(path, &text)?;
+        // Its directory is what is needed to read it again.
+        config.path = std::path::absolute(path).unwrap_or(config.path);
+        Ok(config)
     }
 
     /// Validates `text` as if it were the file at `path`; nothing is read.

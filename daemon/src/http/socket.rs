@@ -4,17 +4,19 @@
 //! socket that somebody listens on, or that somebody else left, stops the start.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown},
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown, lchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::{Flock, FlockArg, OFlag},
+    libc,
+    sys::stat::{Mode, umask},
     unistd::Group,
 };
 
@@ -34,6 +36,9 @@ pub enum SocketError {
     /// Something else has the name.
     #[error("{0} exists and is not a socket: move it away, or choose another path")]
     NotASocket(PathBuf),
+    /// Something else has the name of the lock.
+    #[error("{0} is not a file of its own, as a lock has to be: remove it")]
+    NotALock(PathBuf),
     /// The group does not exist.
     #[error("there is no group {0:?} to own the socket: create it, or correct server.socket_group")]
     NoGroup(String),
@@ -80,11 +85,11 @@ impl BoundSocket {
         let mut lock = lock(path)?;
         clear(path, &mut lock)?;
         write(&mut lock, OPENING).map_err(failed)?;
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        let listener = bind(path, place.mode).map_err(failed)?;
         // From here on a failure drops the socket, and so removes it.
         let mut own = Own { path: path.clone(), lock };
         let socket = |own| Self { listener, own: Some(own) };
-        let prepared = own.prepare(place.mode, group, owner).map_err(failed);
+        let prepared = own.prepare(group, owner).map_err(failed);
         let socket = socket(own);
         prepared.map(|()| socket)
     }
@@ -112,18 +117,24 @@ impl BoundSocket {
 
 impl Own {
     /// Lets others in, and notes which socket is ours.
-    fn prepare(&mut self, mode: u32, group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fn prepare(&mut self, group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
         if let Some((uid, gid)) = owner {
             fchown(&*self.lock, Some(uid), Some(gid))?;
         }
         let (user, group) = (owner.map(|(uid, _)| uid), group.or(owner.map(|(_, gid)| gid)));
         if user.is_some() || group.is_some() {
-            chown(&self.path, user, group)?;
+            lchown(&self.path, user, group)?;
         }
-        // Nobody but us could connect until now: the umask is 0077.
-        fs::set_permissions(&self.path, Permissions::from_mode(mode))?;
         write(&mut self.lock, &identity(&self.path)?)
     }
+}
+
+/// Binds a socket with these permission bits from the beginning: to change those of a path later may change another's.
+fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let usual = umask(Mode::from_bits_truncate(!mode & 0o777));
+    let listener = UnixListener::bind(path);
+    umask(usual);
+    listener
 }
 
 fn group_id(name: &str) -> Result<u32, SocketError> {
@@ -134,9 +145,12 @@ fn group_id(name: &str) -> Result<u32, SocketError> {
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            let _ = fs::remove_file(&own.path);
-            // What may come to this path later is not ours.
-            let _ = own.lock.set_len(0);
+            let removed = fs::remove_file(&own.path);
+            // What may come to this path later is not ours. A socket that may not be removed still is.
+            let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            if removed.as_ref().map_or_else(is_gone, |()| true) {
+                let _ = own.lock.set_len(0);
+            }
         }
     }
 }
@@ -144,8 +158,20 @@ impl Drop for BoundSocket {
 fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&name);
-    let file = file.map_err(|source| SocketError::Failed { path: path.to_owned(), source })?;
+    let failed = |source| SocketError::Failed { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Root may be led to another's file by whoever the directory belongs to.
+    let file = match options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(&name) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(SocketError::NotALock(name.into()));
+        }
+        opened => opened.map_err(failed)?,
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Err(SocketError::NotALock(name.into()));
+    }
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| SocketError::InUse(path.to_owned()))
 }
 

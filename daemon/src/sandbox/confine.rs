@@ -49,7 +49,7 @@ pub fn confine(wanted: &Confinement) -> Result<(), ConfineError> {
     };
     match landlock::restrict(&wanted.view, wanted.network) {
         Ok(Enforced::Fully) => {}
-        Ok(Enforced::InPart) => tracing::info!("Landlock is enforced as far as this kernel knows it"),
+        Ok(Enforced::InPart) => tracing::info!("Landlock is enforced in part: Linux 6.12 knows all of it"),
         Ok(Enforced::Not) => missing("Landlock", "Linux 5.13 with lsm=landlock".to_owned())?,
         Err(error) => missing("Landlock", error.to_string())?,
     }

@@ -2,7 +2,6 @@
 
 use caps::{CapSet, runtime};
 use nix::{
-    errno::Errno,
     sys::prctl,
     unistd::{
         Gid, Uid, User, getegid, geteuid, getgrouplist, getresgid, getresuid, setgroups, setresgid, setresuid,
@@ -84,8 +83,11 @@ pub fn drop_privileges(identity: Option<&Identity>, may_be_root: bool) -> Result
             empty_bounding_set()?;
             become_user(identity)?;
         }
-        None if geteuid().is_root() && !may_be_root => return Err(IdentityError::Root),
-        None if geteuid().is_root() => empty_bounding_set()?,
+        None if geteuid().is_root() => {
+            refuse_root(identity, may_be_root)?;
+            tracing::warn!("serving as root, which sandbox.allow_root is for: for development only");
+            empty_bounding_set()?;
+        }
         Some(_) | None => {}
     }
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
@@ -95,7 +97,18 @@ pub fn drop_privileges(identity: Option<&Identity>, may_be_root: bool) -> Result
         }
     }
     prctl::set_no_new_privs().map_err(failed("PR_SET_NO_NEW_PRIVS"))?;
+    // Becoming another user may have undone it (prctl(2), `fs.suid_dumpable`).
+    prctl::set_dumpable(false).map_err(failed("PR_SET_DUMPABLE"))?;
     verify(may_be_root && identity.is_none())
+}
+
+/// Refuses to go on as root, unless `identity` is to be assumed or root is allowed.
+///
+/// # Errors
+/// [`IdentityError::Root`].
+pub fn refuse_root(identity: Option<&Identity>, may_be_root: bool) -> Result<(), IdentityError> {
+    let refused = identity.is_none() && geteuid().is_root() && !may_be_root;
+    if refused { Err(IdentityError::Root) } else { Ok(()) }
 }
 
 fn become_user(identity: &Identity) -> Result<(), IdentityError> {
@@ -124,15 +137,18 @@ fn verify(may_be_root: bool) -> Result<(), IdentityError> {
             return Err(IdentityError::Left("the process has capabilities"));
         }
     }
+    if prctl::get_dumpable().map_err(failed("PR_GET_DUMPABLE"))? {
+        return Err(IdentityError::Left("its memory can be dumped"));
+    }
     if !prctl::get_no_new_privs().map_err(failed("PR_GET_NO_NEW_PRIVS"))? {
         return Err(IdentityError::Left("no_new_privs is not set"));
     }
     if !may_be_root {
-        let root = (Uid::from_raw(0), Gid::from_raw(0));
-        let back = [setresuid(root.0, root.0, root.0), setresgid(root.1, root.1, root.1)];
-        // Whoever has root's group, without its user, is that already.
-        let is_back = |result: &nix::Result<()>| *result != Err(Errno::EPERM);
-        if back.iter().zip([true, !getegid_is_root()]).any(|(result, counts)| counts && is_back(result)) {
+        let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
+        if gid == group {
+            return Err(IdentityError::Left("its group is root's"));
+        }
+        if setresuid(user, user, user).is_ok() || setresgid(group, group, group).is_ok() {
             return Err(IdentityError::Left("the process can become root again"));
         }
     }
@@ -143,10 +159,6 @@ fn verify(may_be_root: bool) -> Result<(), IdentityError> {
         );
     }
     Ok(())
-}
-
-fn getegid_is_root() -> bool {
-    getegid().as_raw() == 0
 }
 
 fn failed<E: ToString>(step: &'static str) -> impl Fn(E) -> IdentityError {

@@ -15,7 +15,7 @@ mod violation;
 
 pub use activation::{InheritedSockets, inherited_sockets};
 pub use confine::{ConfineError, Confinement, confine};
-pub use identity::{Identity, IdentityError, drop_privileges};
+pub use identity::{Identity, IdentityError, drop_privileges, refuse_root};
 pub use landlock::View;
 pub use memory::{allow_locked_memory, lock_memory};
 pub use peer::{peer_process, unit_of};

@@ -30,7 +30,10 @@ struct Refused {
 pub(super) fn explain() -> nix::Result<()> {
     // The next one ends the process without a word, so that the handler can end it with the very signal.
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER;
-    let action = SigAction::new(SigHandler::SigAction(report), flags, SigSet::empty());
+    // Nobody's other handler comes between the line and the end.
+    let mut others = SigSet::all();
+    others.remove(Signal::SIGSYS);
+    let action = SigAction::new(SigHandler::SigAction(report), flags, others);
     // SAFETY: the handler calls nothing but what is safe in a signal's context (signal-safety(7)): write, getpid, gettid
     // and tgkill.
     unsafe { sigaction(Signal::SIGSYS, &action) }.map(drop)

@@ -3,8 +3,9 @@
 
 use std::{
     fs::{self, Permissions},
+    io::{BufRead, BufReader},
     os::unix::{fs::PermissionsExt, net::UnixListener},
-    process::Output,
+    process::{Command, Output, Stdio},
 };
 
 use vault_tests::{Module, Vault, chaotic, run};
@@ -212,6 +213,24 @@ fn an_issuer_whose_keys_cannot_be_used() {
     let vault = stopped();
     fs::copy(vault.path("issuer.key.pem"), vault.path("issuer.pub.pem")).unwrap();
     assert_says(&serve(&vault), &["issuer.pub.pem", "dev-issuer", "private key"]);
+}
+
+#[test]
+fn keys_behind_a_link_and_a_config_without_a_directory_are_read_again() {
+    let vault = stopped();
+    let (elsewhere, key) = (tempfile::tempdir().unwrap(), vault.path("issuer.pub.pem"));
+    fs::rename(&key, elsewhere.path().join("key.pem")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("key.pem"), &key).unwrap();
+    let mut serve = Command::new(vault_tests::vaultd());
+    serve.args(["serve", "--config", "vaultd.toml"]).current_dir(vault.path(""));
+    let mut daemon = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("ready"), "{first}");
+    let reloaded = vault.admin("POST", "/v1/reload");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(reloaded.status, 200, "{reloaded:?}");
 }
 
 #[test]

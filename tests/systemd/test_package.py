@@ -317,6 +317,15 @@ def test_the_timer_makes_backups_and_keeps_the_newest(container):
     as_the_service(container, *restore)
 
 
+def test_a_backup_leaves_a_stopped_vault_alone(container):
+    units = ("vaultd.service", "vaultd.socket", "vaultd-admin.socket")
+    container.run("systemctl", "stop", *units)
+    container.run("systemctl", "start", "vaultd-backup.service", status=1)
+    for unit in units:
+        assert container.run("systemctl", "is-active", unit, status=None) == "inactive", unit
+    container.run("systemctl", "start", *units)
+
+
 def test_removal_and_purge_keep_the_cards_until_told_otherwise(container):
     container.run("dpkg", "--remove", "vaultd")
     assert container.run("systemctl", "is-active", "vaultd.socket", status=None) == "inactive"

@@ -299,6 +299,9 @@ def test_the_timer_makes_backups_and_keeps_the_newest(container):
     def backups():
         return container.run("ls", "/var/backups/vaultd").split()
 
+    killed, running = (f"/var/backups/vaultd/.vaultd-{name}.backup.1.part" for name in ("killed", "running"))
+    container.run("touch", "--date=25 hours ago", killed, user="vaultd")
+    container.run("touch", running, user="vaultd")
     first = []
     for _ in range(2):
         container.run("systemctl", "start", "vaultd-backup.service")
@@ -307,6 +310,8 @@ def test_the_timer_makes_backups_and_keeps_the_newest(container):
         time.sleep(1.1)
     made = backups()
     assert len(made) == 2 and first[0] in made, made
+    container.run("test", "!", "-e", killed)
+    container.run("test", "-e", running)
     container.run("systemctl", "start", "vaultd-backup.timer")
     wait_for(container, "the timer has made a third and removed the first", lambda: first[0] not in backups())
     kept = backups()

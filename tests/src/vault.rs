@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, Module, ctl::to_the_end, exchange, module::TOKEN_LABEL};
+use crate::{Answer, Minter, Module, ctl::to_the_end, exchange, module::TOKEN_LABEL, not_run};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -122,9 +122,7 @@ impl Vault {
     pub fn can_be_handed_over() -> bool {
         let can = geteuid().is_root() && Module::of_this_run() == Module::Softhsm2;
         if !can {
-            eprintln!(
-                "not run: only root can become another user, and only SoftHSM2's token can be given away"
-            );
+            not_run("only root can become another user, and only SoftHSM2's token can be given away");
         }
         can
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::json;
-use vault_tests::{Answer, AuditLog, Pans, Vault};
+use vault_tests::{Answer, AuditLog, Pans, Vault, not_run};
 
 /// Service must be back in this time once the cause is gone: the log is looked at twice a second.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -148,7 +148,7 @@ fn a_full_disk_stops_service_until_there_is_room() {
         .output()
         .unwrap();
     if !mounted.status.success() {
-        eprintln!("not root: a full disk is not tried");
+        not_run("only root can make a disk that is full");
         return;
     }
     let _mounted = Mounted(dir.clone());

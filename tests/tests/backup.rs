@@ -19,8 +19,8 @@ use std::{
 use serde_json::{Value, json};
 use vault_client::{RetryPolicy, TokenizeRequest, VaultClient};
 use vault_tests::{
-    AuditLog, Module, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
-    seeded_random,
+    AuditLog, Module, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, not_run,
+    rewrap, rotate, seeded_random,
 };
 
 const CLIENTS: usize = 8;
@@ -418,7 +418,7 @@ fn a_stream_that_is_cut_off_leaves_no_file() {
 #[test]
 fn only_root_and_the_daemons_own_user_are_given_a_backup() {
     if !nix::unistd::geteuid().is_root() {
-        println!("not shown: this needs root");
+        not_run("this needs root");
         return;
     }
     let vault = Vault::start();
@@ -528,7 +528,7 @@ fn manual(start: &str) -> String {
 #[test]
 fn the_drill_of_the_manual_works_as_it_stands_there() {
     if Module::of_this_run() != Module::Softhsm2 {
-        println!("not shown: it makes a SoftHSM2 token");
+        not_run("it makes a SoftHSM2 token");
         return;
     }
     let place = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();

@@ -15,7 +15,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
-use vault_tests::{Answer, Caller, Hit, Pans, Vault, by_place, find_pans, seeded_random};
+use vault_tests::{Answer, Caller, Hit, Pans, Vault, by_place, find_pans, not_run, seeded_random};
 
 const CALLERS: usize = 8;
 /// Eight requests each, among them logins and envelopes.
@@ -112,7 +112,7 @@ fn report(when: &str, hits: &[Hit]) {
 #[test]
 fn ten_thousand_requests_leave_no_card_number_behind() {
     if !geteuid().is_root() {
-        eprintln!("not run: only root may look into another process");
+        not_run("only root may look into another process");
         return;
     }
     let vault = Vault::start();

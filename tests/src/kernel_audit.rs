@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    fs,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
     thread,
@@ -52,6 +53,13 @@ impl KernelAudit {
         }
         listeners.count += 1;
         Some(Self { socket: group, heard: RefCell::default() })
+    }
+
+    /// Whether Landlock writes down what it refuses, as it does from Linux 6.15 on.
+    pub fn hears_landlock() -> bool {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let numbers = release.trim().split(['.', '-']).map_while(|number| number.parse().ok());
+        numbers.collect::<Vec<u32>>() >= vec![6, 15]
     }
 
     /// Forgets what it has heard.

@@ -32,6 +32,8 @@ pin_file = "$CREDENTIALS_DIRECTORY/hsm-pin"
 [hsm.environment]
 CHAOS_HSM_MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 CHAOS_HSM_FAULT = "/run/vaultd-fault"
+[sandbox]
+require = true
 [store]
 dir = "/var/lib/vaultd/store"
 [audit]

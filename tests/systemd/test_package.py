@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 
+from container import REPOSITORY
 from inside.pans import pan
 from stopped import StoppedThread
 
@@ -331,6 +332,16 @@ def test_a_backup_leaves_a_stopped_vault_alone(container):
     for unit in units:
         assert container.run("systemctl", "is-active", unit, status=None) == "inactive", unit
     container.run("systemctl", "start", *units)
+
+
+def test_the_drill_of_the_manual_works_as_it_stands_there(container):
+    blocks = (REPOSITORY / "docs/backup.md").read_text().split("```sh\n")
+    drill = next(block for block in blocks if block.startswith("systemctl start")).split("```")[0]
+    # As docs/install.md says of drop-ins.
+    drill = drill.replace("-p User=vaultd", "-p User=vaultd -p SupplementaryGroups=softhsm")
+    said = container.run("bash", "-e", "-c", drill)
+    assert "\ncan be restored: " in said and "\nrestored: " in said and "each opens" in said, said
+    assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
 
 
 def test_removal_and_purge_keep_the_cards_until_told_otherwise(container):

@@ -1,22 +1,72 @@
 //! Request bodies: bounded in size and time, and read without repeating anything of them.
 
-use std::time::Duration;
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
-    body::{Body, HttpBody},
+    BoxError,
+    body::{Body, Bytes, HttpBody},
     http::{HeaderMap, Request, header},
 };
 use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming, SizeHint};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::error::Category;
 use vault_api::Code;
 use zeroize::Zeroizing;
 
-use super::problem::Failure;
+use super::{ending::Ending, problem::Failure};
 use crate::card::is_cvv_name;
 
 /// How much of a body over the limit is read and thrown away, so that its sender comes to read the answer.
 const MOST_DRAINED_BYTES: usize = 16 * 1_048_576;
+
+/// A request came without all of its body, of which the rest was refused: the daemon is to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("the vault is about to stop, and took no more of the body")]
+struct CutOff;
+
+/// The body of a request, which breaks off with [`CutOff`] if the connection ends before it is whole. hyper would drop the
+/// request at that end, even one that is being answered, and so does not get to see it.
+pub(super) struct Coming {
+    body: Incoming,
+    ending: Ending,
+}
+
+impl Coming {
+    /// `body` of a request on the connection that `ending` is of.
+    pub(super) fn new(body: Incoming, ending: Ending) -> Self {
+        Self { body, ending }
+    }
+}
+
+impl HttpBody for Coming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
+        }
+        // hyper looks for more only when it has passed on all that it has: there is no more of this body.
+        self.ending.poll_dry(context).map(|()| Some(Err(CutOff.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// Reads the whole body: at most `most` bytes, within `patience`.
 pub(super) async fn read(
@@ -45,10 +95,7 @@ pub(super) async fn read_bytes(
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         let mut seen = 0_usize;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| {
-                Failure::new(Code::InvalidRequest, "the body ends before it is complete, or is badly framed")
-                    .closing()
-            })?;
+            let frame = frame.map_err(|error| broken_off(&*error.into_inner()).closing())?;
             let Ok(data) = frame.into_data() else { continue };
             seen += data.len();
             if seen <= most {
@@ -63,6 +110,14 @@ pub(super) async fn read_bytes(
         let detail = format!("the body did not arrive within {} seconds", patience.as_secs());
         Err(Failure::new(Code::RequestTimeout, detail).closing())
     })
+}
+
+fn broken_off(error: &(dyn Error + 'static)) -> Failure {
+    match error.downcast_ref::<CutOff>() {
+        // Nothing is done without its body, so whoever gets this may send it again.
+        Some(cut_off) => Failure::new(Code::Overloaded, format!("{cut_off}: send the request again")),
+        None => Failure::new(Code::InvalidRequest, "the body ends before it is complete, or is badly framed"),
+    }
 }
 
 /// Appends without leaving an unwiped copy behind where the buffer has to move.

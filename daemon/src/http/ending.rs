@@ -19,16 +19,18 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, Response, header::CONNECTION},
+    http::{HeaderValue, Request, Response, header::CONNECTION},
 };
 use futures_util::task::AtomicWaker;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
 };
 use tokio_io_timeout::TimeoutStream;
+
+use super::body::Coming;
 
 /// What the parts of one connection know of its end. Clones are the same.
 #[derive(Clone, Default)]
@@ -42,12 +44,17 @@ struct State {
     wanted: AtomicBool,
     /// Who is to look whether it can end now.
     waker: AtomicWaker,
+    /// All that had come is read, and nothing can come any more.
+    is_dry: AtomicBool,
+    /// Who waits for more of a body.
+    reader: AtomicWaker,
 }
 
 impl Ending {
-    /// To be called when a request has come.
-    pub(super) fn begin(&self) {
+    /// To be called when `request` has come; gives it as it is to be answered.
+    pub(super) fn begin(&self, request: Request<Incoming>) -> Request<Body> {
         self.0.busy.store(true, Relaxed);
+        request.map(|body| Body::new(Coming::new(body, self.clone())))
     }
 
     /// To be called with the answer to it, which is what is to be sent then; `is_last` if the daemon is to stop.
@@ -75,6 +82,17 @@ impl Ending {
             poll(context)
         })
         .await
+    }
+
+    /// Ready when all that has come is read and nothing can come any more.
+    pub(super) fn poll_dry(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.reader.register(context.waker());
+        if self.0.is_dry.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn run_dry(&self) {
+        self.0.is_dry.store(true, Relaxed);
+        self.0.reader.wake();
     }
 
     fn is_due(&self) -> bool {
@@ -144,8 +162,9 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         ready!(self.inner.as_mut().poll_read(context, buffer))?;
         let has_ended = buffer.filled().len() == before;
-        // The end that was made here is none to a request that came just before.
+        // The end that was made here is none to a request that came just before, whole.
         if has_ended && self.is_shut && (self.is_blocked || !self.ending.is_due()) {
+            self.ending.run_dry();
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -188,10 +207,10 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, io::ErrorKind, sync::Arc, time::Duration};
+    use std::{convert::Infallible, future::ready, io::ErrorKind, sync::Arc, time::Duration};
 
-    use futures_util::stream;
-    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use futures_util::{FutureExt as _, stream};
+    use hyper::{server::conn::http1, service::service_fn};
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -200,20 +219,16 @@ mod tests {
         time::timeout,
     };
 
-    use super::*;
+    use super::{super::body::read_bytes, *};
 
     const PATIENCE: Duration = Duration::from_secs(30);
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: vault\r\n\r\n";
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: vault\r\n\r\n";
 
     /// The caller's end of a connection that is to end after `stop`, and whose answers are in two parts: the second is
     /// made after `go`.
     fn connection(stop: Arc<Notify>, go: Arc<Notify>) -> (UnixStream, JoinHandle<hyper::Result<()>>) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let ending = Ending::default();
-        let answering = ending.clone();
-        let service = service_fn(move |_: hyper::Request<Incoming>| {
-            answering.begin();
-            let (answering, go) = (answering.clone(), Arc::clone(&go));
+        serve(stop, move |_, ending| {
+            let go = Arc::clone(&go);
             let parts = stream::unfold(0, move |part| {
                 let go = Arc::clone(&go);
                 async move {
@@ -228,8 +243,31 @@ mod tests {
                     Some((Ok::<_, Infallible>(text), part + 1))
                 }
             });
-            let answer = answering.finish(Response::new(Body::from_stream(parts)), false);
-            std::future::ready(Ok::<_, Infallible>(answer))
+            ready(ending.finish(Response::new(Body::from_stream(parts)), false))
+        })
+    }
+
+    /// The same, of one whose answers are the bodies that came.
+    fn echoing(stop: Arc<Notify>) -> (UnixStream, JoinHandle<hyper::Result<()>>) {
+        serve(stop, |request, ending| async {
+            let answer = match read_bytes(request.into_body(), 1_000, PATIENCE).await {
+                Ok(bytes) => Response::new(Body::from(bytes.to_vec())),
+                Err(failure) => failure.answer("r-1"),
+            };
+            ending.finish(answer, true)
+        })
+    }
+
+    fn serve<F: Future<Output = Response<Body>> + Send + 'static>(
+        stop: Arc<Notify>,
+        answer: impl Fn(Request<Body>, Ending) -> F + Send + Sync + 'static,
+    ) -> (UnixStream, JoinHandle<hyper::Result<()>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ending = Ending::default();
+        let answering = ending.clone();
+        let service = service_fn(move |request| {
+            let request = answering.begin(request);
+            answer(request, answering.clone()).map(Ok::<_, Infallible>)
         });
         let stream = Stream::new(Box::pin(TimeoutStream::new(theirs)), ending.clone());
         let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -255,26 +293,61 @@ mod tests {
     async fn an_answer_that_is_being_made_is_sent_to_its_end() {
         let (stop, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (mut caller, served) = connection(Arc::clone(&stop), Arc::clone(&go));
-        caller.write_all(REQUEST).await.unwrap();
+        caller.write_all(REQUEST.as_bytes()).await.unwrap();
         read_until(&mut caller, "first").await;
         stop.notify_one();
         tokio::task::yield_now().await;
         go.notify_one();
         read_until(&mut caller, "second\r\n0\r\n\r\n").await;
         assert!(timeout(PATIENCE, served).await.unwrap().unwrap().is_ok());
-        assert_eq!(caller.write_all(REQUEST).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(caller.write_all(REQUEST.as_bytes()).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+
+    /// The caller's end of `connection`, which is to end before `request` is read, after an answer up to `expected`.
+    async fn answered(
+        connection: impl FnOnce(Arc<Notify>) -> (UnixStream, JoinHandle<hyper::Result<()>>),
+        request: &str,
+        expected: &str,
+    ) -> UnixStream {
+        let stop = Arc::new(Notify::new());
+        let (mut caller, served) = connection(Arc::clone(&stop));
+        tokio::task::yield_now().await;
+        stop.notify_one();
+        // Nobody has read it when the connection is to end: there is one thread here.
+        caller.try_write(request.as_bytes()).unwrap();
+        read_until(&mut caller, expected).await;
+        assert!(timeout(PATIENCE, served).await.unwrap().unwrap().is_ok());
+        caller
     }
 
     #[tokio::test]
     async fn a_request_that_came_before_the_end_is_answered() {
-        let (stop, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (mut caller, served) = connection(Arc::clone(&stop), Arc::clone(&go));
-        tokio::task::yield_now().await;
-        stop.notify_one();
+        let go = Arc::new(Notify::new());
         go.notify_one();
-        // Nobody has read it when the connection is to end: there is one thread here.
-        caller.try_write(REQUEST).unwrap();
-        read_until(&mut caller, "second\r\n0\r\n\r\n").await;
-        assert!(timeout(PATIENCE, served).await.unwrap().unwrap().is_ok());
+        answered(|stop| connection(stop, go), REQUEST, "second\r\n0\r\n\r\n").await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_came_before_the_end_is_taken() {
+        for rest in [
+            "content-length: 4\r\n\r\nabcd",
+            "transfer-encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n",
+        ] {
+            answered(echoing, &format!("POST / HTTP/1.1\r\nhost: vault\r\n{rest}"), "\r\n\r\nabcd").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_body_is_cut_off_by_the_end_is_refused_at_once() {
+        for rest in [
+            "content-length: 4\r\n\r\n",
+            "content-length: 4\r\n\r\nabc",
+            "transfer-encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n",
+            "expect: 100-continue\r\ncontent-length: 4\r\n\r\n",
+        ] {
+            let request = format!("POST / HTTP/1.1\r\nhost: vault\r\n{rest}");
+            let mut caller = answered(echoing, &request, r#""code":"overloaded""#).await;
+            assert_eq!(caller.write_all(b"d").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        }
     }
 }

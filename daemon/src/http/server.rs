@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::Router;
 use futures_util::TryFutureExt;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -196,8 +196,8 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
     let process = process.filter(|_| asks_for_process()).map(|process| PeerProcess(Arc::new(process)));
     let (ending, is_stopped) = (Ending::default(), stopped.clone());
     let answering = ending.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        answering.begin();
+    let service = service_fn(move |request| {
+        let mut request = answering.begin(request);
         request.extensions_mut().insert(peer);
         if let Some(unit) = unit.clone() {
             request.extensions_mut().insert(unit);
@@ -205,7 +205,7 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         if let Some(process) = process.clone() {
             request.extensions_mut().insert(process);
         }
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let answer = router.clone().oneshot(request);
         let (answering, is_stopped) = (answering.clone(), is_stopped.clone());
         answer.map_ok(move |answer| answering.finish(answer, *is_stopped.borrow()))
     });

@@ -339,6 +339,8 @@ def test_the_drill_of_the_manual_works_as_it_stands_there(container):
     drill = next(block for block in blocks if block.startswith("systemctl start")).split("```")[0]
     # As docs/install.md says of drop-ins.
     drill = drill.replace("-p User=vaultd", "-p User=vaultd -p SupplementaryGroups=softhsm")
+    # Names have seconds.
+    time.sleep(1.1)
     said = container.run("bash", "-e", "-c", drill)
     assert "\ncan be restored: " in said and "\nrestored: " in said and "each opens" in said, said
     assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})

@@ -29,8 +29,9 @@ impl SlowVault {
     pub(crate) fn start(program: &Path, dir: &Path, load: &Load, seed: u64) -> Result<Self> {
         let module = program.with_file_name("libchaos_hsm.so");
         ensure!(module.exists(), "{} is missing: `cargo build --release -p chaos-hsm`", module.display());
-        let fault = dir.join("fault");
-        let vault = Vault::start(program, dir, "s", |config| slowed(&config, &module, &fault))?;
+        // Beside its configuration, which the sandbox lets the module see.
+        let fault = dir.join(NAME).join("fault");
+        let vault = Vault::start(program, dir, NAME, |config| slowed(&config, &module, &fault))?;
         let target = vault.target()?;
         let tokens = Arc::new(vault.fill(load, &Arc::new(Pans::new(seed)), TOKENS)?);
         // Not before: tokens are made the faster without.
@@ -69,6 +70,8 @@ fn slowed(config: &str, module: &Path, fault: &Path) -> Result<String> {
     Ok(config.to_string())
 }
 
+/// The name of its directory.
+const NAME: &str = "s";
 /// The figures: an HSM that takes a millisecond, and its sessions.
 const LATENCY: Duration = Duration::from_millis(1);
 pub(crate) const SESSIONS: u64 = 32;

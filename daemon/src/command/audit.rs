@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use super::{CommandError, boot::open_store, progress::bytes_bar};
+use super::{
+    CommandError,
+    boot::{one_thread, open_store},
+    progress::bytes_bar,
+};
 use crate::{
     audit::{
         Audit,
@@ -63,9 +67,7 @@ fn resume(
     };
     let resumed = Audit::resume(&config.audit, &vault_id, mark, reason);
     let resumed = resumed.map_err(|error| CommandError::new("audit.dir", error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CommandError::new("cannot start", error))?;
-    runtime.block_on(remember(store, resumed))?;
+    one_thread()?.block_on(remember(store, resumed))?;
     say(&format!("accepted on the record: {wrong}"));
     say(&format!("the audit log goes on with entry {} in file {}", resumed.seq, resumed.file));
     Ok(())

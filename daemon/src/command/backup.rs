@@ -19,7 +19,7 @@ use vault_api::Problem;
 
 use super::{
     CommandError,
-    boot::{module_environment, open_audit},
+    boot::{module_environment, one_thread, open_audit},
     draft::Draft,
     progress::bytes_counter,
     serve::Engines,
@@ -90,7 +90,7 @@ fn describe(out: &Path, bar: &ProgressBar, say: &mut dyn FnMut(&str)) -> Result<
 
 /// Has the daemon at the other end of `stream` make the backup.
 fn ask(stream: UnixStream, out: &mut impl Write) -> Result<(), CommandError> {
-    runtime()?.block_on(async {
+    one_thread()?.block_on(async {
         let lost = |error: &dyn std::fmt::Display| {
             CommandError::Failed(format!(
                 "vaultd broke off the backup: {error}; its log says more, try again"
@@ -138,7 +138,7 @@ fn make(config: &Config, out: &mut impl Write, say: &mut dyn FnMut(&str)) -> Res
     let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };
-    runtime()?.block_on(async {
+    one_thread()?.block_on(async {
         let keys = Keys::new(hsm.clone(), engines.store.clone(), audit.clone(), config.keys.clone())?;
         let sealing = begin(&keys, audit).await?;
         let header = sealing.header();
@@ -156,9 +156,4 @@ fn make(config: &Config, out: &mut impl Write, say: &mut dyn FnMut(&str)) -> Res
         }
         Ok(())
     })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| CommandError::new("cannot start", error))
 }

@@ -10,7 +10,7 @@ use crate::{
     audit::Audit,
     config::Config,
     hsm::{self, CheckValue, Hsm, KeyName, Purpose, SetupError},
-    sandbox::{self, Identity, IdentityError, PermissionError, drop_privileges},
+    sandbox::{self, Identity, PermissionError, drop_privileges},
     store::Store,
     vault::last_signed,
 };
@@ -23,8 +23,13 @@ const MAX_PIN_BYTES: usize = 256;
 /// # Errors
 /// [`CommandError`].
 pub fn become_user(name: &str) -> Result<(), CommandError> {
-    let failed = |error: IdentityError| CommandError::Failed(error.to_string());
-    drop_privileges(Some(&identity(name)?), false).map_err(failed)
+    Ok(drop_privileges(Some(&identity(name)?), false)?)
+}
+
+/// What commands wait in that do one thing at a time.
+pub(super) fn one_thread() -> Result<tokio::runtime::Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CommandError::new("cannot start", error))
 }
 
 /// The user `--user` names.

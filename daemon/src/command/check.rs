@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CommandError,
-    boot::{hsm_settings, key_objections, module_environment, unfinished_keys, with_advice},
+    boot::{hsm_settings, key_objections, module_environment, one_thread, unfinished_keys, with_advice},
     issuers::{load_one, objection},
     measure::{measure, recommended},
     peers,
@@ -260,7 +260,7 @@ fn records(hsm: Option<&Hsm>, store: Option<&Store>, report: &mut Report<'_>) {
         report.wrong("the records cannot be looked at without token and store");
         return;
     };
-    let looked = runtime().and_then(|runtime| Ok(runtime.block_on(inspect(hsm, store))?));
+    let looked = one_thread().and_then(|runtime| Ok(runtime.block_on(inspect(hsm, store))?));
     match looked {
         Ok(found) if found.wrong.is_empty() => {
             report.good(format!("{} records: each opens, and indexes and census agree", found.records));
@@ -290,15 +290,10 @@ fn speed(settings: &hsm::Settings, key: KeyName, report: &mut Report<'_>) {
     }
 }
 
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.map_err(|error| CommandError::new("cannot start", error))
-}
-
 /// One real operation with `key`.
 fn try_key(hsm: &Hsm, key: KeyName) -> Result<(), CommandError> {
     const TEXT: &[u8] = b"vaultd check";
-    let tried = runtime()?.block_on(async {
+    let tried = one_thread()?.block_on(async {
         match key.purpose.operation() {
             Operation::Seal => {
                 let request =

@@ -6,7 +6,7 @@ use crate::{
     config::ConfigErrors,
     hsm::{HsmError, SetupError},
     http::SocketError,
-    sandbox::PermissionError,
+    sandbox::{ConfineError, IdentityError, PermissionError},
     store::{OpenError, StoreError},
     vault::VaultError,
 };
@@ -50,4 +50,14 @@ macro_rules! failed_from {
     };
 }
 
-failed_from!(HsmError, OpenError, PermissionError, SetupError, SocketError, StoreError, VaultError);
+failed_from!(
+    ConfineError,
+    HsmError,
+    IdentityError,
+    OpenError,
+    PermissionError,
+    SetupError,
+    SocketError,
+    StoreError,
+    VaultError
+);

@@ -62,7 +62,7 @@ pub(super) fn recommended(measured: &[Measurement]) -> Option<usize> {
 
 fn measure_one(settings: &Settings, key: KeyName, sessions: usize) -> Result<f64, CommandError> {
     let hsm = Hsm::open(&Settings { sessions, ..settings.clone() })?;
-    let rate = super::check::runtime().and_then(|runtime| Ok(runtime.block_on(rate(&hsm, key, sessions))?));
+    let rate = super::boot::one_thread().and_then(|runtime| Ok(runtime.block_on(rate(&hsm, key, sessions))?));
     hsm.close();
     rate
 }

@@ -12,8 +12,7 @@ use std::{
 use super::{
     CommandError,
     backup::is_nobody,
-    boot::{hsm_settings, module_environment},
-    check::runtime,
+    boot::{hsm_settings, module_environment, one_thread},
     draft::{move_into_place, move_over},
     progress::bytes_bar,
     restore_keys::KeyPlan,
@@ -55,7 +54,7 @@ pub fn restore(path: &Path, options: &RestoreOptions, say: &mut dyn FnMut(&str))
     let bar = bytes_bar(file.metadata().map_err(|error| wrong(error.into()))?.len());
     let locked = Locked::read(BufReader::new(bar.wrap_read(file))).map_err(wrong)?;
     let hsm = Open(Hsm::open(&hsm_settings(&config, Vec::new())?)?);
-    let unlocked = runtime()?.block_on(locked.unlock(&hsm.0)).map_err(wrong)?;
+    let unlocked = one_thread()?.block_on(locked.unlock(&hsm.0)).map_err(wrong)?;
     let done = match &place {
         None => check(unlocked, &hsm.0, wrong),
         Some(place) => {
@@ -239,7 +238,7 @@ fn settle(
             "the backup holds the store of another vault than it says".to_owned(),
         ));
     }
-    let runtime = runtime()?;
+    let runtime = one_thread()?;
     let mut lines = runtime.block_on(plan.carry_out(config, store, hsm))?;
     if let Some(mark) = header.audit.mark() {
         // The log went as far as this, which may be further than the last line that was signed.

@@ -9,8 +9,8 @@ use vault_api::Reloaded;
 use super::{
     CommandError,
     boot::{
-        hsm_settings, identity, key_objections, module_environment, open_audit, open_store, recorded_keys,
-        unfinished_keys,
+        hsm_settings, identity, key_objections, module_environment, one_thread, open_audit, open_store,
+        recorded_keys, unfinished_keys,
     },
     confinement::confinement,
     issuers, logging, peers,
@@ -64,8 +64,7 @@ fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit)
     let restricted = harden().and_then(|()| ignore_hangups());
     restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
     // Before it leaves anything behind.
-    refuse_root(identity, config.sandbox.allow_root)
-        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    refuse_root(identity, config.sandbox.allow_root)?;
     let limits = limits(config)?;
     module_environment(config)?;
     let sockets = Sockets::open(config, identity.map(Identity::ids))?;
@@ -85,12 +84,11 @@ fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit)
 /// Gives up all that serving does not need, before the module is loaded: what its vendor wrote never runs with more.
 fn give_up(config: &Config, identity: Option<&Identity>) -> Result<(), CommandError> {
     allow_locked_memory();
-    let failed = |error: &dyn std::error::Error| CommandError::Failed(error.to_string());
-    drop_privileges(identity, config.sandbox.allow_root).map_err(|error| failed(&error))?;
+    drop_privileges(identity, config.sandbox.allow_root)?;
     if let Err(why) = lock_memory() {
         tracing::warn!(why, "memory is not locked: card data may be swapped to disk");
     }
-    confine(&confinement(config)).map_err(|error| failed(&error))
+    Ok(confine(&confinement(config))?)
 }
 
 /// How the audit log is opened.
@@ -290,7 +288,7 @@ fn sign_off(notary: &Notary, engines: &Engines) -> Result<(), CommandError> {
     if let Some(audit) = &engines.audit {
         audit.event(&Event { event: "stop", ..Event::default() });
     }
-    if let Err(error) = super::check::runtime()?.block_on(notary.finish()) {
+    if let Err(error) = one_thread()?.block_on(notary.finish()) {
         tracing::warn!(%error, "the end of the audit log is not signed");
     }
     Ok(())

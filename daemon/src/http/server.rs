@@ -212,7 +212,7 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
     let mut stream = Box::pin(TimeoutStream::new(stream));
     // Whoever does not read keeps a place that others could have.
     stream.as_mut().set_write_timeout_pinned(Some(answer_timeout));
-    let stream = TokioIo::new(ShortReads(Stream::new(stream, ending.clone())));
+    let stream = TokioIo::new(ShortReads::new(Stream::new(stream, ending.clone())));
     let mut connection = protocol.serve_connection(stream, service);
     let mut stopping = pin!(async move {
         drop(stopped.wait_for(|stop| *stop).await);

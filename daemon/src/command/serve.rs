@@ -230,7 +230,7 @@ async fn until_stopped(
         Door {
             name: "api",
             socket: sockets.api,
-            router: app.api_router(),
+            endpoints: app.api_endpoints(),
             asks_for_process: {
                 let login = Arc::clone(&login);
                 Box::new(move || login.asks_for_units())
@@ -239,7 +239,7 @@ async fn until_stopped(
         Door {
             name: "admin",
             socket: sockets.admin,
-            router: app.admin_router(),
+            endpoints: app.admin_endpoints(),
             asks_for_process: Box::new(|| false),
         },
     ];

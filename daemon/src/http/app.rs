@@ -10,10 +10,9 @@ use std::{
 };
 
 use axum::{
+    Router,
     body::{Body, Bytes},
-    extract::State,
     http::{HeaderName, HeaderValue, Method, Request, Response, header},
-    middleware::Next,
     response::IntoResponse,
 };
 use serde::de::DeserializeOwned;
@@ -256,12 +255,13 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Around every request: gives it an id, finishes failures, logs the outcome without any card data or token, and lets the
-/// answer go when its entry is in the audit log. `via` is the socket.
+/// Around every request: gives it an id, has `router` answer it, finishes failures, logs the outcome without any card data or
+/// token, and lets the answer go when its entry is in the audit log. `via` is the socket.
 pub(super) async fn around(
-    State((app, via)): State<(App, &'static str)>,
+    app: &App,
+    via: &'static str,
+    router: &Router,
     mut request: Request<Body>,
-    next: Next,
 ) -> Response<Body> {
     let started = Instant::now();
     let id = app.next_request_id();
@@ -273,7 +273,7 @@ pub(super) async fn around(
     if let Some(trail) = &trail {
         request.extensions_mut().insert(trail.clone());
     }
-    let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(&app, &id, trail));
+    let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(app, &id, trail));
     let uid = request.extensions().get::<Peer>().map(|peer| peer.uid);
     let limit = app.limits().request_timeout;
     // One clock for the work and its entry: each costs more than it looks.
@@ -285,7 +285,7 @@ pub(super) async fn around(
         Failure::from(error).into_response()
     } else {
         tokio::select! {
-            response = go_on(&app, op, request, next) => response,
+            response = go_on(app, op, request, router) => response,
             () = &mut late => {
                 // For its entry.
                 late.as_mut().reset(tokio::time::Instant::now() + PATIENCE);

@@ -1,11 +1,12 @@
 //! Requests that a second person must approve: the header `X-Vault-Approval`.
 
 use axum::{
+    Router,
     body::{Body, Bytes, HttpBody},
     http::{HeaderName, HeaderValue, Request, Response},
-    middleware::Next,
     response::IntoResponse,
 };
+use tower::Service;
 use vault_api::Code;
 
 use super::{app::App, body, problem::Failure, trail::Call};
@@ -36,14 +37,19 @@ pub(super) async fn go_on(
     app: &App,
     op: Option<&'static str>,
     request: Request<Body>,
-    next: Next,
+    router: &Router,
 ) -> Response<Body> {
-    match op.filter(|op| app.approvals().name(op)) {
-        None => next.run(request).await,
-        Some(op) => match with_digest(app, op, request).await {
-            Ok(request) => next.run(request).await,
-            Err(failure) => failure.into_response(),
-        },
+    let request = match op.filter(|op| app.approvals().name(op)) {
+        None => Ok(request),
+        Some(op) => with_digest(app, op, request).await,
+    };
+    match request {
+        Ok(request) => {
+            // It is always ready, and never fails.
+            let Ok(response) = router.clone().call(request).await;
+            response
+        }
+        Err(failure) => failure.into_response(),
     }
 }
 

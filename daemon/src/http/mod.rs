@@ -40,6 +40,6 @@ mod trail;
 pub use app::{App, Callers, Reload};
 pub use body::parse_json;
 
-pub use router::openapi;
+pub use router::{Endpoints, openapi};
 pub use server::{Door, Server};
 pub use socket::{BoundSocket, SocketError};

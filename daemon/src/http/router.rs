@@ -1,6 +1,10 @@
 //! The endpoints, and the OpenAPI document that is made from them.
 
-use axum::{Router, http::Uri, middleware};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response, Uri},
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -68,14 +72,30 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     endpoints().split_for_parts().1
 }
 
+/// The endpoints of one socket. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoints {
+    app: App,
+    via: &'static str,
+    router: Router,
+}
+
+impl Endpoints {
+    /// The answer to `request`, which is there when its entry is in the audit log.
+    pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        // Not a layer of the router: those box each request once more.
+        around(&self.app, self.via, &self.router, request).await
+    }
+}
+
 impl App {
     /// The endpoints of the API socket.
-    pub fn api_router(&self) -> Router {
+    pub fn api_endpoints(&self) -> Endpoints {
         self.finish(endpoints().split_for_parts().0, "api")
     }
 
     /// The endpoints of the admin socket.
-    pub fn admin_router(&self) -> Router {
+    pub fn admin_endpoints(&self) -> Endpoints {
         let endpoints = OpenApiRouter::new()
             .routes(routes!(health::healthz))
             .routes(routes!(health::readyz))
@@ -95,15 +115,15 @@ impl App {
         self.finish(endpoints.split_for_parts().0, "admin")
     }
 
-    fn finish(&self, router: Router<App>, via: &'static str) -> Router {
-        router
+    fn finish(&self, router: Router<App>, via: &'static str) -> Endpoints {
+        let router = router
             .fallback(|_: Uri| async { Failure::new(Code::NotFound, "there is no such endpoint") })
             .method_not_allowed_fallback(|| async {
                 // Not repeated: a method can be any text.
                 Failure::new(Code::MethodNotAllowed, "this endpoint takes other methods; see `allow`")
             })
-            .layer(middleware::from_fn_with_state((self.clone(), via), around))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        Endpoints { app: self.clone(), via, router }
     }
 }
 
@@ -148,9 +168,7 @@ pub(super) fn route_name(path: &str) -> &'static str {
     tag = "about",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object))
 )]
-async fn openapi_document(
-    axum::extract::State(app): axum::extract::State<App>,
-) -> axum::http::Response<axum::body::Body> {
+async fn openapi_document(axum::extract::State(app): axum::extract::State<App>) -> Response<Body> {
     super::reply::json(axum::http::StatusCode::OK, app.openapi_json())
 }
 

@@ -1,6 +1,7 @@
 //! Accepting and serving connections.
 
 use std::{
+    convert::Infallible,
     future::poll_fn,
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -9,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use futures_util::TryFutureExt;
+use futures_util::FutureExt;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -20,7 +20,6 @@ use tokio::{
     time::sleep,
 };
 use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt;
 use vault_api::Code;
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     connections::{Connections, Place},
     ending::{Ending, Stream},
     problem,
+    router::Endpoints,
     short_reads::ShortReads,
 };
 use crate::{
@@ -59,7 +59,7 @@ pub struct Door {
     /// The socket.
     pub socket: BoundSocket,
     /// The endpoints it serves.
-    pub router: Router,
+    pub endpoints: Endpoints,
 }
 
 /// The running server.
@@ -85,7 +85,7 @@ impl Server {
             server.connections.push((door.name, Arc::clone(&connections)));
             let listener = UnixListener::from_std(door.socket.listener()?)?;
             let serving = Serving {
-                router: door.router,
+                endpoints: door.endpoints,
                 protocol: protocol(limits),
                 answer_timeout: limits.answer_timeout,
                 asks_for_process: door.asks_for_process.into(),
@@ -134,7 +134,7 @@ impl Server {
 /// What every connection of a door shares.
 #[derive(Clone)]
 struct Serving {
-    router: Router,
+    endpoints: Endpoints,
     protocol: http1::Builder,
     answer_timeout: Duration,
     asks_for_process: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -189,7 +189,7 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
 
 /// Serves one connection until it ends, fails or the daemon stops.
 async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
-    let Serving { router, protocol, answer_timeout, asks_for_process, linger, mut stopped, .. } = serving;
+    let Serving { endpoints, protocol, answer_timeout, asks_for_process, linger, mut stopped, .. } = serving;
     let process = peer_process(&stream).ok();
     let unit = process.as_ref().and_then(|process| unit_of(process.as_fd()).ok()?);
     let unit = unit.map(|unit| PeerUnit(unit.into()));
@@ -205,9 +205,10 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         if let Some(process) = process.clone() {
             request.extensions_mut().insert(process);
         }
-        let answer = router.clone().oneshot(request);
+        // In a box: an idle connection needs no room for it.
+        let answer = Box::pin(endpoints.clone().answer(request));
         let (answering, is_stopped) = (answering.clone(), is_stopped.clone());
-        answer.map_ok(move |answer| answering.finish(answer, *is_stopped.borrow()))
+        answer.map(move |answer| Ok::<_, Infallible>(answering.finish(answer, *is_stopped.borrow())))
     });
     let mut stream = Box::pin(TimeoutStream::new(stream));
     // Whoever does not read keeps a place that others could have.

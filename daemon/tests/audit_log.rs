@@ -300,7 +300,7 @@ async fn trouble_stops_it_at_once_and_it_comes_back() {
     };
     fs::rename(&path, &away).unwrap();
     refused(audit.record(|| entry("removed")).await, "was removed");
-    refused(audit.usable(), "was removed");
+    refused(audit.begin().map(drop), "was removed");
     refused(audit.probe().await, "was removed");
     fs::rename(&away, &path).unwrap();
     until_usable(&audit).await;

@@ -13,6 +13,7 @@ mod current;
 mod dir;
 mod entry;
 mod error;
+mod gather;
 mod line;
 mod log;
 mod read;
@@ -29,10 +30,9 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Sender, TrySendError};
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use vault_api::{AuditAnswer, AuditQuery};
 
@@ -40,12 +40,13 @@ pub use checkpoint::Statement;
 pub use dir::Mark;
 pub use entry::{Access, Entry, Event, FailedItem, Outcome};
 pub use error::{AuditError, OpenError};
+pub use gather::Begun;
 pub use log::Rotation;
 pub use stats::AuditStats;
 
 use line::Kind;
 use log::{Line, Log};
-use writer::{Job, Shared};
+use writer::{Job, Queue, Shared};
 
 /// How long an entry may take to the disk, after all other work on its request is over.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,7 +78,7 @@ struct Inner {
     settings: Settings,
     vault: String,
     /// None if nothing is kept.
-    queue: Option<Sender<Job>>,
+    queue: Option<Queue>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Whether readers are to wait no longer.
@@ -104,7 +105,8 @@ impl Audit {
             move || writer::serve(log, &jobs, &shared)
         });
         let thread = Mutex::new(Some(thread.map_err(error::io_error(&settings.dir))?));
-        let (vault, queue) = (line::vault_name(vault_id), Some(queue));
+        let queue = Some(Queue::new(queue, Arc::clone(&shared)));
+        let vault = line::vault_name(vault_id);
         let dismissed = watch::Sender::default();
         Ok(Self { inner: Arc::new(Inner { settings, vault, queue, shared, thread, dismissed }) })
     }
@@ -138,15 +140,18 @@ impl Audit {
         recover::read(dir, &line::vault_name(vault_id), mark).map(drop)
     }
 
-    /// Whether the log could be written when it was last tried, and has room: to be asked before anything is done that needs
-    /// an entry.
+    /// To be called before anything is done that needs an entry: whether the log could be written when it was last tried, and
+    /// has room. What it gives is to be kept until there is an entry, or will be none.
     ///
     /// # Errors
     /// [`AuditError::Unavailable`], [`AuditError::Busy`].
-    pub fn usable(&self) -> Result<(), AuditError> {
+    pub fn begin(&self) -> Result<Begun<'_>, AuditError> {
         self.inner.shared.usable()?;
-        let waiting = self.inner.queue.as_ref().map_or(0, Sender::len);
-        if waiting < self.inner.settings.queue { Ok(()) } else { Err(AuditError::Busy) }
+        let waiting = self.inner.queue.as_ref().map_or(0, Queue::waiting);
+        if waiting >= self.inner.settings.queue {
+            return Err(AuditError::Busy);
+        }
+        Ok(self.inner.shared.bell.begin())
     }
 
     /// Writes the entry of a request. When this returns it is on the disk. How long to wait for a disk that does not answer
@@ -158,8 +163,8 @@ impl Audit {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
         let line = Line { kind: Kind::Access, tail: entry().0 };
         let (answer, written) = oneshot::channel();
-        hand_over(queue, Job::Write(line, Some(answer)))?;
-        written.await.unwrap_or_else(|_| Err(ended())).map(drop)
+        queue.hand_over(Job::Write(line, Some(answer)))?;
+        written.await.unwrap_or_else(|_| Err(writer::ended())).map(drop)
     }
 
     /// Writes the entry of a request that nobody waits for any more; if the log cannot be written, as soon as it can.
@@ -175,7 +180,7 @@ impl Audit {
     fn send(&self, kind: Kind, tail: Vec<u8>) {
         let line = Line { kind, tail };
         let Some(queue) = &self.inner.queue else { return };
-        if queue.try_send(Job::Write(line, None)).is_err() {
+        if queue.hand_over(Job::Write(line, None)).is_err() {
             tracing::error!("an entry for the audit log is lost: too many are waiting");
         }
     }
@@ -187,7 +192,7 @@ impl Audit {
     pub async fn probe(&self) -> Result<(), AuditError> {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
         let (answer, probed) = oneshot::channel();
-        ask(queue, Job::Probe(answer), probed).await
+        queue.ask(Job::Probe(answer), probed).await
     }
 
     /// Whether the thread that writes takes work and answers, be it with an error. Waits for as long as it does not.
@@ -196,7 +201,7 @@ impl Audit {
         let Some(queue) = &self.inner.queue else { return true };
         loop {
             let (answer, answered) = oneshot::channel();
-            match hand_over(queue, Job::Probe(answer)) {
+            match queue.hand_over(Job::Probe(answer)) {
                 Ok(()) => return answered.await.is_ok(),
                 // It may only have much to do.
                 Err(AuditError::Busy) => tokio::time::sleep(PAUSE).await,
@@ -237,7 +242,7 @@ impl Audit {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
         let line = Line { kind: Kind::Checkpoint, tail: statement.tail(signature) };
         let (answer, written) = oneshot::channel();
-        ask(queue, Job::Write(line, Some(answer)), written).await?;
+        queue.ask(Job::Write(line, Some(answer)), written).await?;
         let now_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         self.inner.shared.stats.checkpoint(statement.upto.seq, now_s);
         Ok(())
@@ -299,34 +304,10 @@ impl Audit {
     pub fn close(&self) {
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((thread, queue)) = thread.zip(self.inner.queue.as_ref()) {
-            let _ = queue.send(Job::Stop);
+            queue.end();
             if thread.join().is_err() {
                 tracing::error!("the audit log's thread ended with a panic");
             }
         }
     }
-}
-
-/// Hands `job` to the thread behind `queue` and waits for its answer, if not for ever.
-async fn ask<T>(
-    queue: &Sender<Job>,
-    job: Job,
-    answer: oneshot::Receiver<Result<T, AuditError>>,
-) -> Result<T, AuditError> {
-    hand_over(queue, job)?;
-    match timeout(PATIENCE, answer).await {
-        Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
-        Err(_) => Err(AuditError::Late),
-    }
-}
-
-fn hand_over(queue: &Sender<Job>, job: Job) -> Result<(), AuditError> {
-    queue.try_send(job).map_err(|error| match error {
-        TrySendError::Full(_) => AuditError::Busy,
-        TrySendError::Disconnected(_) => ended(),
-    })
-}
-
-fn ended() -> AuditError {
-    AuditError::Unavailable("the audit log's thread has ended".to_owned())
 }

@@ -8,12 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tokio::sync::{oneshot, watch};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use super::{
-    AuditError, AuditStats,
+    AuditError, AuditStats, PATIENCE,
     dir::Mark,
+    gather::Bell,
     line::Kind,
     log::{Line, Log},
 };
@@ -22,6 +26,9 @@ use super::{
 const MAX_GROUP: usize = 4_096;
 /// How often an idle log is looked at, so that readiness knows of trouble before a caller does.
 const LOOK: Duration = Duration::from_millis(500);
+/// A group waits for enough entries for as long as the last one took to the disk, which makes nobody's wait more than twice as
+/// long; and for no longer than this.
+const MOST_GATHERED: Duration = Duration::from_millis(1);
 /// How long after a vain try to mend the log the next one is made: at least so long, and so many times as long as it took.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
 const MEND_REST: u32 = 10;
@@ -37,6 +44,55 @@ pub(super) enum Job {
     Stop,
 }
 
+/// The way to the thread.
+pub(super) struct Queue {
+    jobs: Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+impl Queue {
+    pub(super) fn new(jobs: Sender<Job>, shared: Arc<Shared>) -> Self {
+        Self { jobs, shared }
+    }
+
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(super) fn hand_over(&self, job: Job) -> Result<(), AuditError> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => AuditError::Busy,
+            TrySendError::Disconnected(_) => ended(),
+        })?;
+        self.shared.bell.ring(self.waiting());
+        Ok(())
+    }
+
+    /// Hands `job` over and waits for its answer, if not for ever.
+    pub(super) async fn ask<T>(
+        &self,
+        job: Job,
+        answer: oneshot::Receiver<Result<T, AuditError>>,
+    ) -> Result<T, AuditError> {
+        self.hand_over(job)?;
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+            Err(_) => Err(AuditError::Late),
+        }
+    }
+
+    /// Has the thread end after what is waiting. Blocks while there is no room.
+    pub(super) fn end(&self) {
+        let _ = self.jobs.send(Job::Stop);
+        self.shared.bell.ring(usize::MAX);
+    }
+}
+
+pub(super) fn ended() -> AuditError {
+    AuditError::Unavailable("the audit log's thread has ended".to_owned())
+}
+
 /// How far the log goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
@@ -50,6 +106,7 @@ pub(super) struct Progress {
 pub(super) struct Shared {
     usable: AtomicBool,
     trouble: Mutex<Option<String>>,
+    pub(super) bell: Bell,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) stats: AuditStats,
 }
@@ -60,7 +117,7 @@ impl Shared {
         stats.opened(last.seq, 0, 0);
         stats.usable(true);
         let progress = watch::Sender::new(Progress { last, others: 1 });
-        Self { usable: AtomicBool::new(true), trouble: Mutex::default(), progress, stats }
+        Self { usable: AtomicBool::new(true), trouble: Mutex::default(), bell: Bell::new(), progress, stats }
     }
 
     /// Whether lines could be written when it was last tried.
@@ -95,12 +152,14 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
     let mut next_try = Instant::now();
     // What was done and could not be told, to be told first when it can be.
     let mut owed = Vec::new();
-    let mut stopping = false;
+    let (mut stopping, mut gather) = (false, Duration::ZERO);
     while !stopping {
-        let first = match jobs.recv_timeout(LOOK) {
+        shared.bell.wait(1, LOOK, || jobs.len());
+        shared.bell.wait(shared.bell.enough(), gather, || jobs.len());
+        let first = match jobs.try_recv() {
             Ok(job) => Some(job),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => break,
         };
         let now = Instant::now();
         if log.trouble().is_some() && now >= next_try {
@@ -116,7 +175,9 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
             stopping |= group.add(job);
         }
         let is_idle = group.lines.is_empty();
+        let began = Instant::now();
         owed.append(&mut group.settle(&mut log, shared));
+        gather = if is_idle { Duration::ZERO } else { began.elapsed().min(MOST_GATHERED) };
         if is_idle || stopping {
             log.tell_end();
         }

@@ -279,10 +279,10 @@ pub(super) async fn around(
     // One clock for the work and its entry: each costs more than it looks.
     let mut late = pin!(tokio::time::sleep(limit));
     // Before anything is done that nobody could read about.
-    let refused = trail.as_ref().and_then(|_| app.audit().usable().err());
-    let mut has_entry = refused.is_none();
-    let mut response = if let Some(error) = refused {
-        Failure::from(error).into_response()
+    let begun = trail.as_ref().map(|_| app.audit().begin()).transpose();
+    let mut has_entry = begun.is_ok();
+    let mut response = if let Err(error) = &begun {
+        Failure::from(error.clone()).into_response()
     } else {
         tokio::select! {
             response = go_on(app, op, request, router) => response,

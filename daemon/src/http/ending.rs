@@ -8,7 +8,6 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
-    os::fd::AsRawFd,
     pin::Pin,
     sync::{
         Arc,
@@ -23,14 +22,10 @@ use axum::{
 };
 use futures_util::task::AtomicWaker;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use nix::sys::socket::{Shutdown, shutdown};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_io_timeout::TimeoutStream;
 
-use super::body::Coming;
+use super::{body::Coming, stream::SocketStream};
 
 /// What the parts of one connection know of its end. Clones are the same.
 #[derive(Clone, Default)]
@@ -134,7 +129,7 @@ impl hyper::body::Body for Growing {
 
 /// A connection's stream, which ends as [`Ending`] says.
 pub(super) struct Stream {
-    inner: Pin<Box<TimeoutStream<UnixStream>>>,
+    inner: Pin<Box<TimeoutStream<SocketStream>>>,
     ending: Ending,
     /// Nobody can write to it any more.
     is_shut: bool,
@@ -143,7 +138,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(inner: Pin<Box<TimeoutStream<UnixStream>>>, ending: Ending) -> Self {
+    pub(super) fn new(inner: Pin<Box<TimeoutStream<SocketStream>>>, ending: Ending) -> Self {
         Self { inner, ending, is_shut: false, is_blocked: false }
     }
 }
@@ -157,7 +152,7 @@ impl AsyncRead for Stream {
         if !self.is_shut && self.ending.is_due() {
             self.is_shut = true;
             // Only a peer that is gone already makes it fail.
-            let _ = shutdown(self.inner.as_ref().get_ref().get_ref().as_raw_fd(), Shutdown::Read);
+            let _ = self.inner.as_ref().get_ref().get_ref().shut_for_reading();
         }
         let before = buffer.filled().len();
         ready!(self.inner.as_mut().poll_read(context, buffer))?;
@@ -214,6 +209,7 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
         sync::Notify,
         task::JoinHandle,
         time::timeout,
@@ -269,7 +265,8 @@ mod tests {
             let request = answering.begin(request);
             answer(request, answering.clone()).map(Ok::<_, Infallible>)
         });
-        let stream = Stream::new(Box::pin(TimeoutStream::new(theirs)), ending.clone());
+        let stream =
+            Stream::new(Box::pin(TimeoutStream::new(SocketStream::new(theirs).unwrap())), ending.clone());
         let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         let served = tokio::spawn(async move {
             tokio::select! {

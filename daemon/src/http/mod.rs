@@ -32,6 +32,7 @@ mod short_reads;
 mod socket;
 mod status;
 mod strangers;
+mod stream;
 mod tenants;
 mod tokenize;
 mod tokens;

@@ -29,6 +29,7 @@ use super::{
     problem,
     router::Endpoints,
     short_reads::ShortReads,
+    stream::SocketStream,
 };
 use crate::{
     auth::Peer,
@@ -210,6 +211,10 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         let (answering, is_stopped) = (answering.clone(), is_stopped.clone());
         answer.map(move |answer| Ok::<_, Infallible>(answering.finish(answer, *is_stopped.borrow())))
     });
+    let stream = match SocketStream::new(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection cannot be served, and is closed"),
+    };
     let mut stream = Box::pin(TimeoutStream::new(stream));
     // Whoever does not read keeps a place that others could have.
     stream.as_mut().set_write_timeout_pinned(Some(answer_timeout));

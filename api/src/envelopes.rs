@@ -11,10 +11,10 @@ use crate::Sensitive;
 #[serde(deny_unknown_fields)]
 pub struct CardData {
     /// The card number: 12 to 19 digits; single spaces or hyphens between groups are removed.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
     pub card_number: Sensitive,
     /// The card's expiry date: `MM/YY`, `MM/YYYY`, `MMYY` or `YYYY-MM`. Given back as it came.
-    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7, example = "12/31"))]
     pub expiry_date: Sensitive,
     /// The card verification value: 3 or 4 digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,7 @@ pub struct SearchRequest {
     pub holder: Option<Sensitive>,
     /// The card number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
     pub pan: Option<Sensitive>,
     /// The most records of the answer, 1 to 100; 20 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct CompareRequest {
     /// The token.
     pub token: String,
     /// The card number that may be the token's.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
     pub pan: Sensitive,
 }
 

@@ -11,7 +11,7 @@ use crate::{ItemError, Metadata, Sensitive};
 #[serde(deny_unknown_fields)]
 pub struct TokenizeRequest {
     /// The card number: 12 to 19 digits; single spaces or hyphens between groups are removed.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
     pub pan: Sensitive,
     /// Name of the configured template; the default one if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,7 +22,7 @@ pub struct TokenizeRequest {
     pub holder: Option<Sensitive>,
     /// The card's expiry date: `MM/YY`, `MM/YYYY`, `MMYY` or `YYYY-MM`. Given back as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7, example = "12/31"))]
     pub expiry_date: Option<Sensitive>,
     /// Lifetime of the token in seconds; the template's if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,10 @@ FUZZ_VERSION := 0.13.2
 OHA_VERSION := 1.16.0
 FUZZ_SECONDS ?= 60
 DIR ?= run/dev
+# What is built for tests is built once: the same features, for programs and tests alike.
+EVERYTHING := --workspace --all-targets --all-features
+# Most tests wait for a daemon rather than compute.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
@@ -24,9 +28,8 @@ run: ## start a development vault in $(DIR) and show the first token
 
 test: ## run every test that CI runs
 	@scripts/needs test
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace
-	$(CARGO) test --locked -p vault-client --all-features
+	$(CARGO) build --locked $(EVERYTHING)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
 	@scripts/test-systemd --if-possible
@@ -41,7 +44,7 @@ kryoptic: ## build Kryoptic, a second software token, as a PKCS#11 module for te
 
 test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that can be had (MODULES="kryoptic nss" …)
 	@scripts/needs modules
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked $(EVERYTHING)
 	scripts/test-modules $(MODULES)
 
 lint: ## formatting, clippy, documentation links, dependency rules, exposure of the units
@@ -49,7 +52,9 @@ lint: ## formatting, clippy, documentation links, dependency rules, exposure of 
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/kryoptic-hsm/Cargo.toml --check
-	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked $(EVERYTHING) -- -D warnings
+	@# As its users have it: without the features that other packages turn on.
+	$(CARGO) clippy --locked -p vault-client --no-deps -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps --quiet
 	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources

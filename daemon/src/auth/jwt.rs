@@ -138,6 +138,10 @@ fn numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
 fn optional_numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
     let text = number.to_string();
+    // What is written with an exponent is below a second or past any date.
+    if text.contains('e') {
+        return Err(D::Error::custom("a date is out of range"));
+    }
     let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
     let whole = whole.parse().ok();
     whole.map(Some).ok_or_else(|| D::Error::custom("a date is out of range"))
@@ -244,7 +248,8 @@ mod tests {
     #[test]
     fn a_date_may_have_a_fraction_but_no_other_form() {
         assert_eq!(claims(r#"{"exp":1800000000.9}"#).exp, 1_800_000_000);
-        for exp in ["-1.0", "1e300", "true", "null", "\"1\""] {
+        let beyond = ["18446744073709551616", "1.5e20", "1.5e-7"];
+        for exp in ["-1.0", "1e300", "true", "null", "\"1\""].into_iter().chain(beyond) {
             let text = format!(r#"{{"iss":"i","sub":"s","aud":"a","iat":1,"exp":{exp}}}"#);
             assert!(serde_json::from_str::<Claims>(&text).is_err(), "{exp}");
         }

@@ -97,3 +97,84 @@ fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
     bytes.first().filter(|first| **first == b'{')?;
     serde_json::from_slice(&bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::{KeySet, KeySetError};
+
+    /// The claims of RFC 7515, A.1 to A.5, and RFC 7519, 3.1 and 6.1.
+    const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb2\
+        90Ijp0cnVlfQ";
+
+    /// The modulus and the signature of RFC 7515, A.2.
+    const A2_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEz\
+        P1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5re\
+        xMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWN\
+        moudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+    const A2_SIGNATURE: &str = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Q\
+        c_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkS\
+        jtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QO\
+        YEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+
+    /// The key set of RFC 7517, A.1, but for the modulus, which is that of RFC 7515, A.2.
+    const EC_KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"enc","kid":"1"}"#;
+
+    fn rsa_key(more: &str) -> String {
+        format!(r#"{{"kty":"RSA","n":"{A2_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"{more}}}"#)
+    }
+
+    fn key_set(keys: &[&str]) -> Result<KeySet, KeySetError> {
+        KeySet::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
+    }
+
+    fn reason(jwt: &str) -> &'static str {
+        Compact::parse(jwt, |_| true).map(|_| ()).unwrap_err().0
+    }
+
+    #[test]
+    fn the_rs256_example_of_rfc_7515_verifies_and_lacks_a_kid() {
+        let keys = key_set(&[EC_KEY, &rsa_key("")]).unwrap();
+        assert_eq!(keys.kids().collect::<Vec<_>>(), ["2011-04-29"], "RFC 7517, A.1: the other is no RSA key");
+        let key = keys.key("2011-04-29").unwrap();
+        let signed = format!("eyJhbGciOiJSUzI1NiJ9.{CLAIMS}");
+        assert!(key.verify(signed.as_bytes(), A2_SIGNATURE));
+        assert!(!key.verify(signed.as_bytes(), &A2_SIGNATURE.replace("cC4", "cC5")));
+        assert!(!key.verify(signed.to_lowercase().as_bytes(), A2_SIGNATURE));
+        assert_eq!(reason(&format!("{signed}.{A2_SIGNATURE}")), "the JWT's header needs a `kid`");
+    }
+
+    #[test]
+    fn the_examples_of_other_algorithms_are_refused_for_them() {
+        for (header, signature) in [
+            // RFC 7515, A.1 and RFC 7519, 3.1: HS256.
+            ("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            // RFC 7515, A.3: ES256.
+            (
+                "eyJhbGciOiJFUzI1NiJ9",
+                "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+            ),
+            // RFC 7515, A.5 and RFC 7519, 6.1: unsecured.
+            ("eyJhbGciOiJub25lIn0", ""),
+        ] {
+            assert_eq!(reason(&format!("{header}.{CLAIMS}.{signature}")), "the JWT's `alg` must be RS256");
+        }
+        // RFC 7515, E: extensions that are not understood.
+        let critical = URL_SAFE_NO_PAD.encode(
+            r#"{"alg":"RS256","kid":"k","crit":["http://example.invalid/UNDEFINED"],"http://example.invalid/UNDEFINED":true}"#,
+        );
+        let refusal = "the JWT's header must not have crit, jku, jwk, x5u or x5c";
+        assert_eq!(reason(&format!("{critical}.{CLAIMS}.{A2_SIGNATURE}")), refusal);
+    }
+
+    #[test]
+    fn the_private_and_the_symmetric_keys_of_rfc_7517_are_refused() {
+        let private = rsa_key(r#","d":"X4cTteJY_gn4FYPsXB8rdXix5vwsg1FLN5E3EaG6RJoVH-HLLKD9""#);
+        // RFC 7517, A.3.
+        let symmetric = r#"{"kty":"oct","alg":"A128KW","k":"GawgguFyGrWKav7AX4VKUg"}"#;
+        for key in [private.as_str(), symmetric] {
+            assert_eq!(key_set(&[EC_KEY, key]).err(), Some(KeySetError::Private));
+        }
+    }
+}

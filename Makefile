@@ -3,6 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TOOLS := target/tools
 VENV := target/venv
+CYCLONEDX_VERSION := 0.5.9
 DEB_VERSION := 3.8.0
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
@@ -16,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz deb test-systemd schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,7 +67,12 @@ bench: ## one table: this build against its ceilings (BENCH="--quick", "--record
 	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm -p vault-bench
 	@target/release/bench $(BENCH)
 
-deb: ## pack vaultd and vaultctl into target/debian/*.deb (VERSION=… for another than the workspace's)
+sbom: ## write what vaultd and vaultctl are made of to target/sbom/*.cdx.json (CycloneDX)
+	@scripts/needs build
+	@scripts/tool $(TOOLS) cargo-cyclonedx $(CYCLONEDX_VERSION)
+	@scripts/sbom $(TOOLS)/bin/cargo-cyclonedx
+
+deb: sbom ## pack vaultd and vaultctl into target/debian/*.deb (VERSION=… for another than the workspace's)
 	@scripts/needs deb
 	$(CARGO) build --locked --release -p vaultd -p vaultctl
 	@scripts/tool $(TOOLS) cargo-deb $(DEB_VERSION)

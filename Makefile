@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb test-systemd schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb reproducible test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,9 +74,15 @@ sbom: ## write what vaultd and vaultctl are made of to target/sbom/*.cdx.json (C
 
 deb: sbom ## pack vaultd and vaultctl into target/debian/*.deb (VERSION=… for another than the workspace's)
 	@scripts/needs deb
-	$(CARGO) build --locked --release -p vaultd -p vaultctl
+	scripts/release
 	@scripts/tool $(TOOLS) cargo-deb $(DEB_VERSION)
 	scripts/deb release $(TOOLS)/bin/cargo-deb $(VERSION)
+
+reproducible: ## pack the last commit twice in two places and compare every byte
+	@scripts/needs deb
+	@scripts/tool $(TOOLS) cargo-deb $(DEB_VERSION)
+	@scripts/tool $(TOOLS) cargo-cyclonedx $(CYCLONEDX_VERSION)
+	@scripts/reproducible $(TOOLS)
 
 chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an outage
 	@scripts/needs build

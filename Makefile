@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb reproducible test-systemd schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb reproducible miri test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,10 @@ reproducible: ## pack the last commit twice in two places and compare every byte
 	@scripts/tool $(TOOLS) cargo-deb $(DEB_VERSION)
 	@scripts/tool $(TOOLS) cargo-cyclonedx $(CYCLONEDX_VERSION)
 	@scripts/reproducible $(TOOLS)
+
+miri: ## run the logic around unsafe code in Miri; needs a nightly toolchain with it
+	MIRIFLAGS=-Zmiri-disable-isolation RUSTUP_TOOLCHAIN=nightly $(CARGO) miri test --locked -p vaultd --lib -- \
+		hsm::breaker hsm::class hsm::keys hsm::stats
 
 chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an outage
 	@scripts/needs build

@@ -101,13 +101,18 @@ fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.parent() == Some(Path::new(&dir)))
 }
 
-/// Makes the directory if it is missing, and checks it.
+/// Makes the directory if it is missing, so that it outlasts a power failure, and checks it.
 ///
 /// # Errors
 /// [`PermissionError`].
 pub fn make_private_dir(path: &Path) -> Result<(), PermissionError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| PermissionError::Unreadable { path: path.to_owned(), source })?;
+    let failed = |source| PermissionError::Unreadable { path: path.to_owned(), source };
+    let missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    }
     check_private_dir(path)
 }
 

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
@@ -28,6 +30,8 @@ use super::{
 
 /// The database's file name in the store's directory.
 const FILE_NAME: &str = "vault.redb";
+/// Its name while it is made.
+const DRAFT_NAME: &str = "vault.redb.new";
 /// No tenant has this number: looking under it finds nothing, and takes as long as finding nothing elsewhere.
 const NO_TENANT: TenantId = 0;
 
@@ -62,8 +66,13 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let path = Self::file(dir);
         if is_missing(&path)? {
-            let database = Handle::create(&path, cache_bytes)?;
+            // Under its name only when it is whole: a power failure leaves no store, or one that opens.
+            let draft = dir.join(DRAFT_NAME);
+            remove_leftover(&draft).map_err(|error| failed(&path, &error))?;
+            let database = Handle::create(&draft, cache_bytes)?;
             lay_out(&database, vault_id).map_err(|error| failed(&path, &error))?;
+            drop(database);
+            give_name(&draft, &path, dir).map_err(|error| failed(&path, &error))?;
         }
         Self::open(dir, cache_bytes, queue)
     }
@@ -357,4 +366,18 @@ impl Store {
 /// A file that cannot be looked at is not a missing one: making it anew would hide what is wrong.
 fn is_missing(path: &Path) -> Result<bool, OpenError> {
     path.try_exists().map(|exists| !exists).map_err(|error| failed(path, &error))
+}
+
+/// Removes what is left of a store whose making was interrupted.
+fn remove_leftover(draft: &Path) -> io::Result<()> {
+    match fs::remove_file(draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives `draft` its name in `dir`, and waits for the disk: what is committed to a file without a name is lost.
+fn give_name(draft: &Path, path: &Path, dir: &Path) -> io::Result<()> {
+    fs::rename(draft, path)?;
+    File::open(dir)?.sync_all()
 }

@@ -226,6 +226,49 @@ async fn half_a_line_is_cut_off_and_noted() {
 }
 
 #[tokio::test]
+async fn zeros_that_a_power_failure_left_are_cut_off_and_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(|| entry("a")).await.unwrap();
+    audit.close();
+    let path = file(dir.path(), 1);
+    // The first sector of two lines is missing, the second one is there.
+    let torn = [vec![0; 300], br#"ens":["tok_a"]}"#.to_vec(), b"\n{\"v\":1,\"seq\":4}\n".to_vec()].concat();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(&torn).unwrap();
+    open(dir.path(), None).unwrap().close();
+    let repair = lines(dir.path()).pop().unwrap();
+    assert_eq!((&repair["event"], &repair["bytes"]), (&"repair".into(), &torn.len().into()));
+
+    // The first line of a file that was just begun.
+    fs::write(file(dir.path(), 2), [vec![0; 100], b"}\n".to_vec()].concat()).unwrap();
+    open(dir.path(), None).unwrap().close();
+    assert!(!file(dir.path(), 2).exists());
+
+    // Zeros in place of a line that is known to have been written are another matter.
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len() - 2;
+    bytes[end - 20..end].fill(0);
+    fs::write(&path, bytes).unwrap();
+    assert!(damage(open(dir.path(), None)).contains("entries were cut off"));
+}
+
+#[tokio::test]
+async fn a_head_that_a_power_failure_has_mixed_is_put_right_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    let statement = audit.statement(audit.last(), "kid", false);
+    audit.checkpoint(&statement, b"signature").await.unwrap();
+    audit.close();
+    let path = dir.path().join("head.json");
+    let whole = fs::read_to_string(&path).unwrap();
+    let mixed = whole.replace("c2lnbmF0dXJl", "bmF0dXJlc2ln");
+    assert_ne!(mixed, whole);
+    fs::write(&path, mixed).unwrap();
+    open(dir.path(), None).unwrap().close();
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+}
+
+#[tokio::test]
 async fn a_file_that_was_never_begun_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();

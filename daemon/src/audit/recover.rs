@@ -42,7 +42,8 @@ pub(super) fn read(dir: &Path, vault: &str, mark: Option<Mark>) -> Result<Option
     };
     let head = HeadRecord::read(dir).filter(|head| head.vault == vault);
     let from = mark.map_or(1, |mark| mark.file);
-    let mut walk = Walk { chain: Chain::new(vault.to_owned()), head: head.as_ref(), last: None };
+    let mut walk =
+        Walk { chain: Chain::new(vault.to_owned()), head: head.as_ref(), last: None, checkpoint: None };
     let mut mark = mark;
     let mut end = 0;
     for (expected, file) in (from..).zip(files.iter().filter(|file| file.number >= from)) {
@@ -61,7 +62,8 @@ pub(super) fn read(dir: &Path, vault: &str, mark: Option<Mark>) -> Result<Option
         )));
     }
     let begun = begin_of(files.last())?;
-    let checkpoint = head.as_ref().and_then(|head| head.checkpoint.clone());
+    // What `head.json` repeats may be of two checkpoints after a power failure: nobody waited for it.
+    let checkpoint = walk.checkpoint.or_else(|| head.as_ref()?.checkpoint.clone());
     let is_finished = files.last().is_some_and(|file| file.compressed);
     Ok(Some(Ending { chain: walk.chain, last, end, begun, checkpoint, is_finished }))
 }
@@ -107,14 +109,23 @@ pub(super) fn remove_unbegun(dir: &Path) -> Result<(), OpenError> {
 }
 
 fn is_begun(file: &LogFile) -> Result<bool, OpenError> {
-    let begun = file.lines(0).and_then(|mut lines| Ok(matches!(lines.next()?, Met::Line(..))));
+    let begun =
+        file.lines(0).and_then(|mut lines| Ok(matches!(lines.next()?, Met::Line(line, _) if !is_torn(line))));
     begun.map_err(io_error(&file.path))
+}
+
+/// Whether some of `line` never came to the disk. After a power failure a file may be as long as it was going to be, with
+/// zeros where nothing was written yet; no line that was written holds any. Whoever puts zeros there himself has
+/// the end cut off, as if he had cut it off.
+fn is_torn(line: &[u8]) -> bool {
+    line.contains(&0)
 }
 
 struct Walk<'h> {
     chain: Chain,
     head: Option<&'h HeadRecord>,
     last: Option<Mark>,
+    checkpoint: Option<Box<RawValue>>,
 }
 
 impl Walk<'_> {
@@ -126,12 +137,16 @@ impl Walk<'_> {
         let mut mark = mark;
         loop {
             match lines.next().map_err(io_error(&file.path))? {
+                Met::Line(line, offset) if is_newest && mark.is_none() && is_torn(line) => return Ok(offset),
                 Met::Line(line, offset) => {
                     if let Some(mark) = mark.take() {
                         self.begin_at(&mark, line, &name)?;
                     } else {
                         let wrong = |why| damaged(format!("{name}: the entry at byte {offset} {why}"));
-                        self.chain.follow(line).map_err(wrong)?;
+                        let head = self.chain.follow(line).map_err(wrong)?;
+                        if head.kind == Kind::Checkpoint {
+                            self.checkpoint = signed(line);
+                        }
                     }
                     let (seq, hash) = (self.chain.seq, self.chain.hash);
                     self.last = Some(Mark { seq, hash, file: file.number, offset });
@@ -159,6 +174,13 @@ impl Walk<'_> {
         }
         Err(damaged(format!("{name}: entry {} is not the one that was signed", mark.seq)))
     }
+}
+
+/// What a checkpoint's line has after the six fields of every line, as an object.
+fn signed(line: &[u8]) -> Option<Box<RawValue>> {
+    let line = std::str::from_utf8(line).ok()?;
+    let members = line.get(line.find(r#""statement":"#)?..)?;
+    RawValue::from_string(format!("{{{members}")).ok()
 }
 
 /// When `file` was begun, and the number of its first line.

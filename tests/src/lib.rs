@@ -25,8 +25,11 @@ mod module;
 mod not_run;
 mod operator;
 mod pans;
+mod power;
 mod tamper;
 mod vault;
+
+pub mod store_load;
 
 pub use audit_log::AuditLog;
 pub use bait::Bait;
@@ -41,5 +44,6 @@ pub use module::Module;
 pub use not_run::not_run;
 pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
+pub use power::{Disk, Left, Recording, Trace, crash_points, memory_dir};
 pub use tamper::{Edit, Tamperer};
 pub use vault::{Vault, built, chaotic, run, vaultd};

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, Module, ctl::to_the_end, exchange, module::TOKEN_LABEL, not_run};
+use crate::{Answer, Minter, Module, Recording, ctl::to_the_end, exchange, module::TOKEN_LABEL, not_run};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -23,14 +23,20 @@ pub struct Vault {
     dir: TempDir,
     child: Option<Child>,
     user: Option<String>,
+    recording: Option<Recording>,
 }
 
 impl Vault {
     /// A vault as `vaultd dev` makes it.
     pub fn start() -> Self {
+        Self::start_as(|_| None)
+    }
+
+    fn start_as(recording: impl FnOnce(&Path) -> Option<Recording>) -> Self {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
-        let mut vault = Self { dir, child: None, user: None };
+        let recording = recording(dir.path());
+        let mut vault = Self { dir, child: None, user: None, recording };
         let (at, module) = (vault.path(""), Module::of_this_run());
         let at = at.to_str().unwrap();
         if module == Module::Softhsm2 {
@@ -40,6 +46,21 @@ impl Vault {
             vault.spawn(&["dev", "--dir", at, "--hsm", hsm.to_str().unwrap()]);
         }
         vault
+    }
+
+    /// A vault of which is recorded what it writes to its store and its audit log, until [`Vault::recorded`].
+    pub fn start_recorded() -> Self {
+        Self::start_as(|dir| Some(Recording::of(vec![dir.join("store"), dir.join("audit")])))
+    }
+
+    /// The record that is being written.
+    pub fn recording(&self) -> &Recording {
+        self.recording.as_ref().expect("recorded")
+    }
+
+    /// The record, to which nothing is added from the next start on.
+    pub fn recorded(&mut self) -> Recording {
+        self.recording.take().expect("recorded")
     }
 
     /// A vault whose configuration `change` has changed.
@@ -248,6 +269,9 @@ impl Vault {
     }
 
     fn spawn_command(&mut self, mut command: Command, log: File) {
+        if let Some(recording) = &self.recording {
+            recording.instrument(&mut command);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         self.child = Some(child);

@@ -10,7 +10,8 @@ use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vaultd::store::{
-    Header, Inserted, KeyState, NewRecord, Record, Replaced, SealedPart, Store, StoredKey, TokenKey,
+    BlindKey, Header, Inserted, KeyMove, KeyMoved, KeyState, Lookup, NewRecord, Record, Replaced, SealedPart,
+    Store, StoredKey, TokenKey,
 };
 
 const TENANT: &str = "shop";
@@ -226,6 +227,7 @@ enum Step {
     Remove { token: u8 },
     Sweep { now_s: u64 },
     Reopen,
+    Kill,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -238,6 +240,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_u8..8).prop_map(|token| Step::Remove { token }),
         1 => (NOW_S - 3..NOW_S + 3).prop_map(|now_s| Step::Sweep { now_s }),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
     ]
 }
 
@@ -268,7 +271,7 @@ proptest! {
 
     #[test]
     fn the_store_does_what_a_map_would(steps in proptest::collection::vec(step(), 1..60)) {
-        let (dir, mut store) = new_store();
+        let (mut dir, mut store) = new_store();
         let mut model = Model::default();
         let runtime = runtime();
         for step in steps {
@@ -299,6 +302,14 @@ proptest! {
                     drop(store);
                     store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
                 }
+                Step::Kill => {
+                    // What the file holds while the store is open is what a killed process leaves.
+                    let left = tempfile::tempdir().unwrap();
+                    std::fs::copy(Store::file(dir.path()), Store::file(left.path())).unwrap();
+                    store.close();
+                    store = Store::open(left.path(), CACHE_BYTES, QUEUE).unwrap();
+                    dir = left;
+                }
             }
             for n in 0..8 {
                 prop_assert_eq!(get(&store, token(n)), model.0.get(&token(n)).cloned());
@@ -309,5 +320,44 @@ proptest! {
         let ends = model.0.values().filter(|record| record.header.expires_at_s.is_some()).count();
         let expected = [model.0.len(), model.0.len(), ends].map(|count| u64::try_from(count).unwrap());
         prop_assert_eq!(rows(dir.path()), expected, "rows that nothing refers to");
+    }
+
+    #[test]
+    fn pages_of_any_size_give_each_record_once(
+        versions in proptest::collection::vec(1_u32..=2, 1..30),
+        sizes in proptest::collection::vec(1_usize..7, 1..8),
+        removed: prop::sample::Index,
+    ) {
+        let (_dir, store) = new_store();
+        let runtime = runtime();
+        let holder = |version| BlindKey { version, hash: [9; 16] };
+        let tokens: Vec<_> = (0..).map(token).take(versions.len()).collect();
+        let moves = [KeyMove::Begin, KeyMove::Activate { check_value: Vec::new(), needed_until_s: 0 }];
+        // Records stay with a retired key until they are rewrapped.
+        for version in [1, 2] {
+            for (card, _) in (0..).zip(&versions).filter(|(_, its)| **its == version) {
+                let mut new = record(card, 1, None);
+                new.header.holder = Some(holder(version));
+                prop_assert_eq!(runtime.block_on(insert(&store, token(card), new, NOW_S)), Inserted::Created);
+            }
+            for step in moves.iter().filter(|_| version == 1) {
+                prop_assert_eq!(runtime.block_on(store.move_key("holder-v2", step.clone(), 1)), Ok(KeyMoved::Done));
+            }
+        }
+        let lookup = Lookup::Holder(vec![holder(2), holder(1)]);
+        let gone = tokens[removed.index(tokens.len())];
+        let (mut found, mut position) = (Vec::new(), Vec::new());
+        for size in sizes.iter().cycle() {
+            let hits = store.search(TENANT, &lookup, &position, *size).unwrap();
+            prop_assert!(hits.len() <= *size);
+            let Some(last) = hits.last() else { break };
+            position = last.position.clone();
+            found.extend(hits.into_iter().map(|hit| hit.token));
+            // Somebody removes a record between two pages.
+            runtime.block_on(store.remove(TENANT, gone)).unwrap();
+        }
+        found.retain(|token| *token != gone);
+        let expected: Vec<_> = tokens.into_iter().filter(|token| *token != gone).collect();
+        prop_assert_eq!(found, expected);
     }
 }

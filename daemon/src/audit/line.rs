@@ -178,6 +178,8 @@ const VAULT_NAME_BYTES: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn chain() -> Chain {
@@ -203,6 +205,33 @@ mod tests {
         );
         assert_eq!(first.lines().next().unwrap(), start);
         assert!(chain().follow(first.lines().nth(1).unwrap().as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_breaks_the_chain(
+            details in prop::collection::vec("[a-z \\u{e4}]{0,20}", 2..8),
+            place: prop::sample::Index,
+            flip in 1_u8..,
+        ) {
+            let (mut writer, mut log) = (chain(), Vec::new());
+            let time = writer.stamp(Timestamp::UNIX_EPOCH);
+            for detail in &details {
+                writer.append(&mut log, Kind::Event, &time, format!(r#","detail":"{detail}"}}"#).as_bytes());
+            }
+            let whole = log.clone();
+            let follow = |log: &[u8]| {
+                let mut reader = chain();
+                let mut lines = log.strip_suffix(b"\n").unwrap_or(log).split(|byte| *byte == b'\n');
+                let followed = lines.try_for_each(|line| reader.follow(line).map(drop));
+                followed.is_ok() && (reader.seq, reader.hash) == (writer.seq, writer.hash)
+            };
+            prop_assert!(follow(&whole));
+            // The last line feed is no part of what is hashed.
+            let place = place.index(log.len() - 1);
+            log[place] ^= flip;
+            prop_assert!(!follow(&log), "{:?}", String::from_utf8_lossy(&log));
+        }
     }
 
     #[test]

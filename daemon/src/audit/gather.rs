@@ -79,7 +79,7 @@ impl Drop for Begun<'_> {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn half_of_what_is_to_come_is_enough() {

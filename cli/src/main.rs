@@ -1,31 +1,9 @@
 //! `vaultctl`: the command line of the vault, for operators and scripts.
-//!
-//! It talks to the sockets of vaultd through `vault-client`, and never to files of the vault or the HSM. A card number
-//! comes from standard input, a file or a terminal without echo, never from an argument, and goes to standard output only.
 #![forbid(unsafe_code)]
 
-mod arguments;
-mod command;
-mod complaint;
-mod input;
-mod output;
-mod session;
-mod table;
-mod terminal;
-mod time;
-mod visible;
+use std::{alloc::System, ffi::OsString, process::ExitCode};
 
-use std::{
-    alloc::System,
-    ffi::OsString,
-    io::{self, Write},
-    process::ExitCode,
-};
-
-use clap::Parser;
 use zeroizing_alloc::ZeroAlloc;
-
-use crate::{arguments::Arguments, complaint::Complaint};
 
 /// Wipes what is freed: buffers of libraries that know nothing of card data.
 #[global_allocator]
@@ -33,28 +11,5 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let complaint = match run(&words) {
-        // Whoever has read enough closes the pipe.
-        Ok(()) | Err(Complaint::ReaderGone) => return ExitCode::SUCCESS,
-        Err(complaint) => complaint,
-    };
-    let _ = writeln!(io::stderr(), "vaultctl: {complaint}");
-    complaint.exit_code()
-}
-
-fn run(words: &[OsString]) -> Result<(), Complaint> {
-    visible::refuse_card_numbers(words)?;
-    let arguments = match Arguments::try_parse_from(words) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // clap repeats what it does not understand.
-            if error.use_stderr() {
-                visible::refuse_long_numbers(words)?;
-            }
-            error.exit();
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Complaint::failed("cannot start", error))?;
-    runtime.block_on(command::run(arguments))
+    vaultctl::main(&words)
 }

@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 /// Seconds: `90`, `90s`, `30m`, `12h`, `7d`, `4w`.
-pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What would be understood.
+pub fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || "use seconds, or a number with s, m, h, d or w, such as 12h".to_owned();
     let (number, factor) = match text.char_indices().last() {
         Some((place, unit)) if unit.is_ascii_alphabetic() => {
@@ -23,7 +26,10 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// A moment: RFC 3339, a date or a date and time in UTC, or how long ago.
-pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// What would be understood.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -38,7 +44,7 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A duration for people: its two largest units.
-pub(crate) fn short(seconds: u64) -> String {
+pub fn short(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     for (place, (size, name)) in units.iter().enumerate() {
         if seconds >= *size {

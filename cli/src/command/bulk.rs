@@ -2,12 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Write},
     path::Path,
     time::Duration,
 };
 
-use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
+use csv::WriterBuilder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use vault_client::{ItemError, Sensitive, VaultClient, api::DetokenizeAnswer};
@@ -17,12 +17,10 @@ use super::cards::Wishes;
 use crate::{
     complaint::Complaint,
     input,
+    lines::{Lines, LinesError, MAX_LINE_BYTES, NoValue, Row},
     output::{Output, json},
     table::printable,
 };
-
-/// The longest line: a holder's name has 200 characters of up to 4 bytes.
-const MAX_LINE_BYTES: u64 = 4_096;
 
 /// Swaps every card number of `file` for a token.
 pub(super) async fn tokenize(
@@ -89,31 +87,9 @@ pub(super) async fn detokenize(
     results.end(&input)
 }
 
-/// One line that holds something.
-struct Row {
-    line: u64,
-    value: Sensitive,
-    fields: ByteRecord,
-}
-
-impl Row {
-    /// A field of CSV that is there and not empty.
-    fn field(&self, column: Option<usize>) -> Option<Sensitive> {
-        let text = std::str::from_utf8(self.fields.get(column?)?).ok()?.trim();
-        (!text.is_empty()).then(|| text.into())
-    }
-}
-
 /// The lines of a file, and how it goes with them.
 struct Input {
-    reader: BufReader<File>,
-    /// The names in its first line, if that is CSV.
-    names: Option<ByteRecord>,
-    /// The first line, if it is one of the values.
-    first: Option<Zeroizing<Vec<u8>>>,
-    /// Where the values are.
-    column: usize,
-    line: u64,
+    lines: Lines<File>,
     done: u64,
     failed: u64,
     progress: ProgressBar,
@@ -124,81 +100,29 @@ impl Input {
     fn open(path: &Path, name: &str, output: &Output) -> Result<Self, Complaint> {
         let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
-        let mut input = Self {
-            reader: BufReader::new(file),
-            names: None,
-            first: None,
-            column: 0,
-            line: 0,
-            done: 0,
-            failed: 0,
-            progress: progress(length, output.shows_progress()),
-        };
-        if let Some(first) = input.next_line()? {
-            let names = fields(&first);
-            // Neither a card number nor a token has a comma, or is the name of a column.
-            match names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes())) {
-                Some(column) => (input.column, input.names) = (column, Some(names)),
-                None if names.len() > 1 => {
-                    return Err(Complaint::Failed(format!(
-                        "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
-                    )));
-                }
-                None => input.first = Some(first),
-            }
-        }
-        Ok(input)
+        let lines = Lines::new(file, name).map_err(|error| complaint(error, name, 0))?;
+        Ok(Self { lines, done: 0, failed: 0, progress: progress(length, output.shows_progress()) })
     }
 
     fn column(&self, name: &str) -> Option<usize> {
-        self.names.as_ref()?.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes()))
+        self.lines.column(name)
     }
 
     /// The next rows, at most `most`; `None` at the end.
     fn batch(&mut self, most: usize) -> Result<Option<Vec<Row>>, Complaint> {
         let mut rows = Vec::new();
         while rows.len() < most {
-            let Some(text) = self.first.take().map_or_else(|| self.next_line(), |first| Ok(Some(first)))?
-            else {
-                break;
-            };
-            let fields = if self.names.is_some() { fields(&text) } else { ByteRecord::from(vec![&*text]) };
-            match fields.get(self.column).and_then(|cell| std::str::from_utf8(cell).ok()).map(str::trim) {
-                Some(value) if !value.is_empty() => {
-                    rows.push(Row { line: self.line, value: value.into(), fields });
+            let row = self.lines.next_row().map_err(|error| complaint(error, "", self.done))?;
+            self.progress.set_position(self.lines.bytes());
+            match row {
+                None => break,
+                Some(Ok(row)) => rows.push(row),
+                Some(Err(NoValue { line })) => {
+                    self.fail_at(line, "it holds no value that is UTF-8: nothing was sent");
                 }
-                _ => self.fail("it holds no value that is UTF-8: nothing was sent"),
             }
         }
         Ok((!rows.is_empty()).then_some(rows))
-    }
-
-    /// The next line that is not blank.
-    fn next_line(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Complaint> {
-        loop {
-            let mut text = Zeroizing::new(Vec::new());
-            let count = (&mut self.reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut text);
-            let count = count.map_err(|error| Complaint::failed("cannot read the file", error))?;
-            if count == 0 {
-                return Ok(None);
-            }
-            self.line += 1;
-            self.progress.inc(u64::try_from(count).unwrap_or(u64::MAX));
-            if !text.ends_with(b"\n") && u64::try_from(count).is_ok_and(|count| count == MAX_LINE_BYTES) {
-                let line = self.line;
-                return Err(Complaint::Failed(format!(
-                    "stopped at line {line}, which has more than {MAX_LINE_BYTES} bytes, after {} lines",
-                    self.done
-                )));
-            }
-            if text.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                return Ok(Some(text));
-            }
-        }
-    }
-
-    fn fail(&mut self, why: &str) {
-        self.fail_at(self.line, why);
     }
 
     fn fail_at(&mut self, line: u64, why: &str) {
@@ -208,6 +132,19 @@ impl Input {
             let _ = writeln!(io::stderr(), "vaultctl: line {line}: {why}");
         });
     }
+}
+
+/// What to say of a file whose values are `name`s and that is not read on, after `done` lines.
+fn complaint(error: LinesError, name: &str, done: u64) -> Complaint {
+    Complaint::Failed(match error {
+        LinesError::Read(error) => return Complaint::failed("cannot read the file", error),
+        LinesError::TooLong(line) => {
+            format!("stopped at line {line}, which has more than {MAX_LINE_BYTES} bytes, after {done} lines")
+        }
+        LinesError::NoColumn => format!(
+            "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
+        ),
+    })
 }
 
 /// A line that failed, as in an answer of the API.
@@ -288,7 +225,7 @@ impl<'a> Results<'a> {
     /// It goes no further than the lines before `rows`, because of `error`.
     fn stop(mut self, input: &Input, rows: &[Row], error: vault_client::Error) -> Result<(), Complaint> {
         self.close(input)?;
-        let line = rows.first().map_or(input.line, |row| row.line);
+        let line = rows.first().map_or(input.lines.line(), |row| row.line);
         let what = format!("stopped at line {line}, after {} done", input.done);
         Err(Complaint::failed(&what, Complaint::from(error)))
     }
@@ -308,17 +245,6 @@ impl<'a> Results<'a> {
 
 fn open(path: &Path) -> Result<File, Complaint> {
     File::open(path).map_err(|error| Complaint::file("read", path, &error))
-}
-
-/// The cells of one line of CSV.
-fn fields(line: &[u8]) -> ByteRecord {
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(512).from_reader(line);
-    let mut fields = ByteRecord::new();
-    // Any bytes are CSV, and a slice has no I/O errors.
-    let _ = reader.read_byte_record(&mut fields);
-    fields.trim();
-    fields
 }
 
 fn progress(length: Option<u64>, is_shown: bool) -> ProgressBar {

@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz sbom deb reproducible miri test-systemd schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz test-fuzz sbom deb reproducible miri test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,7 @@ test: ## run every test that CI runs
 	@scripts/needs test
 	$(CARGO) build --locked $(EVERYTHING)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features
+	@$(MAKE) --no-print-directory test-fuzz
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
 	@scripts/test-systemd --if-possible
@@ -51,7 +52,6 @@ test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that 
 lint: ## formatting, clippy, documentation links, dependency rules, exposure of the units
 	@scripts/needs lint
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) fmt --manifest-path tests/kryoptic-hsm/Cargo.toml --check
 	$(CARGO) clippy --locked $(EVERYTHING) -- -D warnings
 	@# As its users have it: without the features that other packages turn on.
@@ -92,14 +92,18 @@ chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an
 	@scripts/needs build
 	$(CARGO) build --locked --release -p chaos-hsm
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
-	@scripts/needs build
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60), two at a time (TARGETS="call domain" …)
+	@scripts/needs fuzz
 	@scripts/tool $(TOOLS) cargo-fuzz $(FUZZ_VERSION)
-	@scripts/fuzz $(TOOLS)/bin/cargo-fuzz $(FUZZ_SECONDS)
+	@CARGO_FUZZ=$(TOOLS)/bin/cargo-fuzz scripts/fuzz $(FUZZ_SECONDS) whole $(TARGETS)
+
+test-fuzz: ## run each fuzz target for 10 seconds, built from what `make test` builds
+	@scripts/needs fuzz
+	@scripts/fuzz 10 own
 
 schema: ## write config/vaultd.schema.json anew from the code
 	$(CARGO) run --locked --quiet -p vaultd -- schema > config/vaultd.schema.json
 
 clean: ## remove what was built and the development vault
 	$(CARGO) clean
-	rm -rf run bench/out fuzz/target
+	rm -rf run bench/out

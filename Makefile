@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz test-fuzz sbom deb reproducible miri test-systemd schema clean
+.PHONY: help run test kryoptic test-modules lint bench chaos fuzz test-fuzz fuzz-planted sbom deb reproducible miri test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -100,6 +100,10 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (60), two at a time (TARGETS="cal
 test-fuzz: ## run each fuzz target for 10 seconds, built from what `make test` builds
 	@scripts/needs fuzz
 	@scripts/fuzz 10 own
+
+fuzz-planted: ## see that the fuzz targets find bugs that are planted, each within a minute
+	@scripts/needs fuzz
+	@scripts/fuzz-planted
 
 schema: ## write config/vaultd.schema.json anew from the code
 	$(CARGO) run --locked --quiet -p vaultd -- schema > config/vaultd.schema.json

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde_json::Value;
@@ -12,8 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Vault;
 
-/// A reader of the log's first file that follows it as it grows.
+/// A reader that follows the log as it grows, from file to file.
 pub struct AuditLog {
+    dir: PathBuf,
+    file: u32,
     path: PathBuf,
     offset: u64,
     seq: u64,
@@ -23,8 +25,8 @@ pub struct AuditLog {
 impl AuditLog {
     /// The log of `vault`, from its first line on.
     pub fn of(vault: &Vault) -> Self {
-        let path = vault.path("audit/audit-00000001.jsonl");
-        Self { path, offset: 0, seq: 0, hash: "0".repeat(64) }
+        let dir = vault.path("audit");
+        Self { path: file(&dir, 1), file: 1, dir, offset: 0, seq: 0, hash: "0".repeat(64) }
     }
 
     /// The lines that were written since the last time, each the next link of the chain.
@@ -32,27 +34,53 @@ impl AuditLog {
     /// # Panics
     /// If one is not, or is not whole.
     pub fn follow(&mut self) -> Vec<Value> {
+        let entries = self.follow_live();
+        assert_eq!(fs::metadata(&self.path).unwrap().len(), self.offset, "half a line");
+        entries
+    }
+
+    /// The same, while the log is being written: half a line is left for the next time.
+    ///
+    /// # Panics
+    /// If a line is not the next link of the chain.
+    pub fn follow_live(&mut self) -> Vec<Value> {
+        let mut entries = Vec::new();
+        loop {
+            // Asked for first: once there is a next file, this one does not grow any more.
+            let next = file(&self.dir, self.file + 1);
+            let is_finished = next.exists();
+            self.read_on(&mut entries);
+            if !is_finished {
+                return entries;
+            }
+            (self.file, self.path, self.offset) = (self.file + 1, next, 0);
+        }
+    }
+
+    fn read_on(&mut self, entries: &mut Vec<Value>) {
         let mut file = File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(self.offset)).unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        self.offset += u64::try_from(text.len()).unwrap();
-        assert!(text.is_empty() || text.ends_with('\n'), "half a line: {:?}", text.lines().last());
-        let lines = text.lines();
-        lines
-            .map(|line| {
-                let entry: Value =
-                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                self.seq += 1;
-                assert_eq!(
-                    (&entry["seq"], &entry["prev"]),
-                    (&self.seq.into(), &self.hash.as_str().into()),
-                    "{line}"
-                );
-                self.hash = hex(&Sha256::digest(line));
-                entry
-            })
-            .collect()
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let end = memchr::memrchr(b'\n', &bytes).map_or(0, |last| last + 1);
+        self.offset += u64::try_from(end).unwrap();
+        let text = std::str::from_utf8(&bytes[..end]).unwrap();
+        for line in text.lines() {
+            let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            self.seq += 1;
+            assert_eq!(
+                (&entry["seq"], &entry["prev"]),
+                (&self.seq.into(), &self.hash.as_str().into()),
+                "{line}"
+            );
+            self.hash = hex(&Sha256::digest(line));
+            entries.push(entry);
+        }
+    }
+
+    /// The number of the file that is read.
+    pub fn file(&self) -> u32 {
+        self.file
     }
 
     /// Its file.
@@ -65,6 +93,10 @@ impl AuditLog {
         let files = fs::read_dir(vault.path("audit")).unwrap();
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     }
+}
+
+fn file(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("audit-{number:08}.jsonl"))
 }
 
 fn hex(bytes: &[u8]) -> String {

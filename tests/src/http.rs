@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -46,12 +46,47 @@ impl Answer {
     }
 }
 
+/// A connection that is made anew whenever it is needed and the last one has ended.
+#[derive(Debug)]
+pub(crate) struct Line {
+    socket: PathBuf,
+    stream: Option<UnixStream>,
+}
+
+impl Line {
+    /// None so far, to `socket`.
+    pub(crate) fn to(socket: PathBuf) -> Self {
+        Self { socket, stream: None }
+    }
+
+    /// Sends `request` as it is and reads the answer, for which it waits so long; `None` if there is none.
+    pub(crate) fn exchange(&mut self, request: &[u8], patience: Duration) -> Option<Answer> {
+        let mut stream = self.stream.take().or_else(|| UnixStream::connect(&self.socket).ok())?;
+        stream.set_read_timeout(Some(patience)).unwrap();
+        // A daemon that refuses the connection says so before it reads.
+        let _ = stream.write_all(request);
+        let answer = read_answer_if_whole(&mut stream)?;
+        if answer.headers.get("connection").is_none_or(|value| value != "close") {
+            self.stream = Some(stream);
+        }
+        Some(answer)
+    }
+}
+
 /// Sends `request` as it is and reads the answer.
 pub fn exchange(socket: &Path, request: &[u8]) -> Answer {
     let mut stream = UnixStream::connect(socket).unwrap();
     // A daemon that has heard enough may close before everything is sent.
     let _ = stream.write_all(request);
     read_answer(&mut stream)
+}
+
+/// The same of a daemon that may end meanwhile, or not answer for half a minute.
+pub fn exchange_if_whole(socket: &Path, request: &[u8]) -> Option<Answer> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(request);
+    read_answer_if_whole(&mut stream)
 }
 
 /// Reads one answer.
@@ -82,7 +117,31 @@ pub fn read_answer_if_whole(stream: &mut UnixStream) -> Option<Answer> {
     parse(&bytes)
 }
 
+/// Every answer that comes until the connection ends or nothing has come for `patience`, and whether it has ended.
+pub fn read_answers(stream: &mut UnixStream, patience: Duration) -> (Vec<Answer>, bool) {
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let (mut answers, mut bytes, mut chunk) = (Vec::new(), Vec::new(), [0; 16_384]);
+    let has_ended = loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => break true,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+        while let Some((answer, length)) = parse_first(&bytes) {
+            answers.push(answer);
+            bytes.drain(..length);
+        }
+    };
+    assert!(bytes.is_empty(), "what came is no answer: {:?}", String::from_utf8_lossy(&bytes));
+    (answers, has_ended)
+}
+
 fn parse(bytes: &[u8]) -> Option<Answer> {
+    parse_first(bytes).map(|(answer, _)| answer)
+}
+
+/// The first answer in `bytes`, and how many of them are its.
+fn parse_first(bytes: &[u8]) -> Option<(Answer, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = head.split("\r\n");
@@ -93,5 +152,6 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
         .collect();
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let body = bytes.get(end + 4..end + 4 + length)?;
-    Some(Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() })
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    Some((Answer { status, headers, body }, end + 4 + length))
 }

@@ -14,10 +14,13 @@
 
 mod audit_log;
 mod bait;
+mod caller;
 mod ctl;
+mod disk;
 mod http;
 mod jwt;
 mod kernel_audit;
+mod ledger;
 mod load;
 mod made_log;
 mod memory;
@@ -27,6 +30,7 @@ mod not_run;
 mod operator;
 mod pans;
 mod power;
+mod refusal;
 mod tamper;
 mod vault;
 
@@ -34,11 +38,13 @@ pub mod store_load;
 
 pub use audit_log::AuditLog;
 pub use bait::Bait;
+pub use caller::Caller;
 pub use ctl::{Ran, finish};
-pub use http::{Answer, exchange, read_answer, read_answer_if_whole};
+pub use disk::SmallDisk;
+pub use http::{Answer, exchange, exchange_if_whole, read_answer, read_answer_if_whole, read_answers};
 pub use jwt::Minter;
 pub use kernel_audit::KernelAudit;
-pub use load::{Caller, Load, Refusal, Tally};
+pub use load::{Load, Settled, Tally};
 pub use made_log::{AuditKey, MadeLog};
 pub use memory::{Hit, Spelling, by_place, find_pans};
 pub use model::{Model, Step, Template};
@@ -47,5 +53,6 @@ pub use not_run::not_run;
 pub use operator::{PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate};
 pub use pans::{Pans, luhn_valid, seeded_random};
 pub use power::{Disk, Left, Recording, Trace, crash_points, memory_dir};
+pub use refusal::{NO_ANSWER, Refusal};
 pub use tamper::{Edit, Tamperer};
 pub use vault::{Vault, built, chaotic, run, vaultd};

@@ -1,13 +1,10 @@
-//! Callers who do everything at once, and know what the right answer is.
+//! Callers at work, all at once, and a check at the end that nothing they were told has become untrue.
 
 use std::{
-    collections::BTreeMap,
-    io::Write,
-    os::unix::net::UnixStream,
-    path::PathBuf,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -15,17 +12,26 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Answer, Pans, Vault, read_answer, seeded_random};
+use crate::{
+    AuditLog, Caller, Pans, Refusal, Vault,
+    caller::{STEPS, Shared, Step},
+    seeded_random,
+};
 
-/// How long a caller waits after a 503. Less than it is told to, for the sake of the load.
+/// How long a caller waits after a refusal. Less than it is told to, for the sake of the load.
 const AFTER_REFUSAL: Duration = Duration::from_millis(5);
+/// A caller that is so far behind its pace does not make up for it.
+const FAR_BEHIND: Duration = Duration::from_secs(1);
+/// Cards that everybody tokenizes.
+const COMMON: usize = 32;
+const BATCH: usize = 1_000;
 
 /// What was answered since the last look.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Right answers.
     pub done: u64,
-    /// Answers with status 503, by code.
+    /// Refusals, by code.
     pub refused: BTreeMap<String, u64>,
     /// The slowest answer.
     pub slowest: Duration,
@@ -33,199 +39,197 @@ pub struct Tally {
     pub wrong: Vec<String>,
 }
 
-/// A 503 and its code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(pub String);
-
-/// One caller on one connection, and what it remembers.
-pub struct Caller {
-    socket: PathBuf,
-    stream: UnixStream,
-    jwt: String,
-    pans: Pans,
-    /// Cards with their tokens, and cards with an envelope they are in.
-    tokens: Vec<(String, String)>,
-    envelopes: Vec<(String, String)>,
-    slowest: Duration,
-}
-
-/// What a caller does.
-type Step = fn(&mut Caller) -> Result<(), Refusal>;
-
-const STEPS: [Step; 7] = [
-    Caller::tokenize_new,
-    Caller::tokenize_known,
-    Caller::detokenize,
-    Caller::search,
-    Caller::seal,
-    Caller::open,
-    Caller::login,
-];
-
-impl Caller {
-    /// A caller whose cards follow from `random`.
-    pub fn new(vault: &Vault, random: fastrand::Rng) -> Self {
-        Self {
-            socket: vault.socket(),
-            stream: UnixStream::connect(vault.socket()).unwrap(),
-            jwt: vault.jwt(),
-            pans: Pans::with(random),
-            tokens: Vec::new(),
-            envelopes: Vec::new(),
-            slowest: Duration::ZERO,
+impl Tally {
+    /// Panics if anything was wrong, or refused with another code than these.
+    pub fn assert_only(&self, name: &str, codes: &[&str]) {
+        assert!(self.wrong.is_empty(), "{name}: {:#?}", self.wrong);
+        for code in self.refused.keys() {
+            assert!(codes.contains(&code.as_str()), "{name}: {code} does not fit: {:?}", self.refused);
         }
-    }
-
-    /// Does each thing once, in an order in which each can be done.
-    ///
-    /// # Errors
-    /// The first [`Refusal`].
-    ///
-    /// # Panics
-    /// If an answer is wrong.
-    pub fn everything(&mut self) -> Result<(), Refusal> {
-        STEPS.iter().try_for_each(|step| step(self))?;
-        match self.send("GET", "/readyz", "").status {
-            200 => Ok(()),
-            _ => Err(Refusal("not ready".to_owned())),
-        }
-    }
-
-    /// Every card number it has sent.
-    pub fn pans(&self) -> impl Iterator<Item = &str> {
-        self.tokens.iter().chain(&self.envelopes).map(|(pan, _)| pan.as_str())
-    }
-
-    fn tokenize_new(&mut self) -> Result<(), Refusal> {
-        let pan = self.pans.next_pan();
-        let answer = self.post("/v1/tokenize", &json!({ "pan": pan }))?;
-        self.tokens.push((pan, text(&answer["token"])));
-        Ok(())
-    }
-
-    fn tokenize_known(&mut self) -> Result<(), Refusal> {
-        let Some((pan, token)) = pick(&self.tokens) else { return Ok(()) };
-        let answer = self.post("/v1/tokenize", &json!({ "pan": pan }))?;
-        assert_eq!(answer["token"], token, "the same card has another token");
-        Ok(())
-    }
-
-    fn detokenize(&mut self) -> Result<(), Refusal> {
-        let Some((pan, token)) = pick(&self.tokens) else { return Ok(()) };
-        let answer = self.post("/v1/detokenize", &json!({ "token": token }))?;
-        assert_eq!(answer["pan"], pan, "another card was given back");
-        Ok(())
-    }
-
-    fn search(&mut self) -> Result<(), Refusal> {
-        let Some((pan, token)) = pick(&self.tokens) else { return Ok(()) };
-        let answer = self.post("/v1/tokens/search", &json!({ "pan": pan }))?;
-        let found: Vec<_> =
-            answer["tokens"].as_array().unwrap().iter().map(|record| &record["token"]).collect();
-        assert_eq!(found, [&token], "the search found something else");
-        Ok(())
-    }
-
-    fn seal(&mut self) -> Result<(), Refusal> {
-        let pan = self.pans.next_pan();
-        let card = json!({ "meta_data": { "card_number": pan, "expiry_date": "12/31" } });
-        let answer = self.post("/v1/envelopes", &card)?;
-        self.envelopes.push((pan, text(&answer["jwt"])));
-        Ok(())
-    }
-
-    fn open(&mut self) -> Result<(), Refusal> {
-        let Some((pan, jwt)) = pick(&self.envelopes) else { return Ok(()) };
-        let answer = self.post("/v1/envelopes/open", &json!({ "jwt": jwt }))?;
-        assert_eq!(answer["meta_data"]["card_number"], pan, "another card was given back");
-        Ok(())
-    }
-
-    /// The JWT is used from then on, so a bad signature shows.
-    fn login(&mut self) -> Result<(), Refusal> {
-        let answer = self.post("/v1/login", &json!({}))?;
-        self.jwt = text(&answer["access_token"]);
-        Ok(())
-    }
-
-    fn post(&mut self, path: &str, body: &Value) -> Result<Value, Refusal> {
-        let answer = self.send("POST", path, &body.to_string());
-        match answer.status {
-            200 | 201 => Ok(answer.json()),
-            503 => Err(Refusal(answer.code())),
-            _ => panic!("{path}: {answer:?}"),
-        }
-    }
-
-    /// Sends one request with the caller's JWT.
-    pub fn send(&mut self, method: &str, path: &str, body: &str) -> Answer {
-        let began = Instant::now();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {}\r\ncontent-type: \
-             application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.jwt,
-            body.len()
-        );
-        self.stream.write_all(request.as_bytes()).unwrap();
-        let answer = read_answer(&mut self.stream);
-        if answer.headers.get("connection").is_some_and(|value| value == "close") {
-            self.stream = UnixStream::connect(&self.socket).unwrap();
-        }
-        self.slowest = self.slowest.max(began.elapsed());
-        answer
     }
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap().to_owned()
+/// What was true at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// Tokens that were acknowledged and gave their card.
+    pub living: usize,
+    /// Tokens whose deletion was acknowledged and which are unknown.
+    pub gone: usize,
+    /// Answers that were heard and have their entry in the audit log.
+    pub entries: usize,
 }
 
-fn pick(pairs: &[(String, String)]) -> Option<(String, String)> {
-    (!pairs.is_empty()).then(|| pairs[fastrand::usize(..pairs.len())].clone())
-}
-
-/// Callers at work, each in a thread of its own, until this is dropped.
+/// Callers at work, each in a thread of its own, until this is dropped or [`Load::settle`]d.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    /// Steps a second of all callers; 0 for as many as they can.
+    pace: Arc<AtomicU64>,
     tally: Arc<Mutex<Tally>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Caller>>,
+    prober: Option<JoinHandle<()>>,
+    shared: Shared,
+    audit: AuditLog,
+    /// Ids of entries that nobody has heard the answer of, so far.
+    written: HashSet<String>,
+    /// Ids of answers whose entry has not been seen, so far.
+    heard: HashSet<String>,
+    entries: usize,
 }
 
 impl Load {
     /// So many callers, and one more who asks all the time whether the daemon is alive.
     pub fn start(vault: &Vault, callers: u64) -> Self {
-        let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Tally::default())));
-        let mut random = seeded_random();
-        let mut threads = Vec::new();
-        for _ in 0..callers {
-            let mut caller = Caller::new(vault, random.fork());
-            let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
-            threads.push(thread::spawn(move || {
-                let mut random = fastrand::Rng::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let next = STEPS[random.usize(..STEPS.len())];
-                    count(&tally, &mut caller, next);
-                }
-            }));
-        }
-        let mut prober = Caller::new(vault, random.fork());
-        let (stopped, tallied) = (Arc::clone(&stop), Arc::clone(&tally));
-        threads.push(thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let answer = prober.send("GET", "/healthz", "");
-                if answer.status != 200 {
-                    tallied.lock().unwrap().wrong.push(format!("/healthz: {answer:?}"));
+        let mut load = Self::without_prober(vault, callers);
+        let (stop, tally) = (Arc::clone(&load.stop), Arc::clone(&load.tally));
+        let mut prober = Caller::new(vault, fastrand::Rng::new());
+        load.prober = Some(thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                // A connection that ends is for the callers to tell of.
+                match prober.try_send("GET", "/healthz", "") {
+                    Ok(answer) if answer.status != 200 => {
+                        tally.lock().unwrap().wrong.push(format!("/healthz: {answer:?}"));
+                    }
+                    _ => {}
                 }
                 thread::sleep(AFTER_REFUSAL);
             }
         }));
-        Self { stop, tally, threads }
+        load
+    }
+
+    /// So many callers, and nobody else.
+    pub fn without_prober(vault: &Vault, callers: u64) -> Self {
+        let mut random = seeded_random();
+        let common = Pans::in_lane(random.fork(), callers).take(COMMON);
+        let mut load = Self {
+            stop: Arc::default(),
+            pace: Arc::default(),
+            tally: Arc::default(),
+            threads: Vec::new(),
+            prober: None,
+            shared: Shared::default(),
+            audit: AuditLog::of(vault),
+            written: HashSet::new(),
+            heard: HashSet::new(),
+            entries: 0,
+        };
+        for lane in 0..callers {
+            let pans = Pans::in_lane(random.fork(), lane);
+            let caller = Caller::with(vault, pans, common.clone(), load.shared.clone());
+            let (stop, pace, tally) =
+                (Arc::clone(&load.stop), Arc::clone(&load.pace), Arc::clone(&load.tally));
+            load.threads.push(thread::spawn(move || work(caller, &stop, &pace, callers, &tally)));
+        }
+        load
+    }
+
+    /// Sets how many steps a second all callers do together; 0 for as many as they can.
+    pub fn pace(&self, per_second: u64) {
+        self.pace.store(per_second, Ordering::Relaxed);
     }
 
     /// What was answered since the last time.
     pub fn take(&self) -> Tally {
         std::mem::take(&mut self.tally.lock().unwrap())
     }
+
+    /// Reads on in the audit log, and lets entries and answers meet. Gives how many answers still wait for their entry,
+    /// which is none unless they came meanwhile.
+    pub fn meet(&mut self) -> usize {
+        // In this order: an entry is written before its answer is heard.
+        let heard = std::mem::take(&mut *self.shared.heard.lock().unwrap());
+        self.entries += heard.len();
+        self.heard.extend(heard);
+        for entry in self.audit.follow_live() {
+            let Some(id) = entry["request_id"].as_str() else { continue };
+            if entry["outcome"] == "granted" && !self.heard.remove(id) {
+                self.written.insert(id.to_owned());
+            }
+        }
+        let written = &mut self.written;
+        self.heard.retain(|id| !written.remove(id));
+        self.heard.len()
+    }
+
+    /// The number of the file of the audit log that is read.
+    pub fn audit_file(&self) -> u32 {
+        self.audit.file()
+    }
+
+    /// Ends all callers and asks `vault`, which has to be well, for everything they were told.
+    ///
+    /// # Panics
+    /// If anything of it is not true.
+    pub fn settle(mut self, vault: &Vault) -> Settled {
+        self.stop.store(true, Ordering::Relaxed);
+        let callers: Vec<_> = self.threads.drain(..).map(|thread| thread.join().unwrap()).collect();
+        let wrong = self.take().wrong;
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let mut settled = Settled { living: 0, gone: 0, entries: 0 };
+        let common: Vec<_> = self.shared.tokens.lock().unwrap().clone().into_iter().collect();
+        for living in callers.iter().map(|caller| caller.ledger.living()).chain([common.as_slice()]) {
+            for cards in living.chunks(BATCH) {
+                let results = reveal(vault, cards.iter().map(|(_, token)| token.as_str()));
+                for ((pan, token), result) in cards.iter().zip(results) {
+                    assert_eq!(result["pan"], *pan, "{token}: {result}");
+                }
+            }
+            settled.living += living.len();
+        }
+        for caller in &callers {
+            let gone = caller.ledger.gone();
+            for tokens in gone.chunks(BATCH) {
+                for result in reveal(vault, tokens.iter().map(String::as_str)) {
+                    assert_eq!(result["error"]["code"], "unknown_token", "deleted, and back: {result}");
+                }
+            }
+            settled.gone += gone.len();
+        }
+        assert_eq!(self.meet(), 0, "answers without an entry in the audit log: {:?}", self.heard);
+        settled.entries = self.entries;
+        settled
+    }
+}
+
+fn reveal<'t>(vault: &Vault, tokens: impl Iterator<Item = &'t str>) -> Vec<Value> {
+    let body = json!({ "tokens": tokens.collect::<Vec<_>>() }).to_string();
+    let answer = vault.request("POST", "/v1/detokenize/batch", &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["results"].as_array().unwrap().clone()
+}
+
+fn work(
+    mut caller: Caller,
+    stop: &AtomicBool,
+    pace: &AtomicU64,
+    callers: u64,
+    tally: &Mutex<Tally>,
+) -> Caller {
+    let mut random = fastrand::Rng::new();
+    let all: u32 = STEPS.iter().map(|(_, weight)| weight).sum();
+    let mut due = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let per_second = pace.load(Ordering::Relaxed);
+        if per_second > 0 {
+            due += Duration::from_secs(callers) / u32::try_from(per_second).unwrap();
+            let now = Instant::now();
+            if now > due + FAR_BEHIND {
+                due = now;
+            }
+            thread::sleep(due.saturating_duration_since(now));
+        } else {
+            due = Instant::now();
+        }
+        let mut left = random.u32(..all);
+        let next = STEPS.iter().find(|(_, weight)| {
+            let found = left < *weight;
+            left = left.saturating_sub(*weight);
+            found
+        });
+        count(tally, &mut caller, next.unwrap().0);
+    }
+    caller
 }
 
 fn count(tally: &Mutex<Tally>, caller: &mut Caller, step: Step) {
@@ -239,6 +243,7 @@ fn count(tally: &Mutex<Tally>, caller: &mut Caller, step: Step) {
         Ok(Err(Refusal(code))) => *tally.refused.entry(code).or_default() += 1,
         Err(panic) => {
             let message = panic.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             tally.wrong.push(message.unwrap_or_else(|| "a panic without a message".to_owned()));
         }
     }
@@ -253,6 +258,9 @@ impl Drop for Load {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+        if let Some(prober) = self.prober.take() {
+            let _ = prober.join();
         }
     }
 }

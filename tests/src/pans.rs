@@ -11,6 +11,8 @@ pub fn seeded_random() -> fastrand::Rng {
 /// A source of distinct 16-digit PANs with a valid check digit.
 pub struct Pans {
     random: fastrand::Rng,
+    /// The first of the numbers without check digit it draws from, and how many they are.
+    range: (u64, u64),
     used: std::collections::HashSet<u64>,
 }
 
@@ -28,13 +30,24 @@ impl Pans {
 
     /// A source that draws from `random`.
     pub fn with(random: fastrand::Rng) -> Self {
-        Self { random, used: std::collections::HashSet::new() }
+        Self {
+            random,
+            range: (400_000_000_000_000, 100_000_000_000_000),
+            used: std::collections::HashSet::new(),
+        }
+    }
+
+    /// A source that draws from `random`, and none of whose PANs another of the 1,000 lanes has.
+    pub fn in_lane(random: fastrand::Rng, lane: u64) -> Self {
+        assert!(lane < 1_000, "there are 1,000");
+        let range = (400_000_000_000_000 + lane * 100_000_000_000, 100_000_000_000);
+        Self { range, ..Self::with(random) }
     }
 
     /// The next PAN.
     pub fn next_pan(&mut self) -> String {
         loop {
-            let body = 400_000_000_000_000 + self.random.u64(0..100_000_000_000_000);
+            let body = self.range.0 + self.random.u64(0..self.range.1);
             if self.used.insert(body) {
                 let body = body.to_string();
                 let check = ('0'..='9').find(|check| luhn_valid(&format!("{body}{check}"))).unwrap();

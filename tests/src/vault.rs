@@ -248,6 +248,11 @@ impl Vault {
         assert!(sent.unwrap().success());
     }
 
+    /// Whether the daemon has ended by itself; [`Vault::wait`] tells how.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().expect("started").try_wait().unwrap().is_some()
+    }
+
     /// Waits for the daemon to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.take().expect("running").wait().unwrap()
@@ -329,7 +334,10 @@ pub fn vaultd() -> PathBuf {
 /// The program or library `name` of this build.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
+    // Tests and examples are in directories of their own, programs are not.
+    let dir = test.parent().unwrap();
+    let is_own = dir.ends_with("deps") || dir.ends_with("examples");
+    let profile = if is_own { dir.parent().unwrap() } else { dir };
     let program = profile.join(name);
     assert!(
         program.exists(),

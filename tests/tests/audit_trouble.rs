@@ -3,27 +3,15 @@
 
 use std::{
     fs::{self, OpenOptions, Permissions},
-    io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use vault_tests::{Answer, AuditLog, Pans, Vault, not_run};
+use vault_tests::{Answer, AuditLog, Pans, SmallDisk, Vault};
 
 /// Service must be back in this time once the cause is gone: the log is looked at twice a second.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// A file system that goes with the test.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 struct Card {
     pan: String,
@@ -135,34 +123,13 @@ fn a_directory_that_becomes_read_only_stops_service_until_it_is_not() {
 
 #[test]
 fn a_full_disk_stops_service_until_there_is_room() {
-    // Only root may mount; elsewhere the other ways of failing are what is tested.
     let mut vault = Vault::start();
     assert!(vault.stop().success());
-    let dir = vault.path("audit");
-    let kept = vault.path("kept");
-    fs::rename(&dir, &kept).unwrap();
-    fs::create_dir(&dir).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "none"])
-        .arg(&dir)
-        .output()
-        .unwrap();
-    if !mounted.status.success() {
-        not_run("only root can make a disk that is full");
-        return;
-    }
-    let _mounted = Mounted(dir.clone());
-    for file in fs::read_dir(&kept).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), dir.join(file.file_name())).unwrap();
-    }
+    let Some(disk) = SmallDisk::under(&vault.path("audit"), 256) else { return };
     vault.restart();
     let (mut log, card) = (AuditLog::of(&vault), card(&vault));
     for round in 0..3 {
-        let ballast = dir.join("ballast");
-        let mut file = OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
-        while file.write_all(&[0; 512]).is_ok() {}
-        drop(file);
+        disk.fill();
         // What is left of the last page takes some more.
         let mut reveals = 0;
         let refused = loop {
@@ -176,7 +143,7 @@ fn a_full_disk_stops_service_until_there_is_room() {
         assert_eq!(refused.code(), "audit_unavailable", "round {round}");
         assert_stopped(&vault, &card, "No space left");
         assert_eq!(vault.request("GET", "/readyz", "").status, 503);
-        fs::remove_file(&ballast).unwrap();
+        disk.free();
         assert_back(&vault, &card);
         assert_all_told(&mut log, reveals + 1);
     }

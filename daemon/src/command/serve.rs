@@ -28,7 +28,7 @@ use crate::{
         lock_memory, raise_open_files, refuse_root,
     },
     store::Store,
-    vault::{Keys, Notary, Vault, finish_key_changes},
+    vault::{Keys, Notary, SettledClock, Vault, finish_key_changes},
 };
 
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
@@ -330,9 +330,12 @@ fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> 
 async fn sweep(vault: Vault, config: Config, audit: Audit) {
     let mut ticks = tokio::time::interval(config.store.sweep_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut clock = SettledClock::default();
+    // Lets a caller who comes a little late hear "expired" rather than "unknown".
+    let grace_s = config.store.expired_grace.as_secs();
     loop {
         ticks.tick().await;
-        match vault.sweep(config.store.expired_grace).await {
+        match vault.sweep(clock.now_s().saturating_sub(grace_s)).await {
             Ok(0) => {}
             Ok(tokens) => {
                 let detail = format!("removed {tokens} tokens that have ended");

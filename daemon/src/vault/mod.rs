@@ -29,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 use honey::Honey;
 use rewrap::Rewrapping;
 
-pub use clock::{now_ms, now_s};
+pub use clock::{SettledClock, now_ms, now_s};
 pub use detokenize::Revealed;
 pub use envelope::{EnvelopeRules, EnvelopeWish};
 pub use error::VaultError;
@@ -111,15 +111,13 @@ impl Vault {
         self.store.probe()
     }
 
-    /// Removes tokens that ended longer than `grace` ago; says how many.
-    ///
-    /// The grace lets a caller who comes a little late hear "expired" rather than "unknown".
+    /// Removes tokens that ended before `before_s` (seconds of Unix time), and forgets what was used once and ended; says how
+    /// many tokens.
     ///
     /// # Errors
     /// [`VaultError::Store`].
-    pub async fn sweep(&self, grace: Duration) -> Result<usize, VaultError> {
+    pub async fn sweep(&self, before_s: u64) -> Result<usize, VaultError> {
         const MOST_PER_COMMIT: usize = 1_000;
-        let before_s = now_s().saturating_sub(grace.as_secs());
         let mut swept = 0;
         loop {
             let removed = self.store.sweep(before_s, MOST_PER_COMMIT).await?;

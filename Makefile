@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kryoptic test-modules lint bench chaos fuzz test-fuzz fuzz-planted sbom deb reproducible miri test-systemd schema clean
+.PHONY: help run test test-faults kryoptic test-modules lint bench chaos fuzz test-fuzz fuzz-planted sbom deb reproducible miri test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,11 @@ test: ## run every test that CI runs
 	@scripts/venv $(VENV) tests/python/requirements.txt
 	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
 	@scripts/test-systemd --if-possible
+
+test-faults: ## every fault test for longer, with one summary (FAULTS="faults outage" …, VAULT_TEST_ROUNDS, VAULT_TEST_KILLS)
+	@scripts/needs run
+	$(CARGO) build --locked --workspace
+	@scripts/test-faults $(FAULTS)
 
 test-systemd: ## install the package in a booted Debian container and try it there, as root
 	@scripts/test-systemd

@@ -17,7 +17,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 KRYOPTIC := target/kryoptic/release/libkryoptic_hsm.so
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults kryoptic test-modules lint bench chaos fuzz test-fuzz fuzz-planted sbom deb reproducible miri test-systemd schema clean
+.PHONY: help run test test-faults soak kryoptic test-modules lint bench chaos fuzz test-fuzz fuzz-planted sbom deb reproducible miri test-systemd schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,13 @@ test: ## run every test that CI runs
 
 test-faults: ## every fault test for longer, with one summary (FAULTS="faults outage" …, VAULT_TEST_ROUNDS, VAULT_TEST_KILLS)
 	@scripts/needs run
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked $(EVERYTHING)
 	@scripts/test-faults $(FAULTS)
+
+soak: ## an hour at 70 % of peak with faults every few seconds (SOAK_MINUTES=60): nothing wrong, lost or growing
+	@scripts/needs run
+	$(CARGO) build --locked --release -p vaultd -p chaos-hsm -p vault-tests --bins --lib
+	@target/release/soak
 
 test-systemd: ## install the package in a booted Debian container and try it there, as root
 	@scripts/test-systemd

@@ -42,7 +42,11 @@ fn every_file_of_tests_is_run() {
     for entry in fs::read_dir(package.join("tests")).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         let name = file.trim_end_matches(".rs");
-        let ways = [format!("path = \"tests/{file}\""), format!("\nmod {name};")];
+        let ways = [
+            format!("path = \"tests/{file}\""),
+            format!("path = \"tests/{file}/main.rs\""),
+            format!("\nmod {name};"),
+        ];
         assert!(ways.iter().any(|way| run.contains(way)), "{file} belongs to no test program");
     }
 }

@@ -31,7 +31,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use crate::ceiling::{empty_handler, hsm};
+use crate::{
+    ceiling::{empty_handler, hsm},
+    run::Side,
+};
 
 /// Measures vaultd against its ceilings and prints one table of ratios.
 #[derive(Debug, Parser)]
@@ -75,6 +78,9 @@ struct Options {
     /// Seed of card numbers and choices; from the clock if left out.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Measure these sides only, and start nothing else: for comparing two builds.
+    #[arg(long, value_name = "SIDE", value_delimiter = ',')]
+    only: Vec<Side>,
     /// Have oha (from PATH or target/tools/bin) measure detokenize as well.
     #[arg(long)]
     oha: bool,
@@ -140,6 +146,11 @@ impl Options {
         } else {
             Duration::from_millis(500)
         })
+    }
+
+    /// Whether `side` is to be measured.
+    fn wants(&self, side: Side) -> bool {
+        self.only.is_empty() || self.only.contains(&side)
     }
 
     fn samples(&self) -> u32 {

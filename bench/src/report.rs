@@ -86,7 +86,7 @@ impl Report {
                     "connections_64": percentiles(&findings.latency),
                 },
                 "slow_hsm_cpu_ticks": findings.slow_cpu,
-                "rotation": rotation_json(&findings.rotation),
+                "rotation": findings.rotation.as_ref().map(rotation_json),
                 "resident_bytes": { "idle": findings.resident.0, "after": findings.resident.1 },
                 "store_bytes": { "closed": findings.store.closed, "compacted": findings.store.compacted },
             }),
@@ -182,16 +182,24 @@ fn rows(findings: &Findings) -> Vec<Row> {
         let empty = ("empty axum handler, by oha", median(empty));
         rows.push(Row::ratio("detokenize, by oha".into(), median(vault), empty, None));
     }
-    rows.push(slow_hsm(findings));
+    // What `--only` left out is not shown, and what was measured without its ceiling is.
+    rows.retain(|row| row.measured != UNMEASURED);
+    if findings.has(Side::DetokenizeSlowHsm) {
+        let text = findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm), slow::ceiling());
+        rows.extend([slow_hsm(findings), Row::fact("CPU meanwhile", text)]);
+    }
+    rows.extend(same_time(findings));
+    if let Some(found) = &findings.rotation {
+        rows.extend([
+            rotation(found),
+            Row::fact("p50 / p99 before it", latency(&found.before)),
+            Row::fact("p50 / p99 during it", latency(&found.during)),
+            Row::fact("p50 / p99 after it", latency(&found.after)),
+            Row::fact("meanwhile", job(found)),
+            Row::fact("requests / failed", format!("{} / 0", grouped(float(found.requests())))),
+        ]);
+    }
     rows.extend([
-        Row::fact("CPU meanwhile", findings.slow_cpu.text(rate(Side::DetokenizeSlowHsm), slow::ceiling())),
-        same_time(findings),
-        rotation(&findings.rotation),
-        Row::fact("p50 / p99 before it", latency(&findings.rotation.before)),
-        Row::fact("p50 / p99 during it", latency(&findings.rotation.during)),
-        Row::fact("p50 / p99 after it", latency(&findings.rotation.after)),
-        Row::fact("meanwhile", job(&findings.rotation)),
-        Row::fact("requests / failed", format!("{} / 0", grouped(float(findings.rotation.requests())))),
         Row::fact("detokenize, 1 connection, p50 / p99", latency(&findings.latency_alone)),
         Row::fact("detokenize, 64 connections, p50 / p99", latency(&findings.latency)),
         Row::fact("resident memory, idle / after the run", {
@@ -209,14 +217,14 @@ fn rows(findings: &Findings) -> Vec<Row> {
 
 impl Row {
     fn ratio(what: String, measured: f64, ceiling: (&str, f64), goal: Option<Goal>) -> Self {
-        let ratio = measured / ceiling.1;
+        let ratio = Some(measured / ceiling.1).filter(|ratio| !ratio.is_nan());
         Self {
             what,
             measured: format!("{}/s", grouped(measured)),
             ceiling: format!("{} = {}/s", ceiling.0, grouped(ceiling.1)),
-            ratio: Some(ratio),
+            ratio,
             goal,
-            met: goal.map(|goal| goal.judge(ratio)),
+            met: goal.zip(ratio).map(|(goal, ratio)| goal.judge(ratio)),
         }
     }
 
@@ -253,15 +261,16 @@ fn slow_hsm(findings: &Findings) -> Row {
 
 /// Whether a token of another tenant is answered as fast as one that does not exist: the two samples of each round
 /// side by side, and whether a rank test tells them apart at 5 %.
-fn same_time(findings: &Findings) -> Row {
-    let (unknown, foreign) = (&findings.samples[&Side::UnknownToken], &findings.samples[&Side::ForeignToken]);
+fn same_time(findings: &Findings) -> Option<Row> {
+    let of = |side| findings.samples.get(&side);
+    let (unknown, foreign) = of(Side::UnknownToken).zip(of(Side::ForeignToken))?;
     let microseconds = |samples: &[f64]| 1e6 / median(samples);
     let z = rank_test(unknown, foreign);
     let verdict = if z.abs() < 1.96 { "within noise" } else { "DIFFERENT" };
-    Row::fact(
+    Some(Row::fact(
         "unknown token / another tenant's, 1 connection",
         format!("{:.1} / {:.1} µs, z = {z:.2}: {verdict}", microseconds(unknown), microseconds(foreign)),
-    )
+    ))
 }
 
 /// How much longer the slowest of a hundred callers waits while every key is rotated and every record rewrapped.
@@ -321,3 +330,6 @@ fn percentiles(histogram: &Histogram<u64>) -> Value {
         "max": histogram.max(),
     })
 }
+
+/// The rate of a side without samples.
+const UNMEASURED: &str = "NaN/s";

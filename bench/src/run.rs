@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -33,8 +34,9 @@ use crate::{
 };
 
 /// Something whose rate is sampled: a request to the vault, or a ceiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Side {
     Detokenize,
     DetokenizeUnaudited,
@@ -53,29 +55,8 @@ pub(crate) enum Side {
     UnknownToken,
     ForeignToken,
     DetokenizeSlowHsm,
-}
-
-impl Side {
-    /// Every side, the vault's beside their ceilings.
-    const ALL: [Self; 17] = [
-        Self::Detokenize,
-        Self::DetokenizeUnaudited,
-        Self::EmptyHandler,
-        Self::TokenizeSeen,
-        Self::TokenizeNew,
-        Self::RedbBy64,
-        Self::TokenizeBatch,
-        Self::TokenizeBatchWide,
-        Self::RedbBy1000,
-        Self::HsmPair,
-        Self::DetokenizeBatch,
-        Self::DetokenizeBatchWide,
-        Self::HsmOpen,
-        Self::DetokenizeAlone,
-        Self::UnknownToken,
-        Self::ForeignToken,
-        Self::DetokenizeSlowHsm,
-    ];
+    /// Not sampled but measured once, at the end.
+    Rotation,
 }
 
 /// What a run found.
@@ -95,12 +76,17 @@ pub(crate) struct Findings {
     /// Tokens in the store when the samples began and when they ended.
     pub(crate) tokens: (u64, u64),
     pub(crate) store: StoreSize,
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: Option<Rotation>,
     /// The vault's and the empty handler's detokenize by oha, samples of both.
     pub(crate) oha: Option<(Vec<f64>, Vec<f64>)>,
 }
 
 impl Findings {
+    /// Whether `side` was measured.
+    pub(crate) fn has(&self, side: Side) -> bool {
+        self.samples.contains_key(&side)
+    }
+
     /// The median of the samples of `side`.
     pub(crate) fn rate(&self, side: Side) -> f64 {
         self.samples.get(&side).map_or(f64::NAN, |samples| median(samples))
@@ -125,8 +111,11 @@ pub(crate) fn run(options: &Options, seed: u64) -> Result<Findings> {
     let resident = (found.idle, vault.resident()?);
     say("stopping the vault, compacting its store")?;
     let store = vault.stop()?;
-    say("rotating keys and rewrapping records under load")?;
-    let rotation = rotation::measure(&options.vaultd()?, dir.path(), &load, seed, options.quick)?;
+    let mut rotation = None;
+    if options.wants(Side::Rotation) {
+        say("rotating keys and rewrapping records under load")?;
+        rotation = Some(rotation::measure(&options.vaultd()?, dir.path(), &load, seed, options.quick)?);
+    }
     Ok(Findings {
         machine,
         samples: found.samples,
@@ -151,10 +140,10 @@ struct Bench {
     /// The same vault for another tenant, which has none of the tokens.
     stranger: Target,
     empty: EmptyHandler,
-    hsm: Hsm,
-    redb: Redb,
-    slow: SlowVault,
-    unaudited: Unaudited,
+    hsm: Option<Hsm>,
+    redb: Option<Redb>,
+    slow: Option<SlowVault>,
+    unaudited: Option<Unaudited>,
     oha: Option<Oha>,
     pans: Arc<Pans>,
     tokens: Arc<Vec<String>>,
@@ -181,17 +170,29 @@ impl Bench {
     fn start(options: &Options, seed: u64, load: Load, dir: &Path) -> Result<Self> {
         let oha = if options.oha { Some(Oha::find(dir)?) } else { None };
         let empty = EmptyHandler::start(dir)?;
-        let hsm = Hsm::start(options.module.as_deref(), dir)?;
+        let any = |sides: &[Side]| sides.iter().any(|side| options.wants(*side));
+        let mut hsm = None;
+        if any(&[Side::HsmPair, Side::HsmOpen]) {
+            hsm = Some(Hsm::start(options.module.as_deref(), dir)?);
+        }
         let program = options.vaultd()?;
         let vault = Vault::start(&program, dir, "d", |config| Ok(measured(&config, options.cache_mib)))?;
         let target = vault.target()?;
         let stranger = vault.stranger(&load)?;
-        let slow = SlowVault::start(&program, dir, &load, seed)?;
-        let server = program.with_file_name("vaultd-unaudited");
-        let unaudited =
-            Vault::start_as(&program, &server, dir, "u", |config| Ok(measured(&config, options.cache_mib)))?;
-        say(&format!("filling redb alone with {} records", options.records))?;
-        let redb = Redb::create(dir, seed, options.records)?;
+        let (mut slow, mut unaudited, mut redb) = (None, None, None);
+        if any(&[Side::DetokenizeSlowHsm]) {
+            slow = Some(SlowVault::start(&program, dir, &load, seed)?);
+        }
+        if any(&[Side::DetokenizeUnaudited]) {
+            let server = program.with_file_name("vaultd-unaudited");
+            let config = |config: String| Ok(measured(&config, options.cache_mib));
+            let vault = Vault::start_as(&program, &server, dir, "u", config)?;
+            unaudited = Some(Unaudited { vault, tokens: Arc::default() });
+        }
+        if any(&[Side::RedbBy64, Side::RedbBy1000]) {
+            say(&format!("filling redb alone with {} records", options.records))?;
+            redb = Some(Redb::create(dir, seed, options.records)?);
+        }
         let pans = Arc::new(Pans::new(seed));
         let tokens = Arc::default();
         Ok(Self {
@@ -205,7 +206,7 @@ impl Bench {
             hsm,
             redb,
             slow,
-            unaudited: Unaudited { vault: unaudited, tokens: Arc::default() },
+            unaudited,
             oha,
             pans,
             tokens,
@@ -226,12 +227,15 @@ impl Bench {
         say(&format!("filling the vault with {} tokens", options.records))?;
         self.tokens = Arc::new(self.vault.fill(&self.load, &self.pans, options.records)?);
         found.preloaded = self.pans.drawn();
-        say("filling the vault without an audit log as well")?;
-        let others = Arc::new(Pans::new(self.seed));
-        self.unaudited.tokens = Arc::new(self.unaudited.vault.fill(&self.load, &others, options.records)?);
+        if let Some(unaudited) = &mut self.unaudited {
+            say("filling the vault without an audit log as well")?;
+            let others = Arc::new(Pans::new(self.seed));
+            unaudited.tokens = Arc::new(unaudited.vault.fill(&self.load, &others, options.records)?);
+        }
         for round in 1..=options.samples() {
             say(&format!("round {round} of {}", options.samples()))?;
-            let mut order = Side::ALL;
+            let mut order: Vec<_> = Side::value_variants().to_vec();
+            order.retain(|side| options.wants(*side) && *side != Side::Rotation);
             if round % 2 == 0 {
                 order.reverse();
             }
@@ -259,7 +263,7 @@ impl Bench {
                 seen.rate
             }
             Side::DetokenizeUnaudited => {
-                let Unaudited { vault, tokens } = &self.unaudited;
+                let Unaudited { vault, tokens } = self.unaudited.as_ref().context(NOT_STARTED)?;
                 let bodies = |lane| payload::detokenize(tokens, random(lane));
                 let seen = self.load.run(&vault.target()?, DETOKENIZE, self.time, bodies);
                 seen.map_err(|error| vault.explain(error))?.rate
@@ -302,12 +306,14 @@ impl Bench {
                 batched * self.ask(wide(DETOKENIZE_BATCH), bodies)?.rate
             }
             Side::DetokenizeSlowHsm => {
-                self.slow.sample(&self.load, self.time, choice, &mut found.slow_cpu)?.rate
+                let slow = self.slow.as_ref().context(NOT_STARTED)?;
+                slow.sample(&self.load, self.time, choice, &mut found.slow_cpu)?.rate
             }
-            Side::RedbBy64 => self.redb.sample(64, self.time)?,
-            Side::RedbBy1000 => self.redb.sample(BATCH, self.time)?,
-            Side::HsmPair => self.hsm.sample(Operation::Pair, self.time)?,
-            Side::HsmOpen => self.hsm.sample(Operation::Open, self.time)?,
+            Side::RedbBy64 => self.redb.as_mut().context(NOT_STARTED)?.sample(64, self.time)?,
+            Side::RedbBy1000 => self.redb.as_mut().context(NOT_STARTED)?.sample(BATCH, self.time)?,
+            Side::HsmPair => self.hsm.as_mut().context(NOT_STARTED)?.sample(Operation::Pair, self.time)?,
+            Side::HsmOpen => self.hsm.as_mut().context(NOT_STARTED)?.sample(Operation::Open, self.time)?,
+            Side::Rotation => bail!(NOT_STARTED),
         })
     }
 
@@ -348,6 +354,8 @@ fn wide(route: Route) -> Route {
     Route { connections: WIDE, ..route }
 }
 
+/// What is not wanted is neither started nor sampled.
+const NOT_STARTED: &str = "this side was not started";
 /// The budget's number of connections.
 pub(crate) const CONNECTIONS: u64 = 64;
 /// Batches at once in a wide run.

@@ -71,9 +71,10 @@ lint: ## formatting, clippy, documentation links, dependency rules, exposure of 
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
 	@scripts/units
 
-bench: ## one table: this build against its ceilings (BENCH="--quick", "--records 1000000", "--oha" …)
+bench: ## every line of the budget, as tables and plots (BENCH="--quick", "--full", "--only detokenize,empty_handler" …)
 	@scripts/needs run
 	@case "$(BENCH)" in *--oha*) scripts/tool $(TOOLS) oha $(OHA_VERSION);; esac
+	@case "$(BENCH)" in *--full*|*alternatives*) scripts/venv target/bench-venv bench/alternatives/requirements.txt || true;; esac
 	@$(CARGO) build --locked --release -p vaultd -p chaos-hsm -p vault-bench
 	@target/release/bench $(BENCH)
 

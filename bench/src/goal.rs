@@ -1,57 +1,42 @@
-//! What a ratio has to be.
+//! What a figure has to be (design, performance: the budget; and the issues).
 
 use serde::Serialize;
 
-/// The bounds of a ratio (design, performance: the budget; and the issues).
+/// The bound of a ratio.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
     /// More is better.
-    AtLeast {
-        /// What is good enough for the time being.
-        now: f64,
-        /// What is wanted in the end.
-        last: f64,
-        /// Whether this run may claim the last one.
-        claims_last: bool,
-    },
-    /// Less is better, and this is the most.
-    AtMost {
-        /// The ratio.
-        most: f64,
-    },
+    AtLeast(f64),
+    /// Less is better.
+    AtMost(f64),
 }
 
-/// Which goal a ratio meets.
+/// Whether a ratio meets its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Met {
-    Final,
-    Now,
+    Yes,
     No,
     /// The goal was out of reach of this machine.
     CpuIsLimit,
 }
 
 impl Goal {
-    /// What `ratio` meets; NaN meets nothing.
+    /// Whether `ratio` meets it; NaN meets nothing.
     pub(crate) fn judge(self, ratio: f64) -> Met {
-        match self {
-            Self::AtLeast { last, claims_last: true, .. } if ratio >= last => Met::Final,
-            Self::AtLeast { now, .. } if ratio >= now => Met::Now,
-            Self::AtMost { most } if ratio <= most => Met::Final,
-            Self::AtLeast { .. } | Self::AtMost { .. } => Met::No,
-        }
+        let met = match self {
+            Self::AtLeast(least) => ratio >= least,
+            Self::AtMost(most) => ratio <= most,
+        };
+        if met { Met::Yes } else { Met::No }
     }
 
     /// For the table.
     pub(crate) fn text(self) -> String {
         match self {
-            Self::AtLeast { now, last, claims_last } => {
-                let condition = if claims_last { "" } else { " with --records 1000000" };
-                format!("{now:.2} now, {last:.2} final{condition}")
-            }
-            Self::AtMost { most } => format!("at most {most:.0}"),
+            Self::AtLeast(least) => format!("≥ {least:.2}"),
+            Self::AtMost(most) => format!("≤ {most:.2}"),
         }
     }
 }
@@ -60,8 +45,7 @@ impl Met {
     /// For the table.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Final => "yes, final",
-            Self::Now => "yes, now",
+            Self::Yes => "yes",
             Self::No => "NO",
             Self::CpuIsLimit => "the CPU is the limit",
         }
@@ -73,20 +57,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_meets_the_goals_below_it() {
-        let goal = Goal::AtLeast { now: 0.3, last: 0.45, claims_last: true };
-        assert_eq!(goal.judge(0.29), Met::No);
-        assert_eq!(goal.judge(0.3), Met::Now);
-        assert_eq!(goal.judge(0.45), Met::Final);
-        assert_eq!(Goal::AtLeast { now: 0.3, last: 0.45, claims_last: false }.judge(0.9), Met::Now);
-        assert_eq!(goal.judge(f64::NAN), Met::No);
-    }
-
-    #[test]
-    fn a_ratio_meets_the_goal_above_it() {
-        let goal = Goal::AtMost { most: 3.0 };
-        assert_eq!(goal.judge(3.0), Met::Final);
-        assert_eq!(goal.judge(3.01), Met::No);
-        assert_eq!(goal.judge(f64::NAN), Met::No);
+    fn a_ratio_meets_the_goals_on_its_side() {
+        for (goal, meets, misses) in [(Goal::AtLeast(0.3), 0.3, 0.29), (Goal::AtMost(3.0), 3.0, 3.01)] {
+            assert_eq!(goal.judge(meets), Met::Yes);
+            assert_eq!(goal.judge(misses), Met::No);
+            assert_eq!(goal.judge(f64::NAN), Met::No);
+        }
     }
 }

@@ -8,6 +8,17 @@ pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// The whole part of a number that is neither negative nor large.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and numbers here are far below 2^53"
+)]
+pub(crate) fn count(number: f64) -> u64 {
+    number as u64
+}
+
 /// How many a second.
 pub(crate) fn rate(count: u64, elapsed: Duration) -> f64 {
     float(count) / elapsed.as_secs_f64()

@@ -27,12 +27,17 @@ impl Pans {
         Self { seed, next: AtomicU64::new(0) }
     }
 
+    /// The deck of `seed` without its first `drawn` numbers.
+    pub(crate) fn after(seed: u64, drawn: u64) -> Self {
+        Self { seed, next: AtomicU64::new(drawn) }
+    }
+
     /// A number that was not drawn before.
     pub(crate) fn draw(&self) -> u64 {
         self.at(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// How many were drawn.
+    /// How many were drawn, those included that it began without.
     pub(crate) fn drawn(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }

@@ -12,8 +12,8 @@ use crate::{
     cpu::Ticks,
     load::{Load, Route, Seen},
     number::{float, rate},
-    payload::{self, Pans, Random},
-    vault::Vault,
+    payload::{self, Random},
+    vault::{Place, Vault},
 };
 
 /// The vault, with tokens in it.
@@ -26,28 +26,28 @@ pub(crate) struct SlowVault {
 
 impl SlowVault {
     /// Makes one in `dir` with `program`; the module is the one beside it.
-    pub(crate) fn start(program: &Path, dir: &Path, load: &Load, seed: u64) -> Result<Self> {
+    pub(crate) fn start(program: &Path, dir: &Path, seed: u64) -> Result<Self> {
         let module = program.with_file_name("libchaos_hsm.so");
         ensure!(module.exists(), "{} is missing: `cargo build --release -p chaos-hsm`", module.display());
         // Beside its configuration, which the sandbox lets the module see.
         let fault = dir.join(NAME).join("fault");
-        let vault = Vault::start(program, dir, NAME, |config| slowed(&config, &module, &fault))?;
+        let place = Place::make(program, dir, NAME, |config| slowed(&config, &module, &fault))?;
+        let tokens = Arc::new(place.fill(seed, TOKENS, 1)?);
+        let vault = place.serve()?;
         let target = vault.target()?;
-        let tokens = Arc::new(vault.fill(load, &Arc::new(Pans::new(seed)), TOKENS)?);
         // Not before: tokens are made the faster without.
         let script = format!("C_Decrypt latency {}us\n", LATENCY.as_micros());
         fs::write(&fault, script).with_context(|| format!("writing {}", fault.display()))?;
         Ok(Self { vault, target, tokens })
     }
 
-    /// Detokenizes for `time`: one operation of the HSM for each request. Adds the processor's time to `used`.
-    pub(crate) fn sample(&self, load: &Load, time: Duration, choice: u64, used: &mut Ticks) -> Result<Seen> {
+    /// Detokenizes for `time`, one operation of the HSM for each request; and who had the processor meanwhile.
+    pub(crate) fn sample(&self, load: &Load, time: Duration, choice: u64) -> Result<(Seen, Ticks)> {
         let begin = Ticks::now(self.vault.pid())?;
         let bodies = |lane| payload::detokenize(&self.tokens, Random::new(choice, lane));
         let seen = load.run(&self.target, ROUTE, time, bodies);
         let seen = seen.map_err(|error| self.vault.explain(error))?;
-        *used += Ticks::now(self.vault.pid())?.since(begin);
-        Ok(seen)
+        Ok((seen, Ticks::now(self.vault.pid())?.since(begin)))
     }
 }
 

@@ -1,8 +1,12 @@
-//! The load generator: a closed loop, the same for every server that is measured.
+//! The load generator, the same for every server that is measured.
 //!
-//! N tasks, each with a connection of its own, each sending its next request when the answer to the last one
-//! is there. A rate is what the tasks achieved together; a wrong answer fails the run instead of counting as
-//! fast.
+//! In a closed loop ([`closed`]) N tasks, each with a connection of its own, send their next request when the answer to
+//! the last one is there: a rate is what they achieved together. In an open one ([`paced`]) requests come when they come,
+//! whether the server keeps up or not: a latency is what a caller waits. A wrong answer fails the run instead of counting
+//! as fast.
+
+mod closed;
+mod paced;
 
 use std::{
     sync::{
@@ -18,11 +22,13 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     task::JoinSet,
+    time::sleep,
 };
 
+use self::closed::{Window, drive, drive_until};
+pub(crate) use self::paced::Paced;
 use crate::{
     connection::{Connection, Target},
-    number::rate,
     payload::Body,
 };
 
@@ -48,6 +54,18 @@ impl Lane {
     pub(crate) fn new(route: Route, body: impl Body) -> Self {
         Self { route, body: Box::new(body) }
     }
+}
+
+/// Connections to one socket that stay open.
+pub(crate) struct Door {
+    /// The socket.
+    pub(crate) target: Target,
+    /// The method of the request that each of them sends.
+    pub(crate) method: &'static str,
+    /// The rest of it.
+    pub(crate) route: Route,
+    /// Its body.
+    pub(crate) body: Box<dyn Body>,
 }
 
 /// What a run of the generator saw.
@@ -114,6 +132,7 @@ impl Load {
                 all.rate += lane.rate;
                 all.latency.add(lane.latency)?;
             }
+            ensure!(!all.latency.is_empty(), "no request fits into a sample: give more --seconds");
             Ok(all)
         });
         // A signal from the terminal reaches the servers too: their end is then no finding.
@@ -155,6 +174,64 @@ impl Load {
         done.with_context(|| format!("loading {}", target.socket.display()))
     }
 
+    /// Sends `rate` requests a second to `target` for `time` (and for a fifth of it before, uncounted), each when it is due.
+    pub(crate) fn run_paced<B: Body>(
+        &self,
+        target: &Target,
+        route: Route,
+        rate: f64,
+        time: Duration,
+        bodies: impl Fn(u64) -> B,
+    ) -> Result<Paced> {
+        self.check_interrupt()?;
+        let seen = paced::run(target, route, rate, time, bodies);
+        self.check_interrupt()?;
+        seen.with_context(|| format!("loading {} of {}", route.path, target.socket.display()))
+    }
+
+    /// Asks until `target` answers rightly: the time from `begin` to that answer.
+    pub(crate) fn first_answer(
+        &self,
+        target: &Target,
+        route: Route,
+        mut body: impl Body,
+        begin: Instant,
+    ) -> Result<Duration> {
+        self.runtime.block_on(async {
+            loop {
+                self.check_interrupt()?;
+                let asked = async {
+                    let mut connection = Connection::open(target, route.path).await?;
+                    connection.post(&mut body, route.expected).await.map(drop)
+                };
+                match asked.await {
+                    Ok(()) => return Ok(begin.elapsed()),
+                    Err(error) if begin.elapsed() > FIRST_ANSWER_PATIENCE => return Err(error),
+                    Err(_) => sleep(FIRST_ANSWER_POLL).await,
+                }
+            }
+        })
+    }
+
+    /// Opens the connections of each of `doors`, sends a request over each of them, and has `look` look while all of them
+    /// are open.
+    pub(crate) fn hold_open<T>(&self, doors: Vec<Door>, look: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.runtime.block_on(async {
+            let mut held = Vec::new();
+            for Door { target, method, route, mut body } in doors {
+                let mut body = move |buffer: &mut Vec<u8>| body.write(buffer);
+                for _ in 0..route.connections {
+                    self.check_interrupt()?;
+                    let mut connection = Connection::open_for(&target, method, route.path).await?;
+                    connection.post(&mut body, route.expected).await?;
+                    held.push(connection);
+                }
+            }
+            sleep(SETTLE).await;
+            look()
+        })
+    }
+
     /// Posts `count` requests one after the other and hands each answer to `take`.
     pub(crate) fn post_each(
         &self,
@@ -180,50 +257,9 @@ pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).context("making a histogram")
 }
 
-/// When requests count.
-#[derive(Clone, Copy)]
-struct Window {
-    begin: Instant,
-    end: Instant,
-}
-
-/// One task: sends until the window closes. Its clock starts with the first request inside the window and
-/// stops with the answer to the last, so that long requests are not rounded to the window.
-async fn drive(
-    mut connection: Connection,
-    mut body: impl Body,
-    route: Route,
-    window: Window,
-) -> Result<Seen> {
-    let mut latency = histogram()?;
-    let mut sent = Instant::now();
-    while sent < window.begin {
-        connection.post(&mut body, route.expected).await?;
-        sent = Instant::now();
-    }
-    let first = sent;
-    while sent < window.end {
-        connection.post(&mut body, route.expected).await?;
-        let received = Instant::now();
-        latency.saturating_record(u64::try_from((received - sent).as_nanos()).unwrap_or(u64::MAX));
-        sent = received;
-    }
-    ensure!(!latency.is_empty(), "no request fits into a sample: give more --seconds");
-    Ok(Seen { rate: rate(latency.len(), sent - first), latency })
-}
-
-/// One task: sends until it is `over`, and counts every request.
-async fn drive_until(
-    mut connection: Connection,
-    mut body: impl Body,
-    route: Route,
-    over: Arc<AtomicBool>,
-) -> Result<Histogram<u64>> {
-    let mut latency = histogram()?;
-    while !over.load(Ordering::Relaxed) {
-        let sent = Instant::now();
-        connection.post(&mut body, route.expected).await?;
-        latency.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
-    Ok(latency)
-}
+/// How long a server may take to start.
+const FIRST_ANSWER_PATIENCE: Duration = Duration::from_mins(1);
+/// How often one that starts is asked: the timer's own resolution.
+const FIRST_ANSWER_POLL: Duration = Duration::from_millis(1);
+/// How long a server rests before it is looked at.
+const SETTLE: Duration = Duration::from_millis(500);

@@ -4,7 +4,6 @@
 //! before. A request that fails, at any time, fails the bench.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,8 +19,9 @@ use crate::{
     connection::{Connection, Target},
     load::{Lane, Load, Route},
     payload::{self, Pans, Random},
-    run::CONNECTIONS,
-    vault::Vault,
+    run::{Run, say},
+    side::CONNECTIONS,
+    vault::Place,
 };
 
 /// What callers noticed.
@@ -59,16 +59,18 @@ struct Asked {
     tokens: Arc<Vec<String>>,
 }
 
-/// Makes a vault in `dir` with `program`, fills it, and changes its keys under load: a look if `quick`.
-pub(crate) fn measure(program: &Path, dir: &Path, load: &Load, seed: u64, quick: bool) -> Result<Rotation> {
-    let (records, pace) = if quick { QUICK } else { FULL };
+/// Makes a vault, fills it, and changes its keys under load.
+pub(crate) fn measure(run: &Run<'_>) -> Result<Rotation> {
+    say("rotating keys and rewrapping records under load")?;
+    let (records, pace) = run.options.pick(QUICK, FULL, FULL);
     let keys = format!("\n[keys]\nrewrap_records_per_second = {pace}\n");
-    let vault = Vault::start(program, dir, "k", |config| Ok(config + &keys))?;
-    let pans = Arc::new(Pans::new(seed));
-    let tokens = Arc::new(vault.fill(load, &pans, records)?);
+    let home = Place::make(run.program, run.dir, "k", |config| Ok(config + &keys))?;
+    let tokens = Arc::new(home.fill(run.seed, records, 1)?);
+    let pans = Arc::new(Pans::after(run.seed, records));
+    let vault = home.serve()?;
     let (api, admin) = (vault.target()?, vault.admin()?);
     let asked = Asked { api, admin, pans, tokens };
-    asked.measure(load, seed, pace).map_err(|error| vault.explain(error))
+    asked.measure(run.load, run.seed, pace).map_err(|error| vault.explain(error))
 }
 
 impl Asked {

@@ -104,7 +104,7 @@ impl Server {
 
     /// Removes expired records and all of the audit log but what is written to.
     fn tidy(&self) {
-        self.runtime.block_on(self.vault.sweep(Duration::ZERO)).expect("the store is swept");
+        self.runtime.block_on(self.vault.sweep(vaultd::vault::now_s())).expect("the store is swept");
         let files = fs::read_dir(audit_dir(self.dir.path())).expect("the log is there");
         let mut parts: Vec<_> =
             files.flatten().map(|file| file.path()).filter(|path| is_part(path)).collect();
@@ -174,11 +174,12 @@ async fn serve(dir: &Path, logs_in: bool, limits: &Limits) -> (Vault, Http) {
     };
     let reload = Box::new(|| Ok(Reloaded { issuers: 1, peers: 1 }));
     let app = App::new(vault.clone(), callers, audit, limits.clone(), reload, 7);
-    let door = |name, via, router| {
+    let door = |name, via, endpoints| {
         let place = SocketPlace { path: socket(dir, via), mode: 0o600, group: None };
         let socket = BoundSocket::bind(&place, None).expect("the socket is free");
-        Door { name, asks_for_process: Box::new(|| false), socket, router }
+        Door { name, asks_for_process: Box::new(|| false), socket, endpoints }
     };
-    let doors = vec![door("api", Via::Api, app.api_router()), door("admin", Via::Admin, app.admin_router())];
+    let doors =
+        vec![door("api", Via::Api, app.api_endpoints()), door("admin", Via::Admin, app.admin_endpoints())];
     (vault, Http::serve(doors, limits).expect("the server serves"))
 }

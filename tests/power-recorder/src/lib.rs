@@ -7,7 +7,7 @@
 //! is recorded twice, before and after, and holds nobody up: what was written before its beginning is durable at its end.
 //!
 //! Only what Rust's standard library and `nix` call is intercepted, with absolute paths. Whoever uses the record holds it
-//! against the directory as it is in the end: what was missed shows. The format is in [`record`].
+//! against the directory as it is in the end: what was missed shows. The format is in `record`.
 #![expect(unsafe_code, reason = "it stands in for functions of the C library")]
 
 mod calls;

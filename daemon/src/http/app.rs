@@ -307,7 +307,9 @@ pub(super) async fn around(
             if let Some(cause) = &failure.cause {
                 tracing::error!(id, route, %code, cause, "the vault could not do what it was asked");
             }
+            let allow = response.headers_mut().remove(header::ALLOW);
             response = failure.answer(&id);
+            response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
             code.as_str()
         }
         None if response.status().is_success() => OK,

@@ -5,6 +5,8 @@ use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -34,9 +36,16 @@ impl AuditLog {
     /// # Panics
     /// If one is not, or is not whole.
     pub fn follow(&mut self) -> Vec<Value> {
-        let entries = self.follow_live();
-        assert_eq!(fs::metadata(&self.path).unwrap().len(), self.offset, "half a line");
-        entries
+        let mut entries = self.follow_live();
+        // The daemon may be writing: a line that is half now is whole soon.
+        for _ in 0..100 {
+            if fs::metadata(&self.path).unwrap().len() == self.offset {
+                return entries;
+            }
+            thread::sleep(Duration::from_millis(10));
+            entries.append(&mut self.follow_live());
+        }
+        panic!("half a line at {} of {}", self.offset, self.path.display());
     }
 
     /// The same, while the log is being written: half a line is left for the next time.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use vault_api::{Metadata, Sensitive};
 use zeroize::Zeroizing;
 
@@ -21,9 +21,11 @@ use crate::{
 /// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
 /// are taken once in four thousand million cards.
 const MAX_MINT_ATTEMPTS: usize = 32;
-/// Cards that are fingerprinted, sealed and committed together. The parts of a larger batch overlap: while one is
-/// committed, the next is sealed.
+/// Cards that are fingerprinted, sealed and committed together.
 const PART_CARDS: usize = 250;
+/// Parts of a larger batch that are on their way at once: while one is committed, the next is sealed. With all of them, the
+/// HSM would fingerprint the last before it sealed the first, and the store wait for that.
+const PARTS_AT_ONCE: usize = 2;
 
 /// A card that is to get a token.
 pub struct NewCard {
@@ -86,7 +88,7 @@ impl Vault {
             let rest = cards.split_off(PART_CARDS.min(cards.len()));
             parts.push(self.tokenize_part(tenant, std::mem::replace(&mut cards, rest)));
         }
-        join_all(parts).await.into_iter().flatten().collect()
+        stream::iter(parts).buffered(PARTS_AT_ONCE).concat().await
     }
 
     async fn tokenize_part(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {

@@ -74,11 +74,12 @@ impl Kept {
         let place = Place::at(program, &dir.join(name))?;
         say(&format!("copying the vault with {} tokens", grouped(float(self.note.records))))?;
         copy(self.place.dir(), place.dir())?;
-        let (from, to) = (utf8(self.place.dir())?, utf8(place.dir())?);
+        // As they stand in its files.
+        let (from, to) = (absolute(self.place.dir())?, absolute(place.dir())?);
         for file in ["vaultd.toml", "softhsm/softhsm2.conf"] {
             let path = place.dir().join(file);
             let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-            fs::write(&path, text.replace(from, to))
+            fs::write(&path, text.replace(&from, &to))
                 .with_context(|| format!("writing {}", path.display()))?;
         }
         // The JWT that was made with the vault may have ended.
@@ -115,8 +116,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn utf8(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is not UTF-8")
+fn absolute(path: &Path) -> Result<String> {
+    let path = fs::canonicalize(path).with_context(|| format!("looking for {}", path.display()))?;
+    path.into_os_string().into_string().ok().context("a path that is not UTF-8")
 }
 
 /// The vault itself.

@@ -85,6 +85,8 @@ impl Chart {
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(area)
             .margin(14 * zoom)
+            // Half of the last number on the axis.
+            .margin_right(44 * zoom)
             .caption(&self.title, font(20))
             .x_label_area_size(46 * zoom)
             .y_label_area_size(80 * zoom)

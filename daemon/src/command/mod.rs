@@ -17,6 +17,7 @@ mod progress;
 mod restore;
 mod restore_keys;
 mod serve;
+mod tasks;
 mod watchdog;
 
 pub use audit::{audit_resume, audit_verify};

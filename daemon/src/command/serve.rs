@@ -1,6 +1,6 @@
 //! `vaultd serve`: the production entry point. Reads as the order in which the vault comes up and goes down.
 
-use std::{io::Write, path::Path, sync::Arc, time::Duration};
+use std::{io::Write, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +14,7 @@ use super::{
     },
     confinement::confinement,
     issuers, logging, peers,
+    tasks::{keep_keys, sweep, tidy_guards, watch_issuers},
     watchdog::Watchdog,
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
         lock_memory, raise_open_files, refuse_root,
     },
     store::Store,
-    vault::{Keys, Notary, SettledClock, Vault, finish_key_changes},
+    vault::{Keys, Notary, Vault, finish_key_changes},
 };
 
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
@@ -323,67 +324,6 @@ fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> 
         Err(error) => {
             tracing::error!(%error, "not reloaded: issuers and peers stay as they were");
             Err(error.to_string())
-        }
-    }
-}
-
-async fn sweep(vault: Vault, config: Config, audit: Audit) {
-    let mut ticks = tokio::time::interval(config.store.sweep_interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut clock = SettledClock::default();
-    // Lets a caller who comes a little late hear "expired" rather than "unknown".
-    let grace_s = config.store.expired_grace.as_secs();
-    loop {
-        ticks.tick().await;
-        match vault.sweep(clock.now_s().saturating_sub(grace_s)).await {
-            Ok(0) => {}
-            Ok(tokens) => {
-                let detail = format!("removed {tokens} tokens that have ended");
-                audit.event(&Event { event: "tokens.swept", detail: Some(&detail), ..Event::default() });
-                tracing::info!(tokens, "removed tokens that have ended");
-            }
-            Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
-        }
-    }
-}
-
-/// Rotates keys that near their last encryption, and says once a day which ones an operator should see to.
-async fn keep_keys(keys: Keys) {
-    const PAUSE: Duration = Duration::from_hours(24);
-    let warn = async {
-        loop {
-            match keys.report() {
-                Ok(reports) => {
-                    for (report, warning) in
-                        reports.iter().filter_map(|report| Some((report, report.warning?)))
-                    {
-                        tracing::warn!(key = %report.name, advice = warning.advice(), "a key needs an operator");
-                    }
-                }
-                Err(error) => tracing::error!(%error, "the keys cannot be looked at"),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    };
-    tokio::join!(keys.tend(), warn);
-}
-
-/// Takes over changed key files of issuers without being told: a key that is removed must stop working.
-async fn watch_issuers(auth: Arc<Authenticator>) {
-    const PAUSE: Duration = Duration::from_secs(1);
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        auth.refresh().await;
-    }
-}
-
-/// Forgets callers for whom nothing counts any more.
-async fn tidy_guards(guards: Guards) {
-    const PAUSE: Duration = Duration::from_mins(1);
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        if let Err(error) = guards.tidy().await {
-            tracing::error!(%error, "cannot remove what the guards count no more");
         }
     }
 }

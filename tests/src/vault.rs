@@ -191,8 +191,8 @@ impl Vault {
         self.spawn_with_log(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), log);
     }
 
-    /// Starts the vault again and kills it after a while, whether it got ready or not.
-    pub fn start_and_kill(&self, after: Duration) {
+    /// Starts the vault again and kills it when `wait` returns, whether it got ready or not; returns what that returned.
+    pub fn start_and_kill<T>(&self, wait: impl FnOnce() -> T) -> T {
         let log = self.open_log();
         let config = self.path("vaultd.toml");
         let mut child = Command::new(vaultd())
@@ -201,9 +201,10 @@ impl Vault {
             .stderr(log)
             .spawn()
             .unwrap();
-        std::thread::sleep(after);
+        let waited = wait();
         let _ = child.kill();
         child.wait().unwrap();
+        waited
     }
 
     /// Runs a command on the vault's configuration.

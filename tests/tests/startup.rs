@@ -4,8 +4,12 @@
 use std::{
     fs::{self, Permissions},
     io::{BufRead, BufReader},
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixListener,
+    },
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use vault_tests::{Module, Vault, chaotic, run};
@@ -185,6 +189,30 @@ fn a_socket_in_use_stale_or_no_socket() {
     fs::write(vault.path("vaultd.sock.lock"), "opening\n").unwrap();
     vault.restart();
     assert_eq!(vault.request("GET", "/healthz", "").status, 200, "killed between opening it and noting it");
+}
+
+#[test]
+fn a_kill_while_a_socket_is_opened_does_not_stop_the_next_start() {
+    let mut vault = stopped();
+    let socket = vault.socket();
+    let made = || fs::symlink_metadata(&socket).ok().map(|it| (it.ino(), it.ctime(), it.ctime_nsec()));
+    for round in 0..200 {
+        let before = made();
+        let was_opened = vault.start_and_kill(|| {
+            let begun = Instant::now();
+            while made().is_none_or(|now| Some(now) == before) {
+                if begun.elapsed() > Duration::from_secs(30) {
+                    return false;
+                }
+            }
+            // What is between two steps of the daemon takes microseconds.
+            let seen = Instant::now();
+            while seen.elapsed() < Duration::from_micros(round / 2) {}
+            true
+        });
+        assert!(was_opened, "after {round} kills: {}", vault.log());
+    }
+    vault.restart();
 }
 
 #[test]

@@ -5,9 +5,9 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io::{self, Read},
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown, lchown},
+        fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, fchown, lchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -84,10 +84,10 @@ impl BoundSocket {
         let group = place.group.as_deref().map(group_id).transpose()?;
         let mut lock = lock(path)?;
         clear(path, &mut lock)?;
-        write(&mut lock, OPENING).map_err(failed)?;
+        write(&lock, OPENING).map_err(failed)?;
         let listener = bind(path, place.mode).map_err(failed)?;
         // From here on a failure drops the socket, and so removes it.
-        let mut own = Own { path: path.clone(), lock };
+        let own = Own { path: path.clone(), lock };
         let socket = |own| Self { listener, own: Some(own) };
         let prepared = own.prepare(group, owner).map_err(failed);
         let socket = socket(own);
@@ -117,7 +117,7 @@ impl BoundSocket {
 
 impl Own {
     /// Lets others in, and notes which socket is ours.
-    fn prepare(&mut self, group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fn prepare(&self, group: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
         if let Some((uid, gid)) = owner {
             fchown(&*self.lock, Some(uid), Some(gid))?;
         }
@@ -125,7 +125,7 @@ impl Own {
         if user.is_some() || group.is_some() {
             lchown(&self.path, user, group)?;
         }
-        write(&mut self.lock, &identity(&self.path)?)
+        write(&self.lock, &identity(&self.path)?)
     }
 }
 
@@ -175,11 +175,11 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| SocketError::InUse(path.to_owned()))
 }
 
-/// Replaces what the lock file says.
-fn write(lock: &mut Flock<File>, text: &str) -> io::Result<()> {
-    lock.set_len(0)?;
-    lock.rewind()?;
-    lock.write_all(text.as_bytes())
+/// Replaces what the lock file says. At no moment does it say nothing: a daemon killed then would leave a socket that
+/// seems to be another's.
+fn write(lock: &File, text: &str) -> io::Result<()> {
+    lock.write_all_at(text.as_bytes(), 0)?;
+    lock.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 /// Makes the path free, if that is ours to do.

@@ -77,7 +77,9 @@ fn read_pin(path: &Path) -> Result<SecretString, CommandError> {
 pub(super) fn open_store(config: &Config) -> Result<Store, CommandError> {
     let checked = sandbox::check_private_dir(&config.store.dir);
     checked.map_err(|error| CommandError::new("store.dir", with_advice(&error)))?;
-    Ok(Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue)?)
+    let store = Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue)?;
+    store.recover_quickly_from(config.store.quick_recovery_bytes);
+    Ok(store)
 }
 
 /// The audit log, whose directory must be there and nobody else's; it must go as far as `store` remembers.

@@ -160,6 +160,8 @@ pub struct Store {
     pub cache_bytes: usize,
     /// Changes that may wait.
     pub queue: usize,
+    /// From which size of its file in bytes it opens at once after a crash.
+    pub quick_recovery_bytes: u64,
     /// How often tokens that ended are looked for.
     pub sweep_interval: Duration,
     /// How long a token that ended is kept, to say "expired" rather than "unknown".

@@ -153,6 +153,8 @@ pub(super) struct Store {
     pub(super) cache_mib: Option<u64>,
     /// Changes that may wait for a commit. Default 8192.
     pub(super) queue: Option<u64>,
+    /// From which size in MiB the store opens at once after a crash, for commits that take up to twice as long. Default 512.
+    pub(super) quick_recovery_mib: Option<u64>,
     /// How often tokens that ended are removed. Default 60.
     pub(super) sweep_interval_seconds: Option<u64>,
     /// How long a token that ended still answers `token_expired` before it is removed. Default 300.

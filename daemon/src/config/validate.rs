@@ -198,6 +198,8 @@ impl Validator {
         let dir = self.required("store.dir", raw.dir);
         let cache_mib = self.number("store.cache_mib", raw.cache_mib, 64, 1..=1_048_576);
         let queue = self.count("store.queue", raw.queue, 8_192, 1..=1_000_000);
+        let quick_recovery_mib =
+            self.number("store.quick_recovery_mib", raw.quick_recovery_mib, 512, 0..=1_073_741_824);
         let sweep_interval = self.duration("store.sweep_interval_seconds", raw.sweep_interval_seconds, 60);
         let grace =
             self.number("store.expired_grace_seconds", raw.expired_grace_seconds, 300, 0..=MAX_SECONDS);
@@ -205,6 +207,7 @@ impl Validator {
             dir: dir?,
             cache_bytes: usize::try_from(cache_mib.saturating_mul(MIB)).unwrap_or(usize::MAX),
             queue,
+            quick_recovery_bytes: quick_recovery_mib.saturating_mul(MIB),
             sweep_interval,
             expired_grace: Duration::from_secs(grace),
         })

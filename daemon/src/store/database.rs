@@ -132,6 +132,12 @@ impl Store {
         self.inner.handle.path()
     }
 
+    /// From which size of its file, in bytes, each commit also keeps what lets the store open at once after a crash; no
+    /// size unless this is called. Below it, commits are up to twice as fast, and opening after a crash walks the file.
+    pub fn recover_quickly_from(&self, bytes: u64) {
+        self.inner.handle.recover_quickly_from(bytes);
+    }
+
     /// The keys that are recorded, by name.
     ///
     /// # Errors
@@ -145,10 +151,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn put_key(&self, name: &str, key: &StoredKey) -> Result<(), StoreError> {
-        self.inner.handle.with(|database| {
-            let transaction = database.begin_write()?;
+        self.inner.handle.change(|transaction| {
             transaction.open_table(KEYS)?.insert(name, key.encode().as_slice())?;
-            Ok(transaction.commit()?)
+            Ok(())
         })
     }
 

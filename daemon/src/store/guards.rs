@@ -126,11 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn settle_windows(&self, rows: &WindowRows) -> Result<(), StoreError> {
-        self.inner.handle.with(|database| {
-            let transaction = database.begin_write()?;
-            rows.write(&transaction)?;
-            Ok(transaction.commit()?)
-        })
+        self.inner.handle.change(|transaction| rows.write(transaction))
     }
 
     /// Changes rows of windows; durable when it returns.

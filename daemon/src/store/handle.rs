@@ -1,14 +1,15 @@
 //! The database file, and how it is opened again after it failed.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{
         PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use redb::Database;
+use redb::{Database, WriteTransaction};
 
 use super::{OpenError, StoreError, error::opening, stats::StoreStats};
 
@@ -19,6 +20,7 @@ pub(super) struct Handle {
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
     failing: AtomicBool,
+    quick_recovery_bytes: AtomicU64,
     stats: StoreStats,
 }
 
@@ -27,7 +29,8 @@ impl Handle {
         let database = builder(cache_bytes).open(path).map_err(|error| opening(path, error))?;
         let database = RwLock::new(Some(database));
         let (failing, stats) = (AtomicBool::new(false), StoreStats::default());
-        Ok(Self { path: path.to_owned(), cache_bytes, database, failing, stats })
+        let quick_recovery_bytes = AtomicU64::new(u64::MAX);
+        Ok(Self { path: path.to_owned(), cache_bytes, database, failing, quick_recovery_bytes, stats })
     }
 
     /// Makes an empty database.
@@ -55,6 +58,30 @@ impl Handle {
                 .as_ref()
                 .ok_or_else(|| StoreError::Failed("the file cannot be opened again".to_owned()))?,
         )
+    }
+
+    /// Runs `work` in a transaction and commits it: when this returns, what it changed is durable.
+    pub(super) fn change<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(self.is_large());
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+    }
+
+    /// From which size of the file in bytes each commit notes which pages are in use.
+    pub(super) fn recover_quickly_from(&self, bytes: u64) {
+        self.quick_recovery_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn is_large(&self) -> bool {
+        let most = self.quick_recovery_bytes.load(Ordering::Relaxed);
+        fs::metadata(&self.path).map_or(true, |file| file.len() >= most)
     }
 
     /// Whether the last commit failed.

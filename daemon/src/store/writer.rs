@@ -59,12 +59,7 @@ pub(super) fn serve(
 /// Applies a group as one transaction and answers each of its changes.
 fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
     let began = Instant::now();
-    let applied = handle.with(|database| {
-        let transaction = database.begin_write()?;
-        let (outcomes, new_tenants) = Batch::open(&transaction)?.apply(&group)?;
-        transaction.commit()?;
-        Ok((outcomes, new_tenants))
-    });
+    let applied = handle.change(|transaction| Batch::open(transaction)?.apply(&group));
     match applied {
         Ok((outcomes, new_tenants)) => {
             handle.stats().committed(group.iter().map(Change::size).sum(), began.elapsed());
@@ -98,7 +93,7 @@ fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
 
 /// Tries whether an empty transaction is committed.
 fn recover(handle: &Handle) {
-    match handle.with(|database| Ok(database.begin_write()?.commit()?)) {
+    match handle.change(|_| Ok(())) {
         Ok(()) => handle.committed(),
         Err(error) => {
             handle.stats().failed();

@@ -26,10 +26,15 @@ pub fn run(dir: &Path, seed: u64, steps: usize) {
     let mut random = fastrand::Rng::with_seed(seed);
     thread::scope(|scope| {
         for number in 0..LANES {
-            let mut lane = Lane::new(number, &store, &journal, random.fork());
+            let (mut sizes, store) = (random.fork(), &store);
+            let mut lane = Lane::new(number, store, &journal, random.fork());
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                (0..steps).for_each(|step| runtime.block_on(lane.step(step, steps)));
+                for step in 0..steps {
+                    // As if the store had become large, or small again.
+                    store.recover_quickly_from(if sizes.bool() { 0 } else { u64::MAX });
+                    runtime.block_on(lane.step(step, steps));
+                }
             });
         }
     });

@@ -15,15 +15,15 @@ use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
 use super::{
-    FingerprintKey, Inserted, KeyMove, KeyMoved, NewRecord, OpenError, Record, RecordError, Replaced,
+    Inserted, KeyMove, KeyMoved, NewRecord, OpenError, Record, Replaced,
     StoreError, StoredKey, TokenKey,
     budget::{SealBudget, Spent},
     change::{self, Change, Incoming},
     error::failed,
     handle::Handle,
     layout::{META_SCHEMA, VAULT_ID_BYTES, lay_out, read_keys, read_meta, upgrade},
-    schema::{TenantId, USE_ID_BYTES, shared_fingerprint_key},
-    tables::{Encoded, FINGERPRINTS, KEYS, META, RECORDS, read_record},
+    schema::{TenantId, USE_ID_BYTES},
+    tables::{Encoded, KEYS, META},
     uses::Use,
     writer,
 };
@@ -34,9 +34,6 @@ const FILE_NAME: &str = "vault.redb";
 const DRAFT_NAME: &str = "vault.redb.new";
 /// No tenant has this number: looking under it finds nothing, and takes as long as finding nothing elsewhere.
 const NO_TENANT: TenantId = 0;
-
-/// What a look-up of a card gave: its token and record if it has one.
-pub type Found = Result<Option<(TokenKey, Record)>, StoreError>;
 
 /// An open store. Cheap to clone; [`Store::close`] ends it for all clones.
 #[derive(Clone)]
@@ -154,54 +151,6 @@ impl Store {
         self.inner.handle.change(|transaction| {
             transaction.open_table(KEYS)?.insert(name, key.encode().as_slice())?;
             Ok(())
-        })
-    }
-
-    /// The record of each token, in order; `None` where the tenant has no such token. One that is damaged fails alone.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`].
-    pub fn get(
-        &self,
-        tenant: &str,
-        tokens: &[TokenKey],
-    ) -> Result<Vec<Result<Option<Record>, StoreError>>, StoreError> {
-        let tenant = self.tenant(tenant);
-        self.inner.handle.with(|database| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
-            tokens
-                .iter()
-                .map(|token| Ok(read_record(&records, tenant, token)?.map_err(StoreError::from)))
-                .collect()
-        })
-    }
-
-    /// The token and record each card got before, in order. One that is damaged fails alone. A card has a key for each
-    /// version it may be found under.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`].
-    pub fn find(&self, tenant: &str, cards: &[&[FingerprintKey]]) -> Result<Vec<Found>, StoreError> {
-        let tenant = self.tenant(tenant);
-        self.inner.handle.with(|database| {
-            let snapshot = database.begin_read()?;
-            let (fingerprints, records) = (snapshot.open_table(FINGERPRINTS)?, snapshot.open_table(RECORDS)?);
-            let find = |key: &FingerprintKey| -> Result<Found, StoreError> {
-                let row = fingerprints.get(shared_fingerprint_key(tenant, key).as_slice())?;
-                let Some(token) = row.and_then(|token| TokenKey::new(token.value())) else {
-                    return Ok(Ok(None));
-                };
-                Ok(match read_record(&records, tenant, &token)? {
-                    Ok(Some(record)) if !record.is_of(key) => Err(RecordError::OtherCard.into()),
-                    Ok(record) => Ok(record.map(|record| (token, record))),
-                    Err(error) => Err(error.into()),
-                })
-            };
-            let find_first = |keys: &&[FingerprintKey]| {
-                let mut found = keys.iter().map(find).filter(|found| !matches!(found, Ok(Ok(None))));
-                found.next().unwrap_or(Ok(Ok(None)))
-            };
-            cards.iter().map(find_first).collect()
         })
     }
 

@@ -17,6 +17,7 @@ mod progress;
 mod restore;
 mod restore_keys;
 mod serve;
+mod signals;
 mod tasks;
 mod watchdog;
 

@@ -3,7 +3,7 @@
 use std::{io::Write, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use vault_api::Reloaded;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     },
     confinement::confinement,
     issuers, logging, peers,
+    signals::{Signals, Wish},
     tasks::{keep_keys, sweep, tidy_guards, watch_issuers},
     watchdog::Watchdog,
 };
@@ -249,16 +250,16 @@ async fn until_stopped(
         .map_err(|error| CommandError::new("cannot listen on the sockets", error))?;
     app.count_connections(&server);
     vault.resume_rewrap()?;
-    let sweeper = tokio::spawn(sweep(vault, config.clone(), audit.clone()));
-    let watcher = tokio::spawn(watch_issuers(Arc::clone(&auth)));
-    let keeper = tokio::spawn(keep_keys(keys.clone()));
     tokio::spawn({
         let notary = notary.clone();
         async move { notary.serve().await }
     });
-    let tidier = tokio::spawn(tidy_guards(guards.clone()));
-    let watchdog = Watchdog { doors: knocked_at, store: store.clone(), audit: audit.clone() };
-    let watchdog = tokio::spawn(watchdog.serve());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(sweep(vault, config.clone(), audit.clone()));
+    tasks.spawn(watch_issuers(Arc::clone(&auth)));
+    tasks.spawn(keep_keys(keys.clone()));
+    tasks.spawn(tidy_guards(guards.clone()));
+    tasks.spawn(Watchdog { doors: knocked_at, store: store.clone(), audit: audit.clone() }.serve());
     announce(config);
 
     while signals.reload_or_stop().await == Wish::Reload {
@@ -271,11 +272,7 @@ async fn until_stopped(
     }
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    sweeper.abort();
-    watcher.abort();
-    keeper.abort();
-    tidier.abort();
-    watchdog.abort();
+    tasks.abort_all();
     audit.dismiss_readers();
     server.stop().await;
     if let Err(error) = guards.close().await {
@@ -324,38 +321,6 @@ fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> 
         Err(error) => {
             tracing::error!(%error, "not reloaded: issuers and peers stay as they were");
             Err(error.to_string())
-        }
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Wish {
-    Reload,
-    Stop,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, CommandError> {
-        let listen =
-            |kind| signal(kind).map_err(|error| CommandError::new("cannot listen for signals", error));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn reload_or_stop(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::Stop,
-            _ = self.interrupt.recv() => Wish::Stop,
-            _ = self.hangup.recv() => Wish::Reload,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many tokens of a batch are read before the HSM has something to do: about as many as it opens meanwhile.
-const STRETCH: usize = 100;
+const STRETCH: usize = 50;
 
 /// A card that was given back.
 pub struct Revealed {

@@ -98,7 +98,8 @@ fn open_loop(found: &OpenLoop) -> Vec<Row> {
         let what = format!("open loop at {} % of the peak, p50 / p99", point.percent);
         Row::fact(what, format!("{} at {}/s", p50_and_p99(&point.latency), grouped(point.achieved)))
     };
-    found.points.iter().map(line).collect()
+    let disk = Row::fact("the same for the disk alone, at 50 %, p50 / p99", p50_and_p99(&found.disk));
+    found.points.iter().map(line).chain([disk]).collect()
 }
 
 /// Whether a token of another tenant is answered as fast as one that does not exist: the two samples of each round

@@ -69,6 +69,7 @@ fn open_loop(found: &OpenLoop) -> Value {
     json!({
         "peak_per_second": found.peak,
         "unloaded_latency_ns": percentiles(&found.unloaded),
+        "disk_alone_latency_ns": percentiles(&found.disk),
         "points": points,
     })
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 
 use crate::{
+    ceiling::Disk,
     load::{Paced, Route, histogram},
     number::median,
     payload::{self, Random},
@@ -22,6 +23,8 @@ pub(crate) struct OpenLoop {
     /// Nanoseconds of a request while there is no other.
     pub(crate) unloaded: Histogram<u64>,
     pub(crate) points: Vec<Point>,
+    /// Nanoseconds that callers at half of the peak would wait for nothing but the disk.
+    pub(crate) disk: Histogram<u64>,
 }
 
 /// Latencies at one rate.
@@ -45,7 +48,8 @@ impl OpenLoop {
 /// Measures all rates, in rounds; each with the peak and the unloaded latency beside it.
 pub(crate) fn measure(run: &Run<'_>, subjects: &mut Subjects) -> Result<OpenLoop> {
     let route = Side::Detokenize.route().context("a detokenize is a request")?;
-    let (mut unloaded, mut peaks) = (histogram()?, Vec::new());
+    let (mut unloaded, mut disk_alone, mut peaks) = (histogram()?, histogram()?, Vec::new());
+    let mut disk = Disk::create(run.dir)?;
     let mut points: Vec<(u32, Vec<Paced>)> = PERCENT.map(|percent| (percent, Vec::new())).into();
     let rounds = run.options.samples_of_curves();
     let time = run.options.pick(SHORT, LONG, LONG);
@@ -53,6 +57,8 @@ pub(crate) fn measure(run: &Run<'_>, subjects: &mut Subjects) -> Result<OpenLoop
         say(&format!("latency at fixed rates, round {round} of {rounds}"))?;
         unloaded.add(subjects.sample(run.load, Side::DetokenizeAlone)?.latency.context("no latency")?)?;
         peaks.push(subjects.sample(run.load, Side::Detokenize)?.rate);
+        let interval = Duration::from_secs_f64(2.0 / median(&peaks));
+        disk_alone.add(disk.sample(time, interval)?)?;
         for (percent, seen) in &mut points {
             let wanted = median(&peaks) * f64::from(*percent) / 100.0;
             let bodies = |lane| payload::detokenize(&subjects.tokens, Random::new(subjects.choice(), lane));
@@ -62,7 +68,7 @@ pub(crate) fn measure(run: &Run<'_>, subjects: &mut Subjects) -> Result<OpenLoop
         }
     }
     let points = points.into_iter().map(|(percent, seen)| Point::of(percent, seen)).collect::<Result<_>>()?;
-    Ok(OpenLoop { peak: median(&peaks), unloaded, points })
+    Ok(OpenLoop { peak: median(&peaks), unloaded, points, disk: disk_alone })
 }
 
 impl Point {

@@ -15,8 +15,7 @@ use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
 use super::{
-    Inserted, KeyMove, KeyMoved, NewRecord, OpenError, Record, Replaced,
-    StoreError, StoredKey, TokenKey,
+    Inserted, KeyMove, KeyMoved, NewRecord, OpenError, Record, Replaced, StoreError, StoredKey, TokenKey,
     budget::{SealBudget, Spent},
     change::{self, Change, Incoming},
     error::failed,

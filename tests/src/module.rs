@@ -239,3 +239,26 @@ fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
+
+/// The file of a token as it was before a process was started that may be killed.
+///
+/// SoftHSM2 truncates `token.object` at each login and writes it anew: a kill in between empties it, and with it goes the
+/// token, whatever vaultd does. What is tested is vaultd, so the file is put back.
+pub(crate) struct WholeToken(Option<(PathBuf, Vec<u8>)>);
+
+impl WholeToken {
+    /// That of the vault in `dir`; with another module there is nothing to mend.
+    pub(crate) fn read(dir: &Path) -> Self {
+        let mut tokens = fs::read_dir(dir.join("softhsm/tokens")).into_iter().flatten();
+        let path = tokens.next().map(|token| token.unwrap().path().join("token.object"));
+        Self(path.map(|path| (path.clone(), fs::read(path).unwrap())))
+    }
+
+    pub(crate) fn mend(self) {
+        if let Some((path, whole)) = self.0
+            && fs::read(&path).unwrap().len() != whole.len()
+        {
+            fs::write(path, whole).unwrap();
+        }
+    }
+}

@@ -14,7 +14,13 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
 
-use crate::{Answer, Minter, Module, Recording, ctl::to_the_end, exchange, module::TOKEN_LABEL, not_run};
+use crate::{
+    Answer, Minter, Module, Recording,
+    ctl::to_the_end,
+    exchange,
+    module::{TOKEN_LABEL, WholeToken},
+    not_run,
+};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -193,6 +199,7 @@ impl Vault {
 
     /// Starts the vault again and kills it when `wait` returns, whether it got ready or not; returns what that returned.
     pub fn start_and_kill<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let token = WholeToken::read(self.dir.path());
         let log = self.open_log();
         let config = self.path("vaultd.toml");
         let mut child = Command::new(vaultd())
@@ -204,6 +211,7 @@ impl Vault {
         let waited = wait();
         let _ = child.kill();
         child.wait().unwrap();
+        token.mend();
         waited
     }
 

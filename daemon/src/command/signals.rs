@@ -21,6 +21,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    /// Listens for them.
+    ///
     /// # Errors
     /// [`CommandError`] if the system does not hand them over.
     pub(super) fn new() -> Result<Self, CommandError> {

@@ -88,9 +88,8 @@ impl BoundSocket {
         let listener = bind(path, place.mode).map_err(failed)?;
         // From here on a failure drops the socket, and so removes it.
         let own = Own { path: path.clone(), lock };
-        let socket = |own| Self { listener, own: Some(own) };
         let prepared = own.prepare(group, owner).map_err(failed);
-        let socket = socket(own);
+        let socket = Self { listener, own: Some(own) };
         prepared.map(|()| socket)
     }
 

@@ -48,27 +48,26 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
 /// found by a search until the card is tokenized anew. Schema 3 added the states of keys, and the census; schema 4 the
 /// tables of the guards.
 pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
-    handle.with(|database| {
-        let found = {
-            let meta = database.begin_read()?.open_table(META)?;
-            meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes)
-        };
-        let Some(found) = found.filter(|found| *found < SCHEMA_VERSION) else { return Ok(()) };
-        tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
-        let transaction = database.begin_write()?;
+    let found = handle.with(|database| {
+        let meta = database.begin_read()?.open_table(META)?;
+        Ok(meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes))
+    })?;
+    let Some(found) = found.filter(|found| *found < SCHEMA_VERSION) else { return Ok(()) };
+    tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
+    handle.change(|transaction| {
         transaction.open_table(HOLDERS)?;
         transaction.open_table(USES)?;
         transaction.open_table(USE_ENDS)?;
         transaction.open_table(LOCKS)?;
         transaction.open_table(WINDOWS)?;
         if found < 3 {
-            give_keys_states(&transaction)?;
-            let mut tables = RecordTables::open(&transaction)?;
+            give_keys_states(transaction)?;
+            let mut tables = RecordTables::open(transaction)?;
             tables.take_census()?;
-            tables.keys.write(&transaction)?;
+            tables.keys.write(transaction)?;
         }
         transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
-        Ok(transaction.commit()?)
+        Ok(())
     })
 }
 

@@ -66,7 +66,13 @@ macro_rules! from_redb {
     };
 }
 
-from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+from_redb!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::CursorError
+);
 
 /// Why `path` does not open, from what the database layer says.
 pub(super) fn opening(path: &Path, error: DatabaseError) -> OpenError {

@@ -1,8 +1,8 @@
 //! Making a store from the rows of another.
 
-use std::path::Path;
+use std::{ops::Bound, path::Path};
 
-use redb::{Database, Key, TableDefinition, WriteTransaction};
+use redb::{CursorError, Database, Key, TableDefinition, WriteTransaction};
 
 use super::{
     OpenError, Row, Store, StoreError, StoredKey,
@@ -104,15 +104,25 @@ impl Visitor for Put<'_> {
         definition: TableDefinition<'static, K, V>,
     ) -> Result<(), StoreError> {
         let mut table = self.transaction.open_table(definition)?;
+        // Rows come in the order of their keys: as a run they fill their pages.
+        let mut cursor = table.upper_bound_mut(Bound::<K::SelfType<'_>>::Unbounded)?;
         for row in self.rows.iter().filter(|row| row.table == number) {
             let wrong = |what| StoreError::Failed(format!("a row of table {number} {what}"));
             let cells = K::take(&row.key).zip(V::take(&row.value));
             let (key, value) = cells.ok_or_else(|| wrong("is not what it must be"))?;
-            if table.insert(key, value)?.is_some() {
-                return Err(wrong("comes twice"));
+            match cursor.insert_before(&key, &value) {
+                Ok(()) => {}
+                Err(CursorError::UnorderedKey) => {
+                    cursor.close()?;
+                    if table.insert(key, value)?.is_some() {
+                        return Err(wrong("comes twice"));
+                    }
+                    cursor = table.upper_bound_mut(Bound::<K::SelfType<'_>>::Unbounded)?;
+                }
+                Err(error) => return Err(error.into()),
             }
             self.written += 1;
         }
-        Ok(())
+        Ok(cursor.close()?)
     }
 }

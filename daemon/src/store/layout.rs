@@ -64,7 +64,7 @@ pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
             give_keys_states(transaction)?;
             let mut tables = RecordTables::open(transaction)?;
             tables.take_census()?;
-            tables.keys.write(transaction)?;
+            tables.finish(transaction)?;
         }
         transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
         Ok(())

@@ -22,6 +22,7 @@ mod layout;
 mod look_up;
 mod notes;
 mod record;
+mod records;
 mod rewrap;
 mod schema;
 mod search;

@@ -5,6 +5,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use super::{
     BlindKey, FingerprintKey, Lookup, Record, RecordError, StoreError, TokenKey,
     key_book::KeyBook,
+    records::Records,
     schema::{TenantId, expiry_key, holder_key, record_key, shared_fingerprint_key, single_fingerprint_key},
 };
 
@@ -35,7 +36,7 @@ pub(super) const KEYS: TableDefinition<'_, &str, Bytes> = TableDefinition::new("
 
 /// The tables a change to a record touches, open in one transaction.
 pub(super) struct RecordTables<'t> {
-    pub(super) records: Table<'t, Bytes, Bytes>,
+    pub(super) records: Records<'t>,
     pub(super) fingerprints: Table<'t, Bytes, Bytes>,
     pub(super) holders: Table<'t, Bytes, ()>,
     pub(super) expiries: Table<'t, Bytes, ()>,
@@ -67,7 +68,7 @@ pub(super) enum Clash {
 impl<'t> RecordTables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
         Ok(Self {
-            records: transaction.open_table(RECORDS)?,
+            records: Records::open(transaction)?,
             fingerprints: transaction.open_table(FINGERPRINTS)?,
             holders: transaction.open_table(HOLDERS)?,
             expiries: transaction.open_table(EXPIRIES)?,
@@ -76,12 +77,10 @@ impl<'t> RecordTables<'t> {
     }
 
     pub(super) fn record(&self, tenant: TenantId, token: &TokenKey) -> Result<Option<Record>, StoreError> {
-        Ok(read_record(&self.records, tenant, token)??)
+        Ok(self.records.get(&record_key(tenant, token))??)
     }
 
-    /// Writes a new record and its index rows, unless its token or its card is there already.
-    ///
-    /// Writes first and looks at what it has replaced: that is nearly always nothing, and half the look-ups.
+    /// Adds a new record and its index rows, unless its token or its card is there already.
     pub(super) fn put_new(
         &mut self,
         tenant: TenantId,
@@ -89,19 +88,18 @@ impl<'t> RecordTables<'t> {
         new: &Encoded,
     ) -> Result<Option<Clash>, StoreError> {
         let key = record_key(tenant, token);
-        let old = self.records.insert(key.as_slice(), new.bytes.as_slice())?.map(|old| old.value().to_vec());
-        if let Some(old) = old {
-            self.records.insert(key.as_slice(), old.as_slice())?;
+        if self.records.contains(&key)? {
             return Ok(Some(Clash::Token));
         }
+        // Writes first and looks at what it has replaced: that is nearly always nothing, and half the look-ups.
         let row = fingerprint_row(tenant, token, &new.record);
         let old = self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
         let old = old.and_then(|token| TokenKey::new(token.value()));
         if let Some(old) = old {
             self.fingerprints.insert(row.as_slice(), old.as_bytes())?;
-            self.records.remove(key.as_slice())?;
             return Ok(Some(Clash::Card(old)));
         }
+        self.records.add(key, &new.bytes);
         self.put_other_rows(tenant, token, &new.record)?;
         self.keys.add(&new.record.header);
         Ok(None)
@@ -124,7 +122,7 @@ impl<'t> RecordTables<'t> {
         token: &TokenKey,
         new: &Encoded,
     ) -> Result<(), StoreError> {
-        self.records.insert(record_key(tenant, token).as_slice(), new.bytes.as_slice())?;
+        self.records.put(&record_key(tenant, token), &new.bytes)?;
         self.fingerprints.insert(fingerprint_row(tenant, token, &new.record).as_slice(), token.as_bytes())?;
         self.keys.add(&new.record.header);
         self.put_other_rows(tenant, token, &new.record)
@@ -152,7 +150,7 @@ impl<'t> RecordTables<'t> {
         token: &TokenKey,
         record: &Record,
     ) -> Result<(), StoreError> {
-        self.records.remove(record_key(tenant, token).as_slice())?;
+        self.records.remove(&record_key(tenant, token))?;
         self.fingerprints.remove(fingerprint_row(tenant, token, record).as_slice())?;
         if let Some(holder) = &record.header.holder {
             self.holders.remove(holder_key(tenant, holder, token).as_slice())?;
@@ -167,19 +165,20 @@ impl<'t> RecordTables<'t> {
     /// Counts the records of each key version anew.
     pub(super) fn take_census(&mut self) -> Result<(), StoreError> {
         self.keys.forget_counts();
-        for row in self.records.iter()? {
-            // What does not decode depends on no key that is known.
-            if let Ok(record) = Record::decode(row?.1.value()) {
-                self.keys.add(&record.header);
-            }
-        }
-        Ok(())
+        // What does not decode depends on no key that is known.
+        let keys = &mut self.keys;
+        self.records.each_header(|header| keys.add(header))
+    }
+
+    /// Writes what is kept until the transaction's end. Nothing counts before.
+    pub(super) fn finish(mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        self.records.write()?;
+        self.keys.write(transaction)
     }
 
     /// Removes a record that does not decode, so that neither its index rows nor its keys are known.
     pub(super) fn remove_damaged(&mut self, tenant: TenantId, token: &TokenKey) -> Result<(), StoreError> {
-        self.records.remove(record_key(tenant, token).as_slice())?;
-        Ok(())
+        self.records.remove(&record_key(tenant, token))
     }
 }
 

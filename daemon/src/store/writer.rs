@@ -131,7 +131,7 @@ impl<'t> Batch<'t> {
                 other => other,
             })
             .collect::<Result<_, _>>()?;
-        self.tables.keys.write(self.transaction)?;
+        self.tables.finish(self.transaction)?;
         Ok((outcomes, self.new_tenants))
     }
 

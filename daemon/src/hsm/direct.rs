@@ -2,8 +2,8 @@
 //!
 //! - openCryptoki fills the time of `CK_TOKEN_INFO` with something else, and the library then gives back none of it.
 //! - NSS softokn answers a question for the length of a GCM ciphertext without its tag, and the library asks always.
-//!   Lengths are known, so that the question would be one more round trip to a network HSM besides, and is not asked
-//!   before a decryption either.
+//!   Lengths are known, so that the question would be one more round trip to a network HSM besides, and is asked before
+//!   no other operation either.
 
 use std::sync::Arc;
 
@@ -15,14 +15,18 @@ use cryptoki::{
     slot::Slot,
 };
 use cryptoki_sys::{
-    CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM, CK_TOKEN_INFO, CK_ULONG, CKF_LOGIN_REQUIRED,
-    CKF_PROTECTED_AUTHENTICATION_PATH, CKF_TOKEN_INITIALIZED, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY,
-    CKF_USER_PIN_LOCKED, CKF_USER_PIN_TO_BE_CHANGED, CKF_WRITE_PROTECTED, CKM_AES_GCM,
+    CK_BYTE, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV,
+    CK_SESSION_HANDLE, CK_TOKEN_INFO, CK_ULONG, CKF_LOGIN_REQUIRED, CKF_PROTECTED_AUTHENTICATION_PATH,
+    CKF_TOKEN_INITIALIZED, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED,
+    CKF_USER_PIN_TO_BE_CHANGED, CKF_WRITE_PROTECTED, CKM_AES_GCM,
 };
 
 use zeroize::Zeroizing;
 
 use super::{Library, NONCE_BYTES, SetupError, TAG_BYTES};
+
+/// Room for the longest signature there is: of an RSA key of 8,192 bits.
+const MOST_SIGNATURE_BYTES: usize = 1_024;
 
 /// The functions of a module that is loaded and initialised.
 #[derive(Clone)]
@@ -139,28 +143,17 @@ impl Direct {
         aad: &[u8],
         plaintext: &[u8],
     ) -> Result<Vec<u8>, Pkcs11Error> {
-        let begin = self.functions.C_EncryptInit.ok_or(Pkcs11Error::NullFunctionPointer)?;
-        let encrypt = self.functions.C_Encrypt.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        let call = Call {
+            begin: (self.functions.C_EncryptInit, Function::EncryptInit),
+            end: (self.functions.C_Encrypt, Function::Encrypt),
+        };
         // Room for a nonce of up to 16 bytes at the end: with less a module could not even show that it makes those.
         let mut ciphertext = vec![0; plaintext.len() + TAG_BYTES + 16];
-        let mut len = CK_ULONG::try_from(ciphertext.len())?;
         let mut parameters = gcm_parameters(nonce, aad)?;
-        let mut mechanism = gcm(&mut parameters)?;
-        // SAFETY: the mechanism, its parameters, nonce and AAD outlive both calls; modules only read the AAD.
-        let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
-        Rv::from(rv).into_result(Function::EncryptInit)?;
-        // SAFETY: as above; modules only read the plaintext, and `len` is the room that `ciphertext` has.
-        let rv = unsafe {
-            encrypt(
-                session.handle(),
-                plaintext.as_ptr().cast_mut(),
-                plaintext.len().try_into()?,
-                ciphertext.as_mut_ptr(),
-                &raw mut len,
-            )
-        };
-        Rv::from(rv).into_result(Function::Encrypt)?;
-        ciphertext.truncate(len.try_into()?);
+        let mechanism = gcm(&mut parameters)?;
+        // SAFETY: nonce and AAD outlive the call, and the nonce is borrowed for writing.
+        let len = unsafe { call.make(session, key, mechanism, plaintext, &mut ciphertext) }?;
+        ciphertext.truncate(len);
         Ok(ciphertext)
     }
 
@@ -174,29 +167,79 @@ impl Direct {
         aad: &[u8],
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
-        let begin = self.functions.C_DecryptInit.ok_or(Pkcs11Error::NullFunctionPointer)?;
-        let decrypt = self.functions.C_Decrypt.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        let call = Call {
+            begin: (self.functions.C_DecryptInit, Function::DecryptInit),
+            end: (self.functions.C_Decrypt, Function::Decrypt),
+        };
         // Some modules want room for the tag, too.
         let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
-        let mut len = CK_ULONG::try_from(plaintext.len())?;
         let mut parameters = gcm_parameters(Some(nonce), aad)?;
-        let mut mechanism = gcm(&mut parameters)?;
-        // SAFETY: the mechanism, its parameters, nonce and AAD outlive both calls; modules only read the AAD.
-        let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
-        Rv::from(rv).into_result(Function::DecryptInit)?;
-        // SAFETY: as above; modules only read the ciphertext, and `len` is the room that `plaintext` has.
-        let rv = unsafe {
-            decrypt(
-                session.handle(),
-                ciphertext.as_ptr().cast_mut(),
-                ciphertext.len().try_into()?,
-                plaintext.as_mut_ptr(),
-                &raw mut len,
-            )
-        };
-        Rv::from(rv).into_result(Function::Decrypt)?;
-        plaintext.truncate(len.try_into()?);
+        let mechanism = gcm(&mut parameters)?;
+        // SAFETY: nonce and AAD outlive the call, and the nonce is borrowed for writing.
+        let len = unsafe { call.make(session, key, mechanism, ciphertext, &mut plaintext) }?;
+        plaintext.truncate(len);
         Ok(plaintext)
+    }
+
+    /// A signature or MAC of `message` by `mechanism`, which has no parameters.
+    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
+    pub(super) fn sign(
+        &self,
+        session: &Session,
+        key: ObjectHandle,
+        mechanism: CK_MECHANISM_TYPE,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Pkcs11Error> {
+        let call = Call {
+            begin: (self.functions.C_SignInit, Function::SignInit),
+            end: (self.functions.C_Sign, Function::Sign),
+        };
+        let mechanism = CK_MECHANISM { mechanism, pParameter: std::ptr::null_mut(), ulParameterLen: 0 };
+        let mut signature = vec![0; MOST_SIGNATURE_BYTES];
+        // SAFETY: the mechanism points to nothing.
+        let len = unsafe { call.make(session, key, mechanism, message, &mut signature) }?;
+        signature.truncate(len);
+        Ok(signature)
+    }
+}
+
+type Begin = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
+type End =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> CK_RV;
+
+/// The two functions of an operation in one part, and what they are called in errors.
+struct Call {
+    begin: (Option<Begin>, Function),
+    end: (Option<End>, Function),
+}
+
+impl Call {
+    /// Makes `input` into what is written to `output`; gives its length.
+    ///
+    /// # Safety
+    /// What the parameters of `mechanism` point to must be there until this returns, and a GCM nonce be free to be written to.
+    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
+    unsafe fn make(
+        self,
+        session: &Session,
+        key: ObjectHandle,
+        mut mechanism: CK_MECHANISM,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<usize, Pkcs11Error> {
+        let begin = self.begin.0.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        let end = self.end.0.ok_or(Pkcs11Error::NullFunctionPointer)?;
+        let (input_len, room) = (input.len().try_into()?, CK_ULONG::try_from(output.len())?);
+        let mut len = room;
+        // SAFETY: the caller vouches for the parameters of the mechanism, which itself is there until the end of both calls.
+        let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
+        Rv::from(rv).into_result(self.begin.1)?;
+        // SAFETY: as above; modules only read the input, and `len` is the room that `output` has.
+        let rv = unsafe {
+            end(session.handle(), input.as_ptr().cast_mut(), input_len, output.as_mut_ptr(), &raw mut len)
+        };
+        Rv::from(rv).into_result(self.end.1)?;
+        Ok(len.min(room).try_into()?)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use cryptoki::{
     context::Pkcs11,
-    mechanism::{Mechanism, MechanismType},
+    mechanism::MechanismType,
     object::{Attribute, AttributeType, KeyType, ObjectHandle},
     session::Session,
     slot::Slot,
 };
+use cryptoki_sys::CKM_SHA256_HMAC;
 
 use super::{
     Library, Operation, Settings, SetupError, TokenSelector,
@@ -185,7 +186,7 @@ impl Rehearsal<'_> {
             Some(KeyType::SHA256_HMAC) => "CKK_SHA256_HMAC",
             _ => "a type it does not tell",
         };
-        let finding = match self.session.sign(&Mechanism::Sha256Hmac, key, b"vaultd trial") {
+        let finding = match self.direct.sign(self.session, key, CKM_SHA256_HMAC, b"vaultd trial") {
             Ok(_) => Finding::Good(format!("makes HMACs with SHA-256, with keys of {key_type}")),
             Err(error) => Finding::Wrong(format!("makes no HMAC with SHA-256: {}", brief(&error))),
         };
@@ -202,7 +203,7 @@ impl Rehearsal<'_> {
         });
         let bits =
             bits.map_or_else(|| "of a length it does not tell".to_owned(), |bits| format!("of {bits} bits"));
-        let finding = match SignedBy::find(self.session, key) {
+        let finding = match SignedBy::find(&self.direct, self.session, key) {
             Ok(by) => Finding::Good(format!("signs with {by}, with new keys {bits}")),
             Err(error) => Finding::Wrong(format!("makes no RSA signature with SHA-256: {error}")),
         };

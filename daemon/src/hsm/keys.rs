@@ -208,7 +208,7 @@ impl KeyRing {
             nonce: newest(Operation::Seal)
                 .map_or(Ok(NonceGiven::default()), |key| NonceGiven::find(&self.direct, session, key))?,
             signed_by: newest(Operation::Sign)
-                .map_or(Ok(SignedBy::default()), |key| SignedBy::find(session, key))?,
+                .map_or(Ok(SignedBy::default()), |key| SignedBy::find(&self.direct, session, key))?,
         })
     }
 

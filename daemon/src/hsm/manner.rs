@@ -1,6 +1,7 @@
 //! How a token wants things done, where tokens differ. Found by trial, never by a vendor's name.
 
-use cryptoki::{error::Error as Pkcs11Error, mechanism::Mechanism, object::ObjectHandle, session::Session};
+use cryptoki::{error::Error as Pkcs11Error, object::ObjectHandle, session::Session};
+use cryptoki_sys::{CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -102,10 +103,10 @@ impl SignedBy {
     ///
     /// # Errors
     /// What the module said to the last one.
-    pub(super) fn find(session: &Session, key: ObjectHandle) -> Result<Self, SetupError> {
-        match sign(session, key, Self::Sha256RsaPkcs, b"vaultd trial") {
+    pub(super) fn find(direct: &Direct, session: &Session, key: ObjectHandle) -> Result<Self, SetupError> {
+        match sign(direct, session, key, Self::Sha256RsaPkcs, b"vaultd trial") {
             Ok(_) => Ok(Self::Sha256RsaPkcs),
-            Err(_) => Ok(sign(session, key, Self::RsaPkcs, b"vaultd trial").map(|_| Self::RsaPkcs)?),
+            Err(_) => Ok(sign(direct, session, key, Self::RsaPkcs, b"vaultd trial").map(|_| Self::RsaPkcs)?),
         }
     }
 }
@@ -161,14 +162,15 @@ pub(super) fn open(
 
 /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2; `RS256` in RFC 7518, 3.3).
 pub(super) fn sign(
+    direct: &Direct,
     session: &Session,
     key: ObjectHandle,
     by: SignedBy,
     message: &[u8],
 ) -> Result<Vec<u8>, Pkcs11Error> {
     match by {
-        SignedBy::Sha256RsaPkcs => session.sign(&Mechanism::Sha256RsaPkcs, key, message),
-        SignedBy::RsaPkcs => session.sign(&Mechanism::RsaPkcs, key, &digest_info(message)),
+        SignedBy::Sha256RsaPkcs => direct.sign(session, key, CKM_SHA256_RSA_PKCS, message),
+        SignedBy::RsaPkcs => direct.sign(session, key, CKM_RSA_PKCS, &digest_info(message)),
     }
 }
 

@@ -3,9 +3,9 @@
 use cryptoki::{
     context::Function,
     error::{Error as Pkcs11Error, RvError},
-    mechanism::Mechanism,
     session::Session,
 };
+use cryptoki_sys::CKM_SHA256_HMAC;
 use zeroize::Zeroizing;
 
 use super::{
@@ -158,7 +158,7 @@ impl Operator<'_> {
             .iter()
             .map(|message| {
                 beat();
-                let mac = self.session.sign(&Mechanism::Sha256Hmac, key, message)?;
+                let mac = self.keys.direct().sign(self.session, key, CKM_SHA256_HMAC, message)?;
                 let bytes = mac.len();
                 mac.try_into().map_err(|_| Fault::Length { what: "a MAC", bytes, must_be: MAC_BYTES })
             })
@@ -169,7 +169,8 @@ impl Operator<'_> {
     pub(super) fn sign(&self, name: KeyName, message: &[u8]) -> Result<Vec<u8>, Fault> {
         beat();
         let key = self.keys.handle(name)?;
-        let signature = manner::sign(self.session, key, self.keys.manner().signed_by, message)?;
+        let signature =
+            manner::sign(self.keys.direct(), self.session, key, self.keys.manner().signed_by, message)?;
         let modulus =
             self.keys.key(name).and_then(|key| key.public.as_ref()).map(|public| public.modulus.len());
         Fault::check_length("a signature", modulus.unwrap_or_default(), signature)

@@ -47,5 +47,5 @@ pub(super) async fn read(
     query.wait = query.wait.map(|wait_s| wait_s.min(longest_s));
     let answer: AuditAnswer =
         app.audit().read(&query).await.map_err(|error| Failure::unreadable_log(&error))?;
-    Ok(private_json(StatusCode::OK, &answer, answer.entries.len()))
+    Ok(private_json(StatusCode::OK, &answer))
 }

@@ -34,12 +34,11 @@ pub(super) fn answer<T: Serialize>(results: Vec<Result<T, Failure>>) -> Result<R
     }
     let mut causes = results.iter().filter_map(|result| result.as_ref().err()?.cause.clone());
     let failed = causes.next().map(|cause| FailedItems { count: 1 + causes.count(), cause });
-    let items = results.len();
     let results = results.into_iter().map(|result| match result {
         Ok(done) => BatchItem::Done(done),
         Err(failure) => BatchItem::Failed { error: failure.into() },
     });
-    let mut response = private_json(StatusCode::OK, &BatchAnswer { results: results.collect() }, items);
+    let mut response = private_json(StatusCode::OK, &BatchAnswer { results: results.collect() });
     if let Some(failed) = failed {
         response.extensions_mut().insert(failed);
     }

@@ -48,14 +48,14 @@ pub(super) async fn detokenize(
     app.notice_honey(&caller, [&token]);
     if is_masked {
         let masked = app.vault().masked(caller.tenant(), token).await?;
-        return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }, 1));
+        return Ok(private_json(StatusCode::OK, &DetokenizeAnswer::Masked { masked_pan: masked.text() }));
     }
     app.require_approval_of(&caller, 1).await?;
     let admitted = app.admit(&caller, &[card(&app, &caller, &token)]).await?;
     let mut results = app.vault().detokenize(caller.tenant(), vec![Ok(token)]).await;
     let revealed = results.pop().ok_or_else(Failure::no_answer)??;
     app.guards().stats().revealed(1);
-    Ok(app.with_quota(private_json(StatusCode::OK, &answer(&revealed), 1), admitted.quota))
+    Ok(app.with_quota(private_json(StatusCode::OK, &answer(&revealed)), admitted.quota))
 }
 
 /// Swap up to 1,000 tokens back for their PANs.

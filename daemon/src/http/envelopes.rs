@@ -32,7 +32,7 @@ pub(super) async fn seal(State(app): State<App>, request: Request<Body>) -> Resu
     let (jwt, claims) = app.vault().seal_envelope(caller.tenant(), &meta_data, wish).await?;
     caller.trail().jti(&claims.jti);
     let expires_at = timestamp_s(claims.exp);
-    Ok(private_json(StatusCode::OK, &SealEnvelopeAnswer { jwt, jti: claims.jti, expires_at }, 1))
+    Ok(private_json(StatusCode::OK, &SealEnvelopeAnswer { jwt, jti: claims.jti, expires_at }))
 }
 
 /// Verify an envelope and open its card data.
@@ -53,6 +53,6 @@ pub(super) async fn open(State(app): State<App>, request: Request<Body>) -> Resu
     let admitted = app.admit(&caller, &[app.guards().card(caller.tenant(), jwt.as_bytes())]).await?;
     let (meta_data, claims) = app.vault().open_envelope(caller.tenant(), &jwt).await?;
     app.guards().stats().revealed(1);
-    let response = private_json(StatusCode::OK, &OpenEnvelopeAnswer { meta_data, claims }, 1);
+    let response = private_json(StatusCode::OK, &OpenEnvelopeAnswer { meta_data, claims });
     Ok(app.with_quota(response, admitted.quota))
 }

@@ -60,7 +60,7 @@ pub(super) async fn plant(State(app): State<App>, request: Request<Body>) -> Res
     let planted = app.vault().plant(&tenant, template.as_deref(), note).await?;
     caller.trail().token(&planted.token);
     tracing::info!(tenant, by = caller.subject(), "planted a honey token");
-    Ok(private_json(StatusCode::CREATED, &answer(planted), 1))
+    Ok(private_json(StatusCode::CREATED, &answer(planted)))
 }
 
 /// See every honey token.
@@ -77,8 +77,7 @@ pub(super) async fn plant(State(app): State<App>, request: Request<Body>) -> Res
 pub(super) async fn list(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
     app.authorize(&request, &[Scope::HoneyRead]).await?;
     let tokens: Vec<_> = app.vault().honey().await?.into_iter().map(answer).collect();
-    let items = tokens.len();
-    Ok(private_json(StatusCode::OK, &HoneyTokens { tokens }, items))
+    Ok(private_json(StatusCode::OK, &HoneyTokens { tokens }))
 }
 
 /// Remove a honey token.

@@ -51,5 +51,5 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
         scope: done.scope,
         tenant: done.tenant,
     };
-    Ok(private_json(StatusCode::OK, &answer, 4))
+    Ok(private_json(StatusCode::OK, &answer))
 }

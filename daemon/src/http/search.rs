@@ -57,8 +57,7 @@ pub(super) async fn search(
     let page = app.vault().search(caller.tenant(), search, limit).await?;
     let tokens: Vec<TokenRecord> = page.records.into_iter().map(answer).collect();
     caller.trail().tokens(tokens.iter().map(|record| record.token.clone()));
-    let items = tokens.len();
-    let answer = private_json(StatusCode::OK, &SearchAnswer { tokens, cursor: page.cursor }, items);
+    let answer = private_json(StatusCode::OK, &SearchAnswer { tokens, cursor: page.cursor });
     Ok(app.with_quota(answer, admitted.quota))
 }
 
@@ -85,5 +84,5 @@ pub(super) async fn compare(
     app.notice_honey(&caller, [&token]);
     let admitted = app.admit(&caller, &[app.guards().guess()]).await?;
     let equal = app.vault().compare(caller.tenant(), token, &pan).await?;
-    Ok(app.with_quota(private_json(StatusCode::OK, &CompareAnswer { equal }, 1), admitted.quota))
+    Ok(app.with_quota(private_json(StatusCode::OK, &CompareAnswer { equal }), admitted.quota))
 }

@@ -39,7 +39,7 @@ pub(super) async fn tokenize(
         app.vault().tokenize(caller.tenant(), vec![card]).await.pop().ok_or_else(Failure::no_answer)??;
     caller.trail().token(&done.token);
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(private_json(status, &answer(done), 1))
+    Ok(private_json(status, &answer(done)))
 }
 
 /// Swap up to 1,000 PANs for tokens.

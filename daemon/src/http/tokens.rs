@@ -38,7 +38,7 @@ pub(super) async fn read(
     caller.trail().token(&token);
     app.notice_honey(&caller, [&token]);
     let record = app.vault().record(caller.tenant(), token).await?;
-    Ok(private_json(StatusCode::OK, &answer(record), 1))
+    Ok(private_json(StatusCode::OK, &answer(record)))
 }
 
 /// Change a token's metadata or lifetime.
@@ -66,7 +66,7 @@ pub(super) async fn change(
     let change = RecordChange { metadata, expires_in_s: expires_in };
     app.notice_honey(&caller, [&token]);
     let record = app.vault().change(caller.tenant(), token, change).await?;
-    Ok(private_json(StatusCode::OK, &answer(record), 1))
+    Ok(private_json(StatusCode::OK, &answer(record)))
 }
 
 /// Forget a token: its ciphertext and every index row.

@@ -2,16 +2,16 @@
 //!
 //! What the client spends is missing from the server on a machine where both share the cores, so there is no
 //! HTTP library here: the head of the request is made once, the answer's is parsed in place, both buffers are
-//! reused. Nor is it a stream of tokio, which has the kernel wake its thread when the server has read a request.
+//! reused. Its stream is the vault's own: tokio's has the kernel wake its thread when the server has read a request.
 
-use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+use vaultd::http::SocketStream;
 
 use crate::payload::Body;
 
@@ -27,7 +27,7 @@ pub(crate) struct Target {
 /// A keep-alive connection that sends JSON to one path.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: AsyncFd<UnixStream>,
+    stream: SocketStream,
     /// Everything up to the value of `content-length`.
     head: Vec<u8>,
     body: Vec<u8>,
@@ -43,8 +43,8 @@ impl Connection {
 
     /// Connects to `target`, for requests of another `method`.
     pub(crate) async fn open_for(target: &Target, method: &str, path: &str) -> Result<Self> {
-        let stream = tokio::net::UnixStream::connect(&target.socket).await;
-        let stream = register(stream.with_context(|| show(&target.socket))?.into_std()?)?;
+        let stream = UnixStream::connect(&target.socket).await.with_context(|| show(&target.socket))?;
+        let stream = SocketStream::new(stream)?;
         let authorization =
             target.jwt.as_ref().map_or_else(String::new, |jwt| format!("authorization: Bearer {jwt}\r\n"));
         let head = format!(
@@ -80,17 +80,7 @@ impl Connection {
         self.request.extend_from_slice(self.body.len().to_string().as_bytes());
         self.request.extend_from_slice(b"\r\n\r\n");
         self.request.extend_from_slice(&self.body);
-        // With one request on its way at a time, only a large one finds no room: then the thread may wait for it.
-        let mut stream = self.stream.get_ref();
-        let mut rest = self.request.as_slice();
-        while !rest.is_empty() {
-            match stream.write(rest) {
-                Ok(bytes) => rest = &rest[bytes..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::task::yield_now().await,
-                Err(error) => return Err(error).context("sending a request"),
-            }
-        }
-        Ok(())
+        self.stream.write_all(&self.request).await.context("sending a request")
     }
 
     async fn receive(&mut self) -> Result<Answer<'_>> {
@@ -110,31 +100,11 @@ impl Connection {
     }
 
     async fn read_some(&mut self, room: usize) -> Result<()> {
-        let begin = self.received.len();
-        self.received.resize(begin + room, 0);
-        let count = loop {
-            let mut guard = self.stream.readable().await?;
-            let part = &mut self.received[begin..];
-            let Ok(read) = guard.try_io(|stream| stream.get_ref().read(part)) else { continue };
-            let count = read.context("receiving an answer")?;
-            if count < room {
-                // All that there was (epoll(7), edge-triggered): the next read need not find out.
-                guard.clear_ready();
-            }
-            break count;
-        };
-        self.received.truncate(begin + count);
+        self.received.reserve(room);
+        let count = self.stream.read_buf(&mut self.received).await.context("receiving an answer")?;
         ensure!(count > 0, "the server closed the connection in the middle of an answer");
         Ok(())
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "what took its place is unsafe: it wants a descriptor that stays open, as a UnixStream's does"
-)]
-fn register(stream: UnixStream) -> Result<AsyncFd<UnixStream>> {
-    Ok(AsyncFd::with_interest(stream, Interest::READABLE)?)
 }
 
 struct Answer<'a> {

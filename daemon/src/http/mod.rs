@@ -44,3 +44,4 @@ pub use body::parse_json;
 pub use router::{Endpoints, openapi};
 pub use server::{Door, Server};
 pub use socket::{BoundSocket, SocketError};
+pub use stream::SocketStream;

@@ -14,7 +14,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
 /// A Unix stream socket.
-pub(super) struct SocketStream {
+#[derive(Debug)]
+pub struct SocketStream {
     /// Gone only while it is registered for more.
     socket: Option<AsyncFd<UnixStream>>,
     /// It had no room for an answer once, and since then is waited for room on.
@@ -26,7 +27,7 @@ impl SocketStream {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn new(stream: tokio::net::UnixStream) -> io::Result<Self> {
+    pub fn new(stream: tokio::net::UnixStream) -> io::Result<Self> {
         let socket = register(stream.into_std()?, Interest::READABLE)?;
         Ok(Self { socket: Some(socket), is_slow: false })
     }

@@ -10,7 +10,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     Header, Record, RecordError, StoreError,
-    tables::{Bytes, RECORDS},
+    tables::{Bytes, RECORDS, record_at},
 };
 
 /// Records by key, of which some may not be in the table yet.
@@ -26,11 +26,10 @@ impl<'t> Records<'t> {
 
     /// The record at `key`. The inner error is that of a record that does not decode, which concerns nobody else.
     pub(super) fn get(&self, key: &[u8]) -> Result<Result<Option<Record>, RecordError>, StoreError> {
-        if let Some(new) = self.new.get(key) {
-            return Ok(Record::decode(new).map(Some));
+        match self.new.get(key) {
+            Some(new) => Ok(Record::decode(new).map(Some)),
+            None => record_at(&self.table, key),
         }
-        let bytes = self.table.get(key)?;
-        Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose())
     }
 
     pub(super) fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {

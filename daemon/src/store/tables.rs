@@ -188,7 +188,15 @@ pub(super) fn read_record(
     tenant: TenantId,
     token: &TokenKey,
 ) -> Result<Result<Option<Record>, RecordError>, StoreError> {
-    let bytes = records.get(record_key(tenant, token).as_slice())?;
+    record_at(records, &record_key(tenant, token))
+}
+
+/// The same, of a key.
+pub(super) fn record_at(
+    records: &impl ReadableTable<Bytes, Bytes>,
+    key: &[u8],
+) -> Result<Result<Option<Record>, RecordError>, StoreError> {
+    let bytes = records.get(key)?;
     Ok(bytes.map(|bytes| Record::decode(bytes.value())).transpose())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! - openCryptoki fills the time of `CK_TOKEN_INFO` with something else, and the library then gives back none of it.
 //! - NSS softokn answers a question for the length of a GCM ciphertext without its tag, and the library asks always.
-//!   Lengths are known, so that the question would be one more round trip to a network HSM besides, and is asked before
-//!   no other operation either.
+//!   Lengths are known, so that the question would be one more round trip to a network HSM besides, and is not asked
+//!   before any operation in service.
 
 use std::sync::Arc;
 
@@ -134,7 +134,6 @@ impl Direct {
     /// AES-GCM encryption of `plaintext` with a tag of 16 bytes.
     ///
     /// The module is given `nonce`, or asked to append one of its own to the ciphertext. It may write to `nonce`.
-    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
     pub(super) fn encrypt_gcm(
         &self,
         session: &Session,
@@ -149,16 +148,11 @@ impl Direct {
         };
         // Room for a nonce of up to 16 bytes at the end: with less a module could not even show that it makes those.
         let mut ciphertext = vec![0; plaintext.len() + TAG_BYTES + 16];
-        let mut parameters = gcm_parameters(nonce, aad)?;
-        let mechanism = gcm(&mut parameters)?;
-        // SAFETY: nonce and AAD outlive the call, and the nonce is borrowed for writing.
-        let len = unsafe { call.make(session, key, mechanism, plaintext, &mut ciphertext) }?;
-        ciphertext.truncate(len);
+        call.gcm(session, key, nonce, aad, plaintext, &mut ciphertext)?;
         Ok(ciphertext)
     }
 
     /// AES-GCM decryption of `ciphertext`, with a tag of 16 bytes at its end. The module may write to `nonce`.
-    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
     pub(super) fn decrypt_gcm(
         &self,
         session: &Session,
@@ -173,11 +167,7 @@ impl Direct {
         };
         // Some modules want room for the tag, too.
         let mut plaintext = Zeroizing::new(vec![0; ciphertext.len()]);
-        let mut parameters = gcm_parameters(Some(nonce), aad)?;
-        let mechanism = gcm(&mut parameters)?;
-        // SAFETY: nonce and AAD outlive the call, and the nonce is borrowed for writing.
-        let len = unsafe { call.make(session, key, mechanism, ciphertext, &mut plaintext) }?;
-        plaintext.truncate(len);
+        call.gcm(session, key, Some(nonce), aad, ciphertext, &mut plaintext)?;
         Ok(plaintext)
     }
 
@@ -197,8 +187,7 @@ impl Direct {
         let mechanism = CK_MECHANISM { mechanism, pParameter: std::ptr::null_mut(), ulParameterLen: 0 };
         let mut signature = vec![0; MOST_SIGNATURE_BYTES];
         // SAFETY: the mechanism points to nothing.
-        let len = unsafe { call.make(session, key, mechanism, message, &mut signature) }?;
-        signature.truncate(len);
+        unsafe { call.make(session, key, mechanism, message, &mut signature) }?;
         Ok(signature)
     }
 }
@@ -214,7 +203,36 @@ struct Call {
 }
 
 impl Call {
-    /// Makes `input` into what is written to `output`; gives its length.
+    /// [`Call::make`] by AES-GCM (PKCS #11 v3.1, 6.13.6). The module may write to `nonce`.
+    #[expect(unsafe_code, reason = "the PKCS#11 interface is C")]
+    fn gcm(
+        self,
+        session: &Session,
+        key: ObjectHandle,
+        nonce: Option<&mut [u8; NONCE_BYTES]>,
+        aad: &[u8],
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), Pkcs11Error> {
+        let mut parameters = CK_GCM_PARAMS {
+            ulIvLen: if nonce.is_some() { NONCE_BYTES.try_into()? } else { 0 },
+            pIv: nonce.map_or(std::ptr::null_mut(), |nonce| nonce.as_mut_ptr()),
+            // With no nonce given, this says how long one is to be made.
+            ulIvBits: (NONCE_BYTES * 8).try_into()?,
+            pAAD: aad.as_ptr().cast_mut(),
+            ulAADLen: aad.len().try_into()?,
+            ulTagBits: (TAG_BYTES * 8).try_into()?,
+        };
+        let mechanism = CK_MECHANISM {
+            mechanism: CKM_AES_GCM,
+            pParameter: (&raw mut parameters).cast(),
+            ulParameterLen: size_of::<CK_GCM_PARAMS>().try_into()?,
+        };
+        // SAFETY: parameters, nonce and AAD outlive the call; modules only read the AAD, and the nonce is borrowed for writing.
+        unsafe { self.make(session, key, mechanism, input, output) }
+    }
+
+    /// Makes `input` into what is written to `output`, all of which is room for it, and cuts that to its length.
     ///
     /// # Safety
     /// What the parameters of `mechanism` point to must be there until this returns, and a GCM nonce be free to be written to.
@@ -225,12 +243,11 @@ impl Call {
         key: ObjectHandle,
         mut mechanism: CK_MECHANISM,
         input: &[u8],
-        output: &mut [u8],
-    ) -> Result<usize, Pkcs11Error> {
+        output: &mut Vec<u8>,
+    ) -> Result<(), Pkcs11Error> {
         let begin = self.begin.0.ok_or(Pkcs11Error::NullFunctionPointer)?;
         let end = self.end.0.ok_or(Pkcs11Error::NullFunctionPointer)?;
-        let (input_len, room) = (input.len().try_into()?, CK_ULONG::try_from(output.len())?);
-        let mut len = room;
+        let (input_len, mut len) = (input.len().try_into()?, output.len().try_into()?);
         // SAFETY: the caller vouches for the parameters of the mechanism, which itself is there until the end of both calls.
         let rv = unsafe { begin(session.handle(), &raw mut mechanism, key.handle()) };
         Rv::from(rv).into_result(self.begin.1)?;
@@ -239,30 +256,9 @@ impl Call {
             end(session.handle(), input.as_ptr().cast_mut(), input_len, output.as_mut_ptr(), &raw mut len)
         };
         Rv::from(rv).into_result(self.end.1)?;
-        Ok(len.min(room).try_into()?)
+        output.truncate(len.try_into()?);
+        Ok(())
     }
-}
-
-/// The parameters of AES-GCM (PKCS #11 v3.1, 6.13.6). They point to `nonce`, which the module may write to, and `aad`.
-fn gcm_parameters(nonce: Option<&mut [u8; NONCE_BYTES]>, aad: &[u8]) -> Result<CK_GCM_PARAMS, Pkcs11Error> {
-    Ok(CK_GCM_PARAMS {
-        ulIvLen: if nonce.is_some() { NONCE_BYTES.try_into()? } else { 0 },
-        pIv: nonce.map_or(std::ptr::null_mut(), |nonce| nonce.as_mut_ptr()),
-        // With no nonce given, this says how long one is to be made.
-        ulIvBits: (NONCE_BYTES * 8).try_into()?,
-        pAAD: aad.as_ptr().cast_mut(),
-        ulAADLen: aad.len().try_into()?,
-        ulTagBits: (TAG_BYTES * 8).try_into()?,
-    })
-}
-
-/// AES-GCM with `parameters`, which it points to.
-fn gcm(parameters: &mut CK_GCM_PARAMS) -> Result<CK_MECHANISM, Pkcs11Error> {
-    Ok(CK_MECHANISM {
-        mechanism: CKM_AES_GCM,
-        pParameter: (&raw mut *parameters).cast(),
-        ulParameterLen: size_of::<CK_GCM_PARAMS>().try_into()?,
-    })
 }
 
 impl std::fmt::Debug for Direct {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use vault_api::{Metadata, MetadataValue, Sensitive};
 use zeroize::Zeroizing;
 
@@ -165,7 +166,8 @@ impl Vault {
             metadata: Metadata(noted.into_iter().collect()),
         };
         let mut results = vec![Err(VaultError::TokenSpaceExhausted)];
-        self.settle_all(tenant, vec![Pending::new(0, card, name, &template)], &mut results).await;
+        let turns = Semaphore::new(1);
+        self.settle_all(&turns, tenant, vec![Pending::new(0, card, name, &template)], &mut results).await;
         let made = results.pop().unwrap_or(Err(VaultError::TokenSpaceExhausted))?;
         self.honey.change(|by_tenant| {
             by_tenant.entry(tenant.to_owned()).or_default().insert(made.token.key());

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use vault_api::{Metadata, Sensitive};
 use zeroize::Zeroizing;
 
@@ -21,11 +22,12 @@ use crate::{
 /// How often a new token is drawn before the template's numbers count as used up. At a half-full space all of them
 /// are taken once in four thousand million cards.
 const MAX_MINT_ATTEMPTS: usize = 32;
-/// Cards that are fingerprinted, sealed and committed together.
-const PART_CARDS: usize = 250;
-/// Parts of a larger batch that are on their way at once: while one is committed, the next is sealed. With all of them, the
-/// HSM would fingerprint the last before it sealed the first, and the store wait for that.
-const PARTS_AT_ONCE: usize = 2;
+/// Cards that are fingerprinted and sealed together. The fewer, the sooner the store has something to do.
+const PART_CARDS: usize = 64;
+/// Parts of a larger batch that the HSM has at once: while one is looked up, another is fingerprinted or sealed. With all of
+/// them, it would fingerprint the last before it sealed the first, and the store wait for that. Parts that are
+/// sealed wait for the store together: what comes during a commit is the next.
+const PARTS_AT_THE_HSM: usize = 2;
 
 /// A card that is to get a token.
 pub struct NewCard {
@@ -80,27 +82,34 @@ impl Vault {
         tenant: &str,
         mut cards: Vec<NewCard>,
     ) -> Vec<Result<Tokenized, VaultError>> {
+        let turns = Semaphore::new(PARTS_AT_THE_HSM);
         if cards.len() <= PART_CARDS {
-            return self.tokenize_part(tenant, cards).await;
+            return self.tokenize_part(&turns, tenant, cards).await;
         }
-        let mut parts = Vec::new();
+        let mut parts = Vec::with_capacity(cards.len().div_ceil(PART_CARDS));
         while !cards.is_empty() {
             let rest = cards.split_off(PART_CARDS.min(cards.len()));
-            parts.push(self.tokenize_part(tenant, std::mem::replace(&mut cards, rest)));
+            parts.push(self.tokenize_part(&turns, tenant, std::mem::replace(&mut cards, rest)));
         }
-        stream::iter(parts).buffered(PARTS_AT_ONCE).concat().await
+        join_all(parts).await.into_iter().flatten().collect()
     }
 
-    async fn tokenize_part(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {
+    async fn tokenize_part(
+        &self,
+        turns: &Semaphore,
+        tenant: &str,
+        cards: Vec<NewCard>,
+    ) -> Vec<Result<Tokenized, VaultError>> {
         let mut results = Vec::with_capacity(cards.len());
         let pending = self.vetted(cards, &mut results);
-        self.settle_all(tenant, pending, &mut results).await;
+        self.settle_all(turns, tenant, pending, &mut results).await;
         results
     }
 
-    /// Answers every card of `pending` in its place of `results`.
+    /// Answers every card of `pending` in its place of `results`, with one of `turns` while the HSM is needed.
     pub(super) async fn settle_all(
         &self,
+        turns: &Semaphore,
         tenant: &str,
         mut pending: Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
@@ -112,7 +121,9 @@ impl Vault {
                 break;
             }
             let keys = self.keys.view();
-            let tried = self.settle(&keys, &mut looked_under, tenant, &mut pending, results).await;
+            // Nobody closes it.
+            let turn = turns.acquire().await.ok();
+            let tried = self.settle(turn, &keys, &mut looked_under, tenant, &mut pending, results).await;
             match tried {
                 Ok(()) => {}
                 Err(error) if self.keys.moved_on(&error) => failure = error,
@@ -130,6 +141,7 @@ impl Vault {
     /// One try: answers cards that were seen before, unless that was `looked_under` the same keys, and stores the others.
     async fn settle(
         &self,
+        turn: Option<SemaphorePermit<'_>>,
         keys: &Arc<KeyView>,
         looked_under: &mut Option<Arc<KeyView>>,
         tenant: &str,
@@ -140,7 +152,7 @@ impl Vault {
             self.settle_seen(keys, tenant, pending, results).await?;
             *looked_under = Some(Arc::clone(keys));
         }
-        if pending.is_empty() { Ok(()) } else { self.settle_new(keys, tenant, pending, results).await }
+        if pending.is_empty() { Ok(()) } else { self.settle_new(turn, keys, tenant, pending, results).await }
     }
 
     /// The cards that pass; `results` gets the errors of the others, and a place for each that passes.
@@ -219,6 +231,7 @@ impl Vault {
     /// Mints, seals and stores; the cards whose new token was taken stay in `pending`.
     async fn settle_new(
         &self,
+        turn: Option<SemaphorePermit<'_>>,
         keys: &KeyView,
         tenant: &str,
         pending: &mut Vec<Pending<'_>>,
@@ -239,6 +252,7 @@ impl Vault {
             requests.append(&mut parts);
         }
         let mut sealed = self.seal(keys.record, requests).await?.into_iter();
+        drop(turn);
         let records = sealings
             .into_iter()
             .map(|(token, sealing, older)| {

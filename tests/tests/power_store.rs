@@ -43,6 +43,11 @@ fn whatever_is_left_of_the_store_is_whole() {
         }
     }
     let (longer, shorter) = trace.resizes();
-    assert!(longer > 1 && shorter > 0, "the file grew {longer} times and shrank {shorter} times");
-    println!("{tried} power failures in {} changes: {acknowledged} acknowledged changes found", trace.len());
+    assert!(longer > 1, "the file grew {longer} times");
+    // It shrinks in nearly all runs; not if a page that lives has come to lie at its end.
+    println!(
+        "{tried} power failures in {} changes, while the file grew {longer} times and shrank {shorter} times: \
+         {acknowledged} acknowledged changes found",
+        trace.len()
+    );
 }

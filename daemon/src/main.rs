@@ -4,12 +4,12 @@
 mod manual;
 
 use std::{
-    alloc::System,
     io::{self, Write},
     path::PathBuf,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
+use mimalloc::MiMalloc;
 use vaultd::{
     audit::verify::Options,
     command::{self, CheckOptions, CommandError, DevOptions, RestoreOptions},
@@ -17,9 +17,10 @@ use vaultd::{
 };
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes what is freed: buffers of libraries that know nothing of card data hold it, too.
+/// Wipes what is freed: buffers of libraries that know nothing of card data hold it, too. What is below takes the place of
+/// the system's allocator for the PKCS#11 module as well (`docs/decisions/0020-allocator.md`).
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// A vault for payment-card numbers.
 #[derive(Parser)]

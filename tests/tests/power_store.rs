@@ -5,9 +5,14 @@
 //! `set_durability(redb::Durability::None)`, or answer before the commit.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use vault_tests::{Disk, Left, Recording, crash_points, memory_dir, seeded_random, store_load};
+use vault_tests::{Disk, Left, Recording, Trace, crash_points, memory_dir, seeded_random, store_load};
 
 /// Changes that each of those who change the store makes.
 const STEPS: usize = 40;
@@ -16,16 +21,7 @@ const STEPS: usize = 40;
 fn whatever_is_left_of_the_store_is_whole() {
     let mut random = seeded_random();
     let home = memory_dir();
-    let dir = home.path().join("store");
-    fs::create_dir(&dir).unwrap();
-    let recording = Recording::of(vec![dir.clone()]);
-    let mut load = Command::new(env!("CARGO_BIN_EXE_store-load"));
-    load.arg(&dir).args([random.u64(..).to_string(), STEPS.to_string()]);
-    recording.instrument(&mut load);
-    assert!(load.status().unwrap().success());
-
-    let trace = recording.trace();
-    recording.assert_whole(&trace);
+    let (dir, trace) = recorded(home.path(), &mut random);
     let mut points = BTreeMap::<usize, usize>::new();
     for _ in 0..crash_points(60) {
         *points.entry(random.usize(..=trace.len())).or_default() += 1;
@@ -43,11 +39,27 @@ fn whatever_is_left_of_the_store_is_whole() {
         }
     }
     let (longer, shorter) = trace.resizes();
-    assert!(longer > 1, "the file grew {longer} times");
-    // It shrinks in nearly all runs; not if a page that lives has come to lie at its end.
-    println!(
-        "{tried} power failures in {} changes, while the file grew {longer} times and shrank {shorter} times: \
-         {acknowledged} acknowledged changes found",
-        trace.len()
-    );
+    assert!(longer > 1 && shorter > 0, "the file grew {longer} times and shrank {shorter} times");
+    println!("{tried} power failures in {} changes: {acknowledged} acknowledged changes found", trace.len());
+}
+
+/// A store that was at work in a directory within `home`, and the changes of its files. Whether the end of its file is ever
+/// free, so that it shrinks, is left to chance, three times in four: the first that does is taken.
+fn recorded(home: &Path, random: &mut fastrand::Rng) -> (PathBuf, Trace) {
+    const MOST_TRIES: usize = 12;
+    let tries = (1..=MOST_TRIES).map(|number| {
+        let dir = home.join(format!("store-{number}"));
+        fs::create_dir(&dir).unwrap();
+        let recording = Recording::of(vec![dir.clone()]);
+        let mut load = Command::new(env!("CARGO_BIN_EXE_store-load"));
+        load.arg(&dir).args([random.u64(..).to_string(), STEPS.to_string()]);
+        recording.instrument(&mut load);
+        assert!(load.status().unwrap().success());
+        let trace = recording.trace();
+        recording.assert_whole(&trace);
+        (number, dir, trace)
+    });
+    let mut tries = tries.skip_while(|(number, _, trace)| trace.resizes().1 == 0 && *number < MOST_TRIES);
+    let (_, dir, trace) = tries.next().unwrap();
+    (dir, trace)
 }

@@ -1,7 +1,7 @@
 //! One of those who change the store at the same time. Each has tokens and other things of its own, so that it knows what
 //! they must be.
 
-use std::{collections::BTreeMap, sync::Barrier};
+use std::collections::BTreeMap;
 
 use vaultd::store::{
     Inserted, KeyMove, KeyMoved, KeyState, NewRecord, Replaced, RewrapJob, Rewrapped, Store, StoredLock, Use,
@@ -49,19 +49,6 @@ impl<'s> Lane<'s> {
             3 => self.remove().await,
             _ => self.insert(if shrinks { 100 } else { MOST_BYTES }).await,
         }
-    }
-
-    /// Removes every card, and when all others have done so too, changes other things: the store gives back the end of its
-    /// file with a later change.
-    pub(super) async fn empty(&mut self, all: &Barrier) {
-        while !self.cards.is_empty() {
-            self.remove().await;
-        }
-        all.wait();
-        for _ in 0..3 {
-            self.other().await;
-        }
-        all.wait();
     }
 
     /// A card with what a record of it may have by chance.

@@ -5,7 +5,7 @@ mod facts;
 mod journal;
 mod lane;
 
-use std::{path::Path, sync::Barrier, thread};
+use std::{path::Path, thread};
 
 pub use facts::check;
 pub use journal::Journal;
@@ -24,19 +24,15 @@ pub fn run(dir: &Path, seed: u64, steps: usize) {
     }
     let journal = Journal::begin(&dir.join(JOURNAL));
     let mut random = fastrand::Rng::with_seed(seed);
-    let all = Barrier::new(usize::try_from(LANES).unwrap());
     thread::scope(|scope| {
         for number in 0..LANES {
-            let (mut sizes, store, all) = (random.fork(), &store, &all);
+            let (mut sizes, store) = (random.fork(), &store);
             let mut lane = Lane::new(number, store, &journal, random.fork());
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 for step in 0..steps {
                     // As if the store had become large, or small again.
                     store.recover_quickly_from(if sizes.bool() { 0 } else { u64::MAX });
-                    if step == steps * 2 / 3 {
-                        runtime.block_on(lane.empty(all));
-                    }
                     runtime.block_on(lane.step(step, steps));
                 }
             });

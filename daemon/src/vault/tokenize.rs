@@ -77,20 +77,16 @@ impl Vault {
     /// A token for each card, in order. A card that was seen before keeps its token where the template says so.
     ///
     /// Each card has its own error; one that concerns the HSM or the store says that this card has no new token.
-    pub async fn tokenize(
-        &self,
-        tenant: &str,
-        mut cards: Vec<NewCard>,
-    ) -> Vec<Result<Tokenized, VaultError>> {
+    pub async fn tokenize(&self, tenant: &str, cards: Vec<NewCard>) -> Vec<Result<Tokenized, VaultError>> {
         let turns = Semaphore::new(PARTS_AT_THE_HSM);
         if cards.len() <= PART_CARDS {
             return self.tokenize_part(&turns, tenant, cards).await;
         }
-        let mut parts = Vec::with_capacity(cards.len().div_ceil(PART_CARDS));
-        while !cards.is_empty() {
-            let rest = cards.split_off(PART_CARDS.min(cards.len()));
-            parts.push(self.tokenize_part(&turns, tenant, std::mem::replace(&mut cards, rest)));
-        }
+        let mut rest = cards.into_iter();
+        let parts = std::iter::from_fn(|| {
+            let part: Vec<_> = rest.by_ref().take(PART_CARDS).collect();
+            (!part.is_empty()).then(|| self.tokenize_part(&turns, tenant, part))
+        });
         join_all(parts).await.into_iter().flatten().collect()
     }
 

@@ -93,6 +93,7 @@ const ATTEMPTS: &[(&str, Free, Confined)] = &[
     ("make-device {inside}/memory", GoesAsRoot, Ends("mknodat")),
     ("change-mode {outside}/precious", Goes, ComesOff),
     ("change-owner {outside}/precious", Goes, Ends("fchownat")),
+    ("give-away {inside}/given", Goes, IsRefused),
     ("change-times {outside}/precious", Goes, Ends("utimensat")),
     ("change-attribute {outside}/precious", Goes, Ends("setxattr")),
     ("fork", Goes, Ends("fork")),
@@ -308,7 +309,8 @@ impl Besieged {
                     "{order}: {log}"
                 );
                 // Of these others think first, and say nothing.
-                let is_landlocks = order != "clone3" && !order.contains("{pid}");
+                let is_seccomps = ["clone3", "give-away"].iter().any(|call| order.starts_with(call));
+                let is_landlocks = !is_seccomps && !order.contains("{pid}");
                 if is_landlocks && KernelAudit::hears_landlock() {
                     self.assert_kernel_says(order, "blockers=");
                 }

@@ -134,6 +134,14 @@ const QUESTIONS: &[c_long] = &[
 /// What a module needs beside [`CONNECTIONS`] that reaches its HSM over the network.
 const NETWORK: &[c_long] = &[libc::SYS_bind, libc::SYS_sendmmsg, libc::SYS_recvmmsg];
 
+/// Calls that are answered with an error instead of being made, which whoever makes them takes for an answer.
+const ANSWERED: [(c_long, c_int); 2] = [
+    // Its arguments are out of a filter's sight: the C library takes `clone` instead.
+    (libc::SYS_clone3, libc::ENOSYS),
+    // As root, SQLite gives its journal to whoever owns the database. Tokens keep their objects with it.
+    (libc::SYS_fchown, libc::EPERM),
+];
+
 /// Sockets that do not block or are not inherited, how much there is to read, and whether a stream is a terminal: FIONBIO,
 /// FIOCLEX, FIONREAD, TCGETS (`asm-generic/ioctls.h`).
 const IOCTLS: [u64; 4] = [0x5421, 0x5451, 0x541b, 0x5401];
@@ -187,18 +195,18 @@ fn choices(network: bool) -> Vec<Choice> {
 }
 
 /// The filters, in the order in which they are to be installed.
-pub(super) fn filters(network: bool, on_violation: OnViolation) -> Result<[BpfProgram; 2], BackendError> {
+pub(super) fn filters(network: bool, on_violation: OnViolation) -> Result<Vec<BpfProgram>, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    // Its arguments are out of a filter's sight: the C library takes `clone` instead.
-    let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    let unseen = SeccompFilter::new(unseen, SeccompAction::Allow, absent, arch)?;
+    let answered = ANSWERED.map(|(call, error)| {
+        let call = BTreeMap::from([(call, Vec::new())]);
+        SeccompFilter::new(call, SeccompAction::Allow, SeccompAction::Errno(error.unsigned_abs()), arch)
+    });
     let otherwise = match on_violation {
         OnViolation::End => SeccompAction::Trap,
         OnViolation::Log => SeccompAction::Log,
     };
-    let allowed = SeccompFilter::new(rules(network)?, otherwise, SeccompAction::Allow, arch)?;
-    Ok([unseen.try_into()?, allowed.try_into()?])
+    let allowed = SeccompFilter::new(rules(network)?, otherwise, SeccompAction::Allow, arch);
+    answered.into_iter().chain([allowed]).map(|filter| filter?.try_into()).collect()
 }
 
 fn rules(network: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
@@ -218,8 +226,8 @@ fn rules(network: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError>
 
 fn unconditional(network: bool) -> impl Iterator<Item = c_long> {
     let network = if network { NETWORK } else { &[] };
-    let always = [FILES, OLDER, CONNECTIONS, MEMORY, THREADS, QUESTIONS, &[libc::SYS_clone3], network];
-    always.into_iter().flatten().copied()
+    let always = [FILES, OLDER, CONNECTIONS, MEMORY, THREADS, QUESTIONS, network];
+    always.into_iter().flatten().copied().chain(ANSWERED.map(|(call, _)| call))
 }
 
 #[cfg(test)]

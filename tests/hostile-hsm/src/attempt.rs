@@ -94,6 +94,7 @@ fn one(name: &str, with: &With<'_>) -> Outcome {
         "make-device" => files::make_device(with.word(0)),
         "change-mode" => files::change_mode(with.word(0)),
         "change-owner" => files::change_owner(with.word(0)),
+        "give-away" => files::give_away(with.word(0)),
         "change-times" => files::change_times(with.word(0)),
         "change-attribute" => files::change_attribute(with.word(0)),
 

@@ -1,7 +1,10 @@
 //! The circuit breaker: whether callers are let through to the token, and when it is tried again. All of its moves
 //! are here; nothing here calls the module.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::{Duration, Instant},
+};
 
 use super::class::Class;
 
@@ -232,10 +235,9 @@ impl Trouble {
 /// The pause after so many failures, a quarter shorter to a quarter longer by chance: daemons that share an HSM must
 /// not all come back to it at the same moment.
 fn pause(failures: u32) -> Duration {
-    let mut chance = [0; 1];
-    // Without chance there is no jitter, which does no harm.
-    let _ = aws_lc_rs::rand::fill(&mut chance);
-    let percent = 75 + u32::from(chance[0]) * 50 / u32::from(u8::MAX);
+    // The seed of hash tables is chance enough: nothing secret depends on it, and Miri can follow it.
+    let chance = RandomState::new().hash_one(failures) % 51;
+    let percent = 75 + u32::try_from(chance).unwrap_or(0);
     FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(MOST_DOUBLINGS)) * percent / 100
 }
 

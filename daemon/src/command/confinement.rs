@@ -104,3 +104,19 @@ fn softhsm(config: &Config) -> Option<(PathBuf, PathBuf)> {
     });
     Some((path, PathBuf::from(value?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_names_every_file_and_directory() {
+        const LIST: &str = include_str!("../../../docs/sandbox.md");
+        let (always, network) = LIST.split_once("\n## With `network").unwrap();
+        for (section, paths) in [(always, LIBRARIES.as_slice()), (always, &SYSTEM), (network, &NETWORK)] {
+            for path in paths {
+                assert!(section.contains(&format!("`{path}`")), "{path}");
+            }
+        }
+    }
+}

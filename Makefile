@@ -103,7 +103,7 @@ chaos: ## build target/release/libchaos_hsm.so, with which operators rehearse an
 	@scripts/needs build
 	$(CARGO) build --locked --release -p chaos-hsm
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS (60), two at a time (TARGETS="call domain" …)
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60), one on each processor (TARGETS="call domain" …)
 	@scripts/needs fuzz
 	@scripts/tool $(TOOLS) cargo-fuzz $(FUZZ_VERSION)
 	@CARGO_FUZZ=$(TOOLS)/bin/cargo-fuzz scripts/fuzz $(FUZZ_SECONDS) whole $(TARGETS)

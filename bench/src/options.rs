@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Where results go, and the data during the run; on a disk, not in memory.
     #[arg(long, value_name = "DIR", default_value = "bench/out")]
     pub(crate) out: PathBuf,
-    /// Where the vault with ten million tokens (some 3 GB) is kept for later runs.
+    /// Where the vault with ten million tokens (2.2 GB) is kept for later runs.
     #[arg(long, value_name = "DIR", default_value = "target/bench-store")]
     pub(crate) kept: PathBuf,
     /// Tokens in the store (and records in the redb beside it) before the samples: 1000000, or 100000 with --quick.

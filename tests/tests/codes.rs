@@ -60,6 +60,18 @@ fn metadata_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn a_change_tells_nobody_the_hidden_digits() {
+    let vault = Vault::start();
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    // The first is the card's number; the others are masked as it is.
+    for number in ["4111111111111111", "4111110000001111", "4111119876541111"] {
+        let change = json!({ "metadata": { "note": number } }).to_string();
+        let answer = vault.request("PATCH", &format!("/v1/tokens/{token}"), &change);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{number}");
+    }
+}
+
+#[test]
 fn bad_card_numbers_are_invalid_and_not_repeated() {
     let vault = Vault::start();
     for pan in [

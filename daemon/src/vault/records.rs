@@ -144,7 +144,7 @@ impl Vault {
             header.expires_at_s = Some(now_s() + seconds);
         }
         if let Some(metadata) = &change.metadata {
-            vet_metadata(metadata, &pan)?;
+            vet_metadata(metadata, &pan.masked())?;
             private.metadata = metadata.clone();
         }
         let card = card_text(&pan, expiry.as_ref());

@@ -8,6 +8,7 @@ use super::{
     KeyView, RecordView, Token, Vault, VaultError, now_s,
     records::MAX_ATTEMPTS,
     tokenize::{cut, fingerprint_message},
+    vetting::vet_name,
 };
 use crate::{
     card::{MAX_PAN_DIGITS, Pan},
@@ -118,6 +119,10 @@ impl Vault {
             lookups.push(Lookup::Card(hashes));
         }
         if let Some(holder) = search.holder {
+            // What no card can have been given is nowhere.
+            if vet_name(holder).is_err() {
+                return Ok(vec![Lookup::Holder(Vec::new())]);
+            }
             let mut hashes = Vec::with_capacity(keys.holders.len());
             for key in &keys.holders {
                 hashes.append(&mut self.holder_keys(*key, std::iter::once((tenant, holder))).await?);

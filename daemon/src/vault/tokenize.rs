@@ -175,10 +175,11 @@ impl Vault {
         if template.require_luhn && !card.pan.luhn_valid() {
             return Err(PanError::CheckDigit.into());
         }
+        let masked = card.pan.masked();
         if let Some(holder) = &card.holder {
-            vet_holder(holder.expose(), &card.pan)?;
+            vet_holder(holder.expose(), &masked)?;
         }
-        vet_metadata(&card.metadata, &card.pan)?;
+        vet_metadata(&card.metadata, &masked)?;
         if let Some(seconds) = card.expires_in_s {
             vet_expires_in(seconds)?;
         }

@@ -4,7 +4,7 @@ use vault_api::{Metadata, MetadataValue};
 use zeroize::Zeroizing;
 
 use super::{MAX_EXPIRES_IN_S, VaultError};
-use crate::card::{Pan, is_cvv_name};
+use crate::card::{Masked, is_cvv_name};
 
 const MAX_HOLDER_CHARS: usize = 200;
 const MAX_METADATA_NAMES: usize = 32;
@@ -21,15 +21,21 @@ pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {
 }
 
 /// A name, and not the PAN: whoever may read holders need not be one who may read PANs.
-pub(super) fn vet_holder(holder: &str, pan: &Pan) -> Result<(), VaultError> {
+pub(super) fn vet_holder(holder: &str, card: &Masked) -> Result<(), VaultError> {
+    vet_name(holder)?;
+    if holds(holder, card) {
+        return Err(VaultError::Request("holder holds the card number: give the name".to_owned()));
+    }
+    Ok(())
+}
+
+/// A name that a card can have been given.
+pub(super) fn vet_name(holder: &str) -> Result<(), VaultError> {
     let chars = holder.chars().count();
     if chars == 0 || chars > MAX_HOLDER_CHARS || holder.chars().any(char::is_control) {
         return Err(VaultError::Request(format!(
             "holder must be 1 to {MAX_HOLDER_CHARS} characters without control characters"
         )));
-    }
-    if holds(holder, pan) {
-        return Err(VaultError::Request("holder holds the card number: give the name".to_owned()));
     }
     Ok(())
 }
@@ -38,7 +44,7 @@ pub(super) fn vet_holder(holder: &str, pan: &Pan) -> Result<(), VaultError> {
 ///
 /// The bounds keep the JSON of holder and metadata below the 64 KiB that a record has room for: control characters,
 /// which take six bytes each there, are refused.
-pub(super) fn vet_metadata(metadata: &Metadata, pan: &Pan) -> Result<(), VaultError> {
+pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), VaultError> {
     let refuse = |why: String| Err(VaultError::Request(why));
     if metadata.0.len() > MAX_METADATA_NAMES {
         return refuse(format!("metadata may have {MAX_METADATA_NAMES} names at most"));
@@ -63,41 +69,46 @@ pub(super) fn vet_metadata(metadata: &Metadata, pan: &Pan) -> Result<(), VaultEr
         if is_cvv_name(name) {
             return refuse("a card verification value is never stored: leave it out of metadata".to_owned());
         }
-        if holds(name, pan) || holds(&text, pan) {
+        if holds(name, card) || holds(&text, card) {
             return refuse("metadata holds the card number: leave it out".to_owned());
         }
     }
     Ok(())
 }
 
-fn holds(text: &str, pan: &Pan) -> bool {
+/// Whether there is a number in `text` that is masked as `card` is, be it that card's or not: an answer that depended on the digits
+/// in between would tell them to whoever may write metadata and not reveal cards.
+fn holds(text: &str, card: &Masked) -> bool {
     let digits: Zeroizing<String> = Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect());
-    digits.contains(pan.as_str())
+    let (first, last) = (card.bin(), card.last4());
+    let is_alike = |number: &[u8]| number.starts_with(first.as_bytes()) && number.ends_with(last.as_bytes());
+    digits.as_bytes().windows(card.pan_digits()).any(is_alike)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hsm::TAG_BYTES, vault::card_sealing::Private};
+    use crate::{card::Pan, hsm::TAG_BYTES, vault::card_sealing::Private};
 
-    fn pan() -> Pan {
-        Pan::parse("4111111111111111").ok().unwrap()
+    fn card() -> Masked {
+        Pan::parse("4111111111111111").ok().unwrap().masked()
     }
 
     #[test]
     fn neither_card_number_nor_verification_value_is_kept() {
         let refused = |name: &str, text: &str| {
             let value = MetadataValue::Text(text.to_owned());
-            vet_metadata(&Metadata([(name.to_owned(), value)].into()), &pan()).is_err()
+            vet_metadata(&Metadata([(name.to_owned(), value)].into()), &card()).is_err()
         };
         for name in ["cvv", "CVV2", "c_v_c", "Security Code", "card-verification-value", "cav2"] {
             assert!(refused(name, "123"), "{name}");
         }
         assert!(refused("note", "card 4111-1111 1111.1111"));
         assert!(refused("note", "\u{1}"));
+        assert!(refused("note", "not this card, but nobody is to learn that: 4111119876541111"));
         assert!(!refused("note", "two\nlines, 4111"));
-        assert!(vet_holder("4111 1111 1111 1111", &pan()).is_err());
-        assert!(vet_holder("Ada Lovelace", &pan()).is_ok());
+        assert!(vet_holder("4111 1111 1111 1111", &card()).is_err());
+        assert!(vet_holder("Ada Lovelace", &card()).is_ok());
     }
 
     #[test]
@@ -109,7 +120,7 @@ mod tests {
             (name, MetadataValue::Text("\\".repeat(MAX_METADATA_TEXT_BYTES)))
         };
         let metadata = Metadata((0..MAX_METADATA_NAMES).map(entry).collect());
-        assert!(vet_metadata(&metadata, &pan()).is_ok() && vet_holder(&holder, &pan()).is_ok());
+        assert!(vet_metadata(&metadata, &card()).is_ok() && vet_holder(&holder, &card()).is_ok());
         let text = Private { holder: Some(holder.as_str().into()), metadata }.text().unwrap();
         assert!(u16::try_from(text.len() + TAG_BYTES).is_ok(), "{} bytes", text.len());
     }

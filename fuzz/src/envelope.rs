@@ -29,7 +29,7 @@ pub fn envelope(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match kind {
-        b't' => assert!(runtime.block_on(vault.open_envelope(TENANT, text)).is_err()),
+        b't' => assert!(runtime.block_on(vault.open_envelope(TENANT, text, |_| ())).is_err()),
         b'c' => {
             let Ok(mut claims) = serde_json::from_str::<Value>(text) else { return };
             if claims["exp"] == "soon" {
@@ -38,7 +38,7 @@ pub fn envelope(bytes: &[u8]) {
             let signed =
                 runtime.block_on(vault.keys().signer().sign("envelope+jwt", &claims)).expect("a signature");
             // The vault has sealed nothing for these claims.
-            assert!(runtime.block_on(vault.open_envelope(TENANT, &signed)).is_err());
+            assert!(runtime.block_on(vault.open_envelope(TENANT, &signed, |_| ())).is_err());
         }
         _ => {
             let card = CardData { card_number: PAN.into(), expiry_date: "12/39".into(), cvv: None };
@@ -49,9 +49,10 @@ pub fn envelope(bytes: &[u8]) {
                 return;
             };
             assert!(!jwt.contains(PAN));
-            let (opened, claims) = runtime.block_on(vault.open_envelope(TENANT, &jwt)).expect("it opens");
+            let (opened, claims) =
+                runtime.block_on(vault.open_envelope(TENANT, &jwt, |_| ())).expect("it opens");
             assert_eq!((opened.card_number.expose(), &claims, &*claims.aud), (PAN, &sealed, text));
-            assert!(runtime.block_on(vault.open_envelope("south", &jwt)).is_err());
+            assert!(runtime.block_on(vault.open_envelope("south", &jwt, |_| ())).is_err());
         }
     }
 }

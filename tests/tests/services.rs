@@ -8,7 +8,7 @@ use vault_client::{
     CardData, Code, LoginRequest, Scope, SealEnvelopeRequest, SearchRequest, Sensitive, TokenPatch,
     TokenizeRequest,
 };
-use vault_tests::{Pans, Vault, luhn_valid};
+use vault_tests::{AuditLog, Pans, Vault, luhn_valid};
 
 const PAN: &str = "4111111111111111";
 
@@ -209,6 +209,10 @@ fn the_stories_by_curl() {
     assert_eq!(opened["meta_data"], card);
     let replayed = curl(jwt, "/v1/envelopes/open", json!({ "jwt": sealed["jwt"] }));
     assert_eq!(replayed["code"], "envelope_replayed");
+    let entries = AuditLog::of(&vault).follow();
+    let opened = entries.iter().filter(|entry| entry["op"] == "envelopes.open");
+    let opened: Vec<_> = opened.map(|entry| (&entry["outcome"], &entry["jti"])).collect();
+    assert_eq!(opened, [(&json!("granted"), &sealed["jti"]), (&json!("refused"), &sealed["jti"])]);
 }
 
 #[test]

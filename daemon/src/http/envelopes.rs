@@ -51,7 +51,8 @@ pub(super) async fn open(State(app): State<App>, request: Request<Body>) -> Resu
     let caller = app.authorize(&request, &[Scope::EnvelopesOpen]).await?;
     let OpenEnvelopeRequest { jwt } = app.json(request).await?;
     let admitted = app.admit(&caller, &[app.guards().card(caller.tenant(), jwt.as_bytes())]).await?;
-    let (meta_data, claims) = app.vault().open_envelope(caller.tenant(), &jwt).await?;
+    let known = |jti: &str| caller.trail().jti(jti);
+    let (meta_data, claims) = app.vault().open_envelope(caller.tenant(), &jwt, known).await?;
     app.guards().stats().revealed(1);
     let response = private_json(StatusCode::OK, &OpenEnvelopeAnswer { meta_data, claims });
     Ok(app.with_quota(response, admitted.quota))

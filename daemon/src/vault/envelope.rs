@@ -108,7 +108,7 @@ impl Vault {
         Ok((jwt, claims.open))
     }
 
-    /// Opens an envelope that `tenant` sealed.
+    /// Opens an envelope that `tenant` sealed. `known` is told its id as soon as it is known to be the vault's, opened or not.
     ///
     /// # Errors
     /// [`VaultError::EnvelopeInvalid`], [`VaultError::EnvelopeExpired`], [`VaultError::EnvelopeReplayed`], or a fault.
@@ -116,6 +116,7 @@ impl Vault {
         &self,
         tenant: &str,
         jwt: &str,
+        known: impl FnOnce(&str),
     ) -> Result<(CardData, EnvelopeClaims), VaultError> {
         let invalid = VaultError::EnvelopeInvalid;
         let compact = Compact::parse(jwt, |typ| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(TYPE)));
@@ -124,6 +125,7 @@ impl Vault {
         compact.verify(&key).map_err(|error| invalid(error.0))?;
         let Claims { open, meta_data } =
             compact.claims().ok_or(invalid("the envelope's claims are not complete"))?;
+        known(&open.jti);
         // Another tenant's is told no more than one that is broken.
         if open.tenant != tenant {
             return Err(invalid("the envelope does not open"));

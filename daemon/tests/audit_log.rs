@@ -161,6 +161,18 @@ async fn files_follow_one_another() {
 }
 
 #[tokio::test]
+async fn nobody_begins_whose_entry_may_find_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open(Settings { queue: 2, ..settings(dir.path()) }, &VAULT, None).unwrap();
+    let (first, second) = (audit.begin().unwrap(), audit.begin().unwrap());
+    assert_eq!(audit.begin().unwrap_err(), AuditError::Busy);
+    drop(first);
+    assert!(audit.begin().is_ok());
+    drop(second);
+    audit.close();
+}
+
+#[tokio::test]
 async fn a_finished_file_may_be_compressed_even_the_last() {
     let dir = tempfile::tempdir().unwrap();
     let audit = open(dir.path(), None).unwrap();

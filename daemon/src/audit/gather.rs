@@ -34,10 +34,15 @@ impl Bell {
         Begun(self)
     }
 
+    /// How many requests have begun.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(SeqCst)
+    }
+
     /// How many entries make a group that is worth a wait for the disk: half of those that are to come. With the other half
     /// there is work to do meanwhile.
     pub(super) fn enough(&self) -> usize {
-        self.begun.load(SeqCst).div_ceil(2).max(1)
+        self.begun().div_ceil(2).max(1)
     }
 
     /// To be called after a job is handed over; so many wait now.

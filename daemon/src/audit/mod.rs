@@ -58,7 +58,7 @@ const OP_READ: &str = r#""op":"audit.read""#;
 pub struct Settings {
     /// Its directory.
     pub dir: PathBuf,
-    /// How many entries may wait to be written.
+    /// How many entries may wait to be written, or are to come.
     pub queue: usize,
     /// After how many entries a checkpoint is due.
     pub checkpoint_entries: u64,
@@ -148,7 +148,8 @@ impl Audit {
     pub fn begin(&self) -> Result<Begun<'_>, AuditError> {
         self.inner.shared.usable()?;
         let waiting = self.inner.queue.as_ref().map_or(0, Queue::waiting);
-        if waiting >= self.inner.settings.queue {
+        // Whoever has begun will want room: an entry that finds none is lost.
+        if waiting.max(self.inner.shared.bell.begun()) >= self.inner.settings.queue {
             return Err(AuditError::Busy);
         }
         Ok(self.inner.shared.bell.begin())

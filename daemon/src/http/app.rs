@@ -326,6 +326,8 @@ pub(super) async fn around(
         let written_code = Some(code).filter(|code| !WORDLESS.contains(code));
         let status = Some(response.status().as_u16());
         let recorded = tokio::select! {
+            // Handed over in any case, if the time is up as well.
+            biased;
             recorded = app.audit().record(|| trail.entry(&id, status, written_code)) => recorded,
             () = &mut late => Err(AuditError::Late),
         };

@@ -219,6 +219,31 @@ fn a_damaged_record_stands_in_nobodys_way() {
     });
 }
 
+#[test]
+fn the_end_of_a_record_that_was_removed_ends_no_other() {
+    let (dir, store) = new_store();
+    let runtime = runtime();
+    runtime.block_on(insert(&store, token(1), record(1, 1, Some(NOW_S)), 0));
+    store.close();
+    drop(store);
+    {
+        // Damaged, so that whoever removes it cannot know its end.
+        const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+        let transaction = Database::open(dir.path().join("vault.redb")).unwrap().begin_write().unwrap();
+        let key = [[0, 0, 0, 1].as_slice(), token(1).as_bytes()].concat();
+        transaction.open_table(RECORDS).unwrap().insert(key.as_slice(), [7].as_slice()).unwrap();
+        transaction.commit().unwrap();
+    }
+    let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
+    let another = record(2, 2, Some(NOW_S + 1_000));
+    runtime.block_on(async {
+        assert_eq!(store.remove(TENANT, token(1)).await, Ok(true));
+        insert(&store, token(1), another.clone(), NOW_S).await;
+        assert_eq!(store.sweep(NOW_S + 2, 10).await, Ok(1), "the row that was left");
+    });
+    assert_eq!(get(&store, token(1)), Some(another));
+}
+
 /// What is done to the store and to the model in turn.
 #[derive(Clone, Debug)]
 enum Step {

@@ -40,7 +40,7 @@ pub(super) fn serve(
             // change for the store to recover.
             std::thread::sleep(RETRY_PAUSE);
             refuse_waiting(changes, &mut stopping);
-            recover(handle);
+            recover(handle, &on_tenants);
             continue;
         }
         let Ok(first) = changes.recv() else { return };
@@ -91,10 +91,19 @@ fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
     }
 }
 
-/// Tries whether an empty transaction is committed.
-fn recover(handle: &Handle) {
-    match handle.change(|_| Ok(())) {
-        Ok(()) => handle.committed(),
+/// Tries whether a transaction is committed that changes nothing. `on_tenants` learns of all tenants: the commit that failed may
+/// have been kept, and with it a tenant whose caller was refused.
+fn recover(handle: &Handle, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
+    let looked = handle.change(|transaction| {
+        let tenants = transaction.open_table(TENANTS)?;
+        let rows = tenants.iter()?.map(|row| row.map(|(name, id)| (name.value().to_owned(), id.value())));
+        Ok(rows.collect::<Result<_, _>>()?)
+    });
+    match looked {
+        Ok(tenants) => {
+            on_tenants(&tenants);
+            handle.committed();
+        }
         Err(error) => {
             handle.stats().failed();
             tracing::error!(%error, "the store still cannot be written");
@@ -297,10 +306,13 @@ impl<'t> Batch<'t> {
         for key in &ended {
             // Whatever becomes of its record: a row that stayed would be met again by every sweep.
             self.tables.expiries.remove(key.as_slice())?;
-            let Some((_, tenant, token)) = parse_expiry_key(key) else { continue };
+            let Some((end_s, tenant, token)) = parse_expiry_key(key) else { continue };
             match self.tables.record(tenant, &token) {
-                Ok(Some(record)) => self.tables.remove(tenant, &token, &record)?,
-                Ok(None) => {}
+                Ok(Some(record)) if record.header.expires_at_s == Some(end_s) => {
+                    self.tables.remove(tenant, &token, &record)?;
+                }
+                // The row is of a record that was there before, and damaged.
+                Ok(_) => {}
                 Err(StoreError::Damaged(error)) => {
                     tracing::error!(%error, "a record that has ended is damaged and stays in the store");
                 }
@@ -308,5 +320,26 @@ impl<'t> Batch<'t> {
             }
         }
         Ok(ended.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn tenants_of_a_commit_that_failed_and_was_kept_are_learnt() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(Handle::create(&path, 1 << 20).unwrap());
+        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let kept = handle.change(|transaction| Batch::open(transaction)?.tenant("shop"));
+        handle.reopen();
+        let learnt = Mutex::new(HashMap::new());
+        recover(&handle, &|tenants| learnt.lock().unwrap().extend(tenants.clone()));
+        assert_eq!(*learnt.lock().unwrap(), HashMap::from([("shop".to_owned(), kept.unwrap())]));
+        assert!(!handle.failing());
     }
 }

@@ -60,6 +60,17 @@ fn metadata_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn refusals_without_end_are_counted_and_not_written() {
+    let vault = Vault::start();
+    let jwt = vault.minter().mint(&json!({ "sub": "one", "scope": "tokens:read" }));
+    let refused = || vault.request_as(&jwt, "POST", "/v1/tokenize", CARD).code();
+    assert_eq!(refused(), "insufficient_scope");
+    // 500 at once, and 50 a second.
+    assert!((0..5_000).any(|_| refused() == "rate_limited"));
+    assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
+}
+
+#[test]
 fn a_change_tells_nobody_the_hidden_digits() {
     let vault = Vault::start();
     let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();

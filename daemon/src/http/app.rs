@@ -220,6 +220,7 @@ impl App {
             self.inner.auth.permit(&call, scopes, now_s()).await?;
             let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
             admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))?;
+            call.trail().admitted();
             self.require_approval(&call).await?;
             Ok(call)
         }
@@ -295,7 +296,7 @@ pub(super) async fn around(
     };
     if has_entry
         && response.status().is_client_error()
-        && trail.as_ref().is_some_and(Trail::is_of_a_stranger)
+        && trail.as_ref().is_some_and(Trail::is_turned_away)
         && let Some(failure) = app.one_too_many(uid)
     {
         has_entry = false;

@@ -1,5 +1,6 @@
-//! Requests that nobody vouches for: no valid JWT, no login. Each refusal has an entry in the audit log, as long as one
-//! user id does not make so many that they would fill the disk, and with that stop service for everybody.
+//! Requests that are refused for their caller: no valid JWT, no login, locked, without the scope, over its tenant's limit. Each
+//! refusal has an entry in the audit log, as long as one user id does not make so many that they would fill the disk, and with
+//! that stop service for everybody.
 
 use std::{
     collections::HashMap,
@@ -61,7 +62,7 @@ impl Strangers {
 }
 
 impl App {
-    /// What a stranger with the user id `uid` is told instead of its refusal, if that is one too many to be written.
+    /// What a caller with the user id `uid` is told instead of its refusal, if that is one too many to be written.
     pub(super) fn one_too_many(&self, uid: Option<u32>) -> Option<Failure> {
         let mut uid = uid;
         match self.strangers().place(&mut uid, Instant::now()) {
@@ -76,7 +77,7 @@ impl App {
             }
         }
         self.guards().stats().rate_limited("refusals");
-        let detail = "too many requests without a valid JWT: get one first";
+        let detail = "too many requests that were refused for their caller: see what the first were told";
         Some(Failure::too_fast("refusals", WRITTEN_PER_S, detail))
     }
 
@@ -84,11 +85,11 @@ impl App {
         let count = self.strangers().take_unwritten(uid);
         let who = uid.map_or_else(|| "other user ids".to_owned(), |uid| format!("user id {uid}"));
         let detail =
-            format!("{count} requests of {who} without a valid JWT were refused and not written one by one");
+            format!("{count} requests of {who} were refused for their caller and not written one by one");
         tracing::warn!(
             count,
             uid,
-            "refused requests without a valid JWT that are not in the audit log one by one"
+            "requests that were refused for their caller and are not in the audit log one by one"
         );
         self.audit().event(&Event { event: "refusals.counted", detail: Some(&detail), ..Event::default() });
     }

@@ -35,6 +35,7 @@ struct Noted {
     peer: Option<Peer>,
     unit: Option<Arc<str>>,
     caller: Option<Caller>,
+    is_admitted: bool,
     /// Subject and tenant of a login.
     login: Option<(String, String)>,
     tokens: Vec<String>,
@@ -115,10 +116,15 @@ impl Trail {
         noted.failed.push(FailedItem { token, code });
     }
 
-    /// Whether nobody has vouched for the caller.
-    pub(super) fn is_of_a_stranger(&self) -> bool {
+    /// Its caller may ask for it, and not too often.
+    pub(super) fn admitted(&self) {
+        self.noted().is_admitted = true;
+    }
+
+    /// Whether it was refused for its caller, whatever it asked for.
+    pub(super) fn is_turned_away(&self) -> bool {
         let noted = self.noted();
-        noted.caller.is_none() && noted.login.is_none()
+        !noted.is_admitted && noted.login.is_none()
     }
 
     /// It is about the envelope with this id.

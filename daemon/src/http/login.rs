@@ -28,7 +28,7 @@ use crate::{
     )
 )]
 pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
-    let trail = request.extensions().get::<Trail>().cloned();
+    let trail = request.extensions().get::<Trail>().cloned().unwrap_or_default();
     let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
     let unit = request.extensions().get::<PeerProcess>().and_then(|process| {
         unit_of(process.0.as_fd())
@@ -39,10 +39,9 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
         if request.body().is_end_stream() { LoginRequest::default() } else { app.json(request).await? };
     let wish = LoginWish { client, scopes, expires_in_s: expires_in, approves };
     let done = app.login().login(peer, unit.as_deref(), &wish, now_s()).await?;
-    if let Some(trail) = trail {
-        trail.login(&done.subject, &done.tenant);
-    }
+    trail.login(&done.subject, &done.tenant);
     app.refuse_locked(&done.issuer, &done.subject)?;
+    trail.admitted();
     tracing::info!(uid = peer.uid, unit, tenant = done.tenant, scope = done.scope, "logged in");
     let answer = LoginAnswer {
         access_token: done.jwt.into(),

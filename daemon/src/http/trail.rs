@@ -123,8 +123,7 @@ impl Trail {
 
     /// Whether it was refused for its caller, whatever it asked for.
     pub(super) fn is_turned_away(&self) -> bool {
-        let noted = self.noted();
-        !noted.is_admitted && noted.login.is_none()
+        !self.noted().is_admitted
     }
 
     /// It is about the envelope with this id.

@@ -98,7 +98,7 @@ impl Audit {
 
     fn start(settings: Settings, vault_id: &[u8; 16], log: Log) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(log.last()));
-        // As many again for requests that have begun: see `usable`.
+        // As many again, for what has not begun as a request does: see `begin`.
         let (queue, jobs) = crossbeam_channel::bounded(settings.queue.saturating_mul(2));
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn({
             let shared = Arc::clone(&shared);

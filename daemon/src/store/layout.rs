@@ -12,7 +12,7 @@ use super::{
     schema::TenantId,
     tables::{
         EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, LOCKS, META, RECORDS, RecordTables, TENANTS, USE_ENDS, USES,
-        WINDOWS,
+        WINDOWS, read_tenants,
     },
 };
 
@@ -130,15 +130,7 @@ pub(super) fn read_meta(handle: &Handle) -> Result<Meta, OpenError> {
         let Some(vault_id) = vault_id.and_then(|bytes| bytes.value().try_into().ok()) else {
             return Ok(Err(OpenError::NotAStore(path.to_owned())));
         };
-        let tenants = snapshot.open_table(TENANTS)?;
-        let tenants = tenants
-            .iter()?
-            .map(|row| {
-                let (name, id) = row?;
-                Ok((name.value().to_owned(), id.value()))
-            })
-            .collect::<Result<_, StoreError>>()?;
-        Ok(Ok((vault_id, tenants)))
+        Ok(Ok((vault_id, read_tenants(&snapshot.open_table(TENANTS)?)?)))
     });
     read.map_err(|error| failed(path, &error))?
 }

@@ -4,13 +4,13 @@
 
 use std::ops::Bound;
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTableMetadata, WriteTransaction};
 
 use super::{
     KeyRole, Record, Replaced, Store, StoreError, TokenKey,
     change::Change,
     schema::{TenantId, parse_record_key},
-    tables::{Encoded, META, RECORDS, TENANTS},
+    tables::{Encoded, META, RECORDS, TENANTS, read_tenants},
 };
 
 const META_REWRAP: &str = "rewrap";
@@ -128,12 +128,7 @@ impl Store {
     ) -> Result<Stretch, StoreError> {
         self.inner.handle.with(|database| {
             let snapshot = database.begin_read()?;
-            let tenants = snapshot.open_table(TENANTS)?;
-            let names = tenants.iter()?.map(|row| {
-                let (name, id) = row?;
-                Ok::<_, StoreError>((id.value(), name.value().to_owned()))
-            });
-            let names = names.collect::<Result<Vec<_>, _>>()?;
+            let names: Vec<_> = read_tenants(&snapshot.open_table(TENANTS)?)?;
             let records = snapshot.open_table(RECORDS)?;
             let mut stretch = Stretch { position: position.to_vec(), ..Stretch::default() };
             let mut rows = records.range::<&[u8]>((Bound::Excluded(position), Bound::Unbounded))?;
@@ -153,7 +148,7 @@ impl Store {
                 if record.as_ref().is_ok_and(|record| !wanted(versions(record))) {
                     continue;
                 }
-                let name = names.iter().find(|(known, _)| *known == id).map(|(_, name)| name.clone());
+                let name = names.iter().find(|(_, known)| *known == id).map(|(name, _)| name.clone());
                 stretch.places.push(Place { tenant: name.unwrap_or_default(), token, record });
             }
             Ok(stretch)

@@ -210,6 +210,19 @@ pub(super) fn ended(
     ends.range(..end.as_slice())?.take(most).map(|row| Ok(row?.0.value().to_vec())).collect()
 }
 
+/// The rows of the table of tenants: names and numbers.
+pub(super) fn read_tenants<C: FromIterator<(String, TenantId)>>(
+    tenants: &impl ReadableTable<&'static str, TenantId>,
+) -> Result<C, StoreError> {
+    tenants
+        .iter()?
+        .map(|row| {
+            let (name, id) = row?;
+            Ok((name.value().to_owned(), id.value()))
+        })
+        .collect()
+}
+
 pub(super) fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
     let key = record.fingerprint_key();
     if record.header.reusable {

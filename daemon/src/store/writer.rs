@@ -15,7 +15,7 @@ use super::{
     notes,
     rewrap::write_job,
     schema::{TenantId, parse_expiry_key},
-    tables::{Clash, Encoded, RecordTables, TENANTS, ended},
+    tables::{Clash, Encoded, RecordTables, TENANTS, ended, read_tenants},
     uses,
 };
 
@@ -94,12 +94,7 @@ fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
 /// Tries whether a transaction is committed that changes nothing. `on_tenants` learns of all tenants: the commit that failed may
 /// have been kept, and with it a tenant whose caller was refused.
 fn recover(handle: &Handle, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
-    let looked = handle.change(|transaction| {
-        let tenants = transaction.open_table(TENANTS)?;
-        let rows = tenants.iter()?.map(|row| row.map(|(name, id)| (name.value().to_owned(), id.value())));
-        Ok(rows.collect::<Result<_, _>>()?)
-    });
-    match looked {
+    match handle.change(|transaction| read_tenants(&transaction.open_table(TENANTS)?)) {
         Ok(tenants) => {
             on_tenants(&tenants);
             handle.committed();

@@ -185,6 +185,17 @@ fn what_cannot_be_stored_changes_nothing() {
     assert_eq!(get(&store, token(2)), None, "all or nothing");
 }
 
+/// Writes over the records of these tokens, in a store that is closed.
+fn damage(dir: &Path, tokens: &[u8]) {
+    const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+    let transaction = Database::open(dir.join("vault.redb")).unwrap().begin_write().unwrap();
+    for number in tokens {
+        let key = [[0, 0, 0, 1].as_slice(), token(*number).as_bytes()].concat();
+        transaction.open_table(RECORDS).unwrap().insert(key.as_slice(), [7].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
 #[test]
 fn a_damaged_record_stands_in_nobodys_way() {
     let (dir, store) = new_store();
@@ -196,15 +207,7 @@ fn a_damaged_record_stands_in_nobodys_way() {
     });
     store.close();
     drop(store);
-    {
-        const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
-        let transaction = Database::open(dir.path().join("vault.redb")).unwrap().begin_write().unwrap();
-        for n in [1, 3] {
-            let key = [[0, 0, 0, 1].as_slice(), token(n).as_bytes()].concat();
-            transaction.open_table(RECORDS).unwrap().insert(key.as_slice(), [7].as_slice()).unwrap();
-        }
-        transaction.commit().unwrap();
-    }
+    damage(dir.path(), &[1, 3]);
     let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
     runtime.block_on(async {
         let new = [(token(4), record(3, 4, None)), (token(5), record(5, 5, None))]
@@ -226,14 +229,8 @@ fn the_end_of_a_record_that_was_removed_ends_no_other() {
     runtime.block_on(insert(&store, token(1), record(1, 1, Some(NOW_S)), 0));
     store.close();
     drop(store);
-    {
-        // Damaged, so that whoever removes it cannot know its end.
-        const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
-        let transaction = Database::open(dir.path().join("vault.redb")).unwrap().begin_write().unwrap();
-        let key = [[0, 0, 0, 1].as_slice(), token(1).as_bytes()].concat();
-        transaction.open_table(RECORDS).unwrap().insert(key.as_slice(), [7].as_slice()).unwrap();
-        transaction.commit().unwrap();
-    }
+    // So that whoever removes it cannot know its end.
+    damage(dir.path(), &[1]);
     let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
     let another = record(2, 2, Some(NOW_S + 1_000));
     runtime.block_on(async {

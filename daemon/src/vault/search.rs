@@ -109,6 +109,10 @@ impl Vault {
         tenant: &str,
         search: &Search<'_>,
     ) -> Result<Vec<Lookup>, VaultError> {
+        // What no card can have been given is nowhere.
+        if search.holder.is_some_and(|holder| vet_name(holder).is_err()) {
+            return Ok(vec![Lookup::Holder(Vec::new())]);
+        }
         let mut lookups = Vec::new();
         if let Some(pan) = search.pan {
             let mut hashes = Vec::with_capacity(keys.fingerprints.len());
@@ -119,10 +123,6 @@ impl Vault {
             lookups.push(Lookup::Card(hashes));
         }
         if let Some(holder) = search.holder {
-            // What no card can have been given is nowhere.
-            if vet_name(holder).is_err() {
-                return Ok(vec![Lookup::Holder(Vec::new())]);
-            }
             let mut hashes = Vec::with_capacity(keys.holders.len());
             for key in &keys.holders {
                 hashes.append(&mut self.holder_keys(*key, std::iter::once((tenant, holder))).await?);

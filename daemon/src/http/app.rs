@@ -27,9 +27,9 @@ use super::{
     problem::Failure,
     router::route_name,
     server::Server,
-    strangers::Strangers,
     tenants::{TenantOf, Tenants},
     trail::{Abandoned, Call, Trail, operation},
+    turned_away::TurnedAway,
 };
 use crate::{
     audit::{Audit, AuditError, PATIENCE},
@@ -65,7 +65,7 @@ struct Inner {
     /// The `RateLimit-Policy` of reveals.
     reveal_policy: Option<HeaderValue>,
     tenants: Tenants,
-    strangers: Strangers,
+    turned_away: TurnedAway,
     stats: HttpStats,
     limits: Limits,
     openapi: Bytes,
@@ -112,7 +112,7 @@ impl App {
             reveal_policy,
             audit,
             tenants,
-            strangers: Strangers::default(),
+            turned_away: TurnedAway::default(),
             stats: HttpStats::new(),
             limits,
             openapi,
@@ -148,8 +148,8 @@ impl App {
         &self.inner.audit
     }
 
-    pub(super) fn strangers(&self) -> &Strangers {
-        &self.inner.strangers
+    pub(super) fn turned_away(&self) -> &TurnedAway {
+        &self.inner.turned_away
     }
 
     pub(super) fn tenants(&self) -> &Tenants {

@@ -31,12 +31,12 @@ mod server;
 mod short_reads;
 mod socket;
 mod status;
-mod strangers;
 mod stream;
 mod tenants;
 mod tokenize;
 mod tokens;
 mod trail;
+mod turned_away;
 
 pub use app::{App, Callers, Reload};
 pub use body::parse_json;

@@ -21,7 +21,7 @@ const TOLD_AFTER: Duration = Duration::from_mins(1);
 
 /// What each user id has left.
 #[derive(Default)]
-pub(super) struct Strangers {
+pub(super) struct TurnedAway {
     by_uid: Mutex<HashMap<Option<u32>, Refusals>>,
 }
 
@@ -40,7 +40,7 @@ enum Place {
     CountedFirst,
 }
 
-impl Strangers {
+impl TurnedAway {
     fn place(&self, uid: &mut Option<u32>, now: Instant) -> Place {
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
         if by_uid.len() >= MOST_UIDS && !by_uid.contains_key(uid) {
@@ -65,7 +65,7 @@ impl App {
     /// What a caller with the user id `uid` is told instead of its refusal, if that is one too many to be written.
     pub(super) fn one_too_many(&self, uid: Option<u32>) -> Option<Failure> {
         let mut uid = uid;
-        match self.strangers().place(&mut uid, Instant::now()) {
+        match self.turned_away().place(&mut uid, Instant::now()) {
             Place::Written => return None,
             Place::Counted => {}
             Place::CountedFirst => {
@@ -82,7 +82,7 @@ impl App {
     }
 
     fn tell_unwritten(&self, uid: Option<u32>) {
-        let count = self.strangers().take_unwritten(uid);
+        let count = self.turned_away().take_unwritten(uid);
         let who = uid.map_or_else(|| "other user ids".to_owned(), |uid| format!("user id {uid}"));
         let detail =
             format!("{count} requests of {who} were refused for their caller and not written one by one");
@@ -101,23 +101,24 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_and_others_are_written() {
-        let (strangers, start) = (Strangers::default(), Instant::now());
-        let place = |uid, after_ms| strangers.place(&mut Some(uid), start + Duration::from_millis(after_ms));
+        let (turned_away, start) = (TurnedAway::default(), Instant::now());
+        let place =
+            |uid, after_ms| turned_away.place(&mut Some(uid), start + Duration::from_millis(after_ms));
         let written = (0..600).filter(|_| place(1, 0) == Place::Written).count();
         assert_eq!(written, 500);
         assert_eq!(place(2, 0), Place::Written);
         assert_eq!(place(1, 20), Place::Written, "one more after a fiftieth of a second");
         assert_eq!(place(1, 20), Place::Counted);
-        assert_eq!(strangers.take_unwritten(Some(1)), 101);
+        assert_eq!(turned_away.take_unwritten(Some(1)), 101);
         assert_eq!(place(1, 20), Place::CountedFirst);
     }
 
     #[test]
     fn user_ids_without_end_are_counted_together() {
-        let (strangers, now) = (Strangers::default(), Instant::now());
+        let (turned_away, now) = (TurnedAway::default(), Instant::now());
         for uid in 0..20_000 {
-            strangers.place(&mut Some(uid), now);
+            turned_away.place(&mut Some(uid), now);
         }
-        assert!(strangers.by_uid.lock().unwrap().len() <= MOST_UIDS + 1);
+        assert!(turned_away.by_uid.lock().unwrap().len() <= MOST_UIDS + 1);
     }
 }

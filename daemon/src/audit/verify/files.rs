@@ -138,7 +138,11 @@ impl Lines {
                 self.reader.skip_until(b'\n')?;
                 Ok(Met::TooLong)
             }
-            Some(_) => Ok(Met::Rest(&self.line)),
+            Some(_) => {
+                // Whoever writes the log may go on meanwhile, with what would not begin a line.
+                self.reader = Box::new(io::empty());
+                Ok(Met::Rest(&self.line))
+            }
         }
     }
 }
@@ -153,5 +157,24 @@ impl Read for Counted {
         let bytes = self.file.read(buffer)?;
         self.done.set(self.done.get().saturating_add(u64::try_from(bytes).unwrap_or_default()));
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_after_the_end_was_met_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LogFile::name_of(1));
+        fs::write(&path, "whole\nha").unwrap();
+        let mut lines = LogFile::parse(path.clone()).unwrap().lines(Rc::default()).unwrap();
+        assert!(matches!(lines.next().unwrap(), Met::Line(b"whole")));
+        assert!(matches!(lines.next().unwrap(), Met::Rest(b"ha")));
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"lf\nnext\n").unwrap();
+        assert!(matches!(lines.next().unwrap(), Met::End));
     }
 }

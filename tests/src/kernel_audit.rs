@@ -13,7 +13,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
+        setsockopt, socket, sockopt,
     },
 };
 
@@ -31,6 +32,9 @@ pub struct KernelAudit {
     heard: RefCell<Vec<String>>,
 }
 
+/// Room for what is said while nobody reads, in bytes; the usual one is full after 255 records, and every process of the
+/// machine is in them.
+const ROOM: usize = 4 << 20;
 /// How long the kernel may take to write down what has happened.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages and their header (linux/netlink.h), and what is asked of the audit (linux/audit.h).
@@ -45,6 +49,7 @@ impl KernelAudit {
     /// Starts to read. `None` where only another may, or there is no such log.
     pub fn listen() -> Option<Self> {
         let group = audit_socket().ok()?;
+        setsockopt(&group, sockopt::RcvBufForce, &ROOM).ok()?;
         bind(group.as_raw_fd(), &NetlinkAddr::new(0, 1)).ok()?;
         let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_on()? {
@@ -95,8 +100,7 @@ impl KernelAudit {
                     let text = String::from_utf8_lossy(message.get(HEADER..len).unwrap_or_default());
                     self.heard.borrow_mut().push(text.into_owned());
                 }
-                // Some were lost, because nobody read in time.
-                Err(Errno::ENOBUFS) => {}
+                Err(Errno::ENOBUFS) => eprintln!("records of the kernel's audit log were lost"),
                 Err(_) => return,
             }
         }

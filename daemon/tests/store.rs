@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
@@ -118,7 +121,35 @@ fn a_card_whose_token_has_ended_gets_another() {
         let early = insert(&store, token(2), record(1, 2, None), NOW_S - 1).await;
         assert_eq!(early, Inserted::Seen(token(1), record(1, 1, Some(NOW_S))));
         assert_eq!(insert(&store, token(2), record(1, 2, None), NOW_S).await, Inserted::Created);
+        assert_eq!(get(&store, token(1)), Some(record(1, 1, Some(NOW_S))), "it stays until it is swept");
+        assert_eq!(
+            insert(&store, token(3), record(1, 3, None), NOW_S - 1).await,
+            Inserted::Seen(token(2), record(1, 2, None)),
+            "the later one is the card's, whatever the clock says next"
+        );
+        assert_eq!(store.sweep(NOW_S + 1, 10).await, Ok(1));
         assert_eq!(get(&store, token(1)), None);
+        let again = insert(&store, token(3), record(1, 3, None), NOW_S).await;
+        assert_eq!(again, Inserted::Seen(token(2), record(1, 2, None)));
+    });
+}
+
+#[test]
+fn tokens_that_have_ended_are_found_by_a_search_until_they_are_swept() {
+    let (_dir, store) = new_store();
+    let card = Lookup::Card(vec![BlindKey { version: 1, hash: [1; 16] }]);
+    let found = |store: &Store| {
+        let hits = store.search(TENANT, &card, &[], 10).unwrap();
+        hits.into_iter().map(|hit| hit.token).collect::<BTreeSet<_>>()
+    };
+    runtime().block_on(async {
+        insert(&store, token(1), record(1, 1, Some(NOW_S)), NOW_S - 1).await;
+        insert(&store, token(2), record(1, 2, None), NOW_S).await;
+        assert_eq!(found(&store), [1, 2].map(token).into());
+        store.remove(TENANT, token(2)).await.unwrap();
+        assert_eq!(found(&store), [1].map(token).into());
+        store.sweep(NOW_S + 1, 10).await.unwrap();
+        assert_eq!(found(&store), BTreeSet::new());
     });
 }
 
@@ -266,25 +297,37 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The store in ten lines: a record per token, and at most one live token per card.
+/// The store in some lines: a record per token, and at most one token that a card is given again.
 #[derive(Default)]
-struct Model(BTreeMap<TokenKey, Record>);
+struct Model {
+    records: BTreeMap<TokenKey, Record>,
+    cards: BTreeMap<[u8; 16], TokenKey>,
+}
 
 impl Model {
     fn insert(&mut self, key: TokenKey, new: &Record) -> Inserted {
-        if self.0.contains_key(&key) {
+        if self.records.contains_key(&key) {
             return Inserted::TokenTaken;
         }
-        let same = |old: &Record| old.header.fingerprint == new.header.fingerprint;
-        if let Some((seen, old)) = self.0.iter().find(|(_, old)| same(old)) {
-            let (seen, old) = (*seen, old.clone());
+        if let Some(seen) = self.cards.get(&new.header.fingerprint) {
+            let old = &self.records[seen];
             if !old.header.expired(NOW_S) {
-                return Inserted::Seen(seen, old);
+                return Inserted::Seen(*seen, old.clone());
             }
-            self.0.remove(&seen);
         }
-        self.0.insert(key, new.clone());
+        self.cards.insert(new.header.fingerprint, key);
+        self.records.insert(key, new.clone());
         Inserted::Created
+    }
+
+    fn replace(&mut self, key: TokenKey, new: &Record) {
+        self.cards.entry(new.header.fingerprint).or_insert(key);
+        self.records.insert(key, new.clone());
+    }
+
+    fn retain(&mut self, keep: impl Fn(&TokenKey, &Record) -> bool) {
+        self.records.retain(|key, record| keep(key, record));
+        self.cards.retain(|_, key| self.records.contains_key(key));
     }
 }
 
@@ -304,20 +347,22 @@ proptest! {
                     prop_assert_eq!(runtime.block_on(insert(&store, token(n), new, NOW_S)), expected);
                 }
                 Step::Replace { token: n, mark, expires_at_s } => {
-                    let Some(old) = model.0.get_mut(&token(n)) else { continue };
+                    let Some(old) = model.records.get(&token(n)) else { continue };
                     let new = record(old.header.fingerprint[0], mark, expires_at_s);
                     let replaced = runtime.block_on(store.replace(TENANT, token(n), old.clone(), new.clone()));
                     prop_assert_eq!(replaced, Ok(Replaced::Done));
-                    *old = new;
+                    model.replace(token(n), &new);
                 }
                 Step::Remove { token: n } => {
-                    let was_there = model.0.remove(&token(n)).is_some();
+                    let was_there = model.records.contains_key(&token(n));
+                    model.retain(|key, _| *key != token(n));
                     prop_assert_eq!(runtime.block_on(store.remove(TENANT, token(n))), Ok(was_there));
                 }
                 Step::Sweep { now_s } => {
-                    let before = model.0.len();
-                    model.0.retain(|_, record| record.header.expires_at_s.is_none_or(|end_s| end_s >= now_s));
-                    prop_assert_eq!(runtime.block_on(store.sweep(now_s, 100)), Ok(before - model.0.len()));
+                    let before = model.records.len();
+                    model.retain(|_, record| record.header.expires_at_s.is_none_or(|end_s| end_s >= now_s));
+                    let swept = before - model.records.len();
+                    prop_assert_eq!(runtime.block_on(store.sweep(now_s, 100)), Ok(swept));
                 }
                 Step::Reopen => {
                     store.close();
@@ -334,13 +379,13 @@ proptest! {
                 }
             }
             for n in 0..8 {
-                prop_assert_eq!(get(&store, token(n)), model.0.get(&token(n)).cloned());
+                prop_assert_eq!(get(&store, token(n)), model.records.get(&token(n)).cloned());
             }
         }
         store.close();
         drop(store);
-        let ends = model.0.values().filter(|record| record.header.expires_at_s.is_some()).count();
-        let expected = [model.0.len(), model.0.len(), ends].map(|count| u64::try_from(count).unwrap());
+        let ends = model.records.values().filter(|record| record.header.expires_at_s.is_some()).count();
+        let expected = [model.records.len(), model.records.len(), ends].map(|count| u64::try_from(count).unwrap());
         prop_assert_eq!(rows(dir.path()), expected, "rows that nothing refers to");
     }
 

@@ -5,7 +5,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 use super::{
     Place, Store, StoreError,
     schema::{expiry_key, holder_key},
-    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, RECORDS, fingerprint_row},
+    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, RECORDS, row_of_token},
 };
 
 /// How many rows tables have.
@@ -66,7 +66,8 @@ impl Store {
                 let Ok(record) = record else { continue };
                 let tenant = self.tenant(tenant);
                 counts.records += 1;
-                let row = fingerprints.get(fingerprint_row(tenant, token, record).as_slice())?;
+                let row = row_of_token(&fingerprints, tenant, token, record)?;
+                let row = fingerprints.get(row.as_slice())?;
                 counts.fingerprints += u64::from(row.is_some_and(|row| row.value() == token.as_bytes()));
                 if let Some(holder) = &record.header.holder {
                     let row = holders.get(holder_key(tenant, holder, token).as_slice())?;

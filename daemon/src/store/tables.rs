@@ -105,17 +105,20 @@ impl<'t> RecordTables<'t> {
         Ok(None)
     }
 
-    /// The token that `card` has, and the key of the row that says so.
+    /// The token that `card` has.
     pub(super) fn token_of(
         &self,
         tenant: TenantId,
         card: &FingerprintKey,
     ) -> Result<Option<TokenKey>, StoreError> {
-        let row = self.fingerprints.get(shared_fingerprint_key(tenant, card).as_slice())?;
-        Ok(row.and_then(|token| TokenKey::new(token.value())))
+        self.token_at(&shared_fingerprint_key(tenant, card))
     }
 
-    /// Writes a record and its index rows.
+    fn token_at(&self, row: &[u8]) -> Result<Option<TokenKey>, StoreError> {
+        token_at(&self.fingerprints, row)
+    }
+
+    /// Writes a record and its index rows. Where its card has another token, that one stays the card's.
     pub(super) fn put(
         &mut self,
         tenant: TenantId,
@@ -123,9 +126,32 @@ impl<'t> RecordTables<'t> {
         new: &Encoded,
     ) -> Result<(), StoreError> {
         self.records.put(&record_key(tenant, token), &new.bytes)?;
-        self.fingerprints.insert(fingerprint_row(tenant, token, &new.record).as_slice(), token.as_bytes())?;
+        let mut row = fingerprint_row(tenant, token, &new.record);
+        if self.token_at(&row)?.is_some_and(|other| other != *token) {
+            row = own_fingerprint_row(tenant, token, &new.record);
+        }
+        self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
         self.keys.add(&new.record.header);
         self.put_other_rows(tenant, token, &new.record)
+    }
+
+    /// Makes room for another token of the same card: this one, which has ended, is found by a search alone.
+    pub(super) fn set_aside(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        ended: &Record,
+    ) -> Result<(), StoreError> {
+        self.fingerprints.remove(fingerprint_row(tenant, token, ended).as_slice())?;
+        let row = own_fingerprint_row(tenant, token, ended);
+        self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
+        Ok(())
+    }
+
+    /// Removes the row of a card that leads to no record.
+    pub(super) fn forget_card(&mut self, tenant: TenantId, card: &FingerprintKey) -> Result<(), StoreError> {
+        self.fingerprints.remove(shared_fingerprint_key(tenant, card).as_slice())?;
+        Ok(())
     }
 
     fn put_other_rows(
@@ -151,7 +177,8 @@ impl<'t> RecordTables<'t> {
         record: &Record,
     ) -> Result<(), StoreError> {
         self.records.remove(&record_key(tenant, token))?;
-        self.fingerprints.remove(fingerprint_row(tenant, token, record).as_slice())?;
+        let row = row_of_token(&self.fingerprints, tenant, token, record)?;
+        self.fingerprints.remove(row.as_slice())?;
         if let Some(holder) = &record.header.holder {
             self.holders.remove(holder_key(tenant, holder, token).as_slice())?;
         }
@@ -223,13 +250,36 @@ pub(super) fn read_tenants<C: FromIterator<(String, TenantId)>>(
         .collect()
 }
 
-pub(super) fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
-    let key = record.fingerprint_key();
+/// The row that a new record gets: its card's, or where the card may have many tokens, its own.
+fn fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
     if record.header.reusable {
-        shared_fingerprint_key(tenant, &key)
+        shared_fingerprint_key(tenant, &record.fingerprint_key())
     } else {
-        single_fingerprint_key(tenant, &key, token)
+        own_fingerprint_row(tenant, token, record)
     }
+}
+
+fn own_fingerprint_row(tenant: TenantId, token: &TokenKey, record: &Record) -> Vec<u8> {
+    single_fingerprint_key(tenant, &record.fingerprint_key(), token)
+}
+
+/// The row that leads to `token`: its card's, unless the card has another token by now.
+pub(super) fn row_of_token(
+    fingerprints: &impl ReadableTable<Bytes, Bytes>,
+    tenant: TenantId,
+    token: &TokenKey,
+    record: &Record,
+) -> Result<Vec<u8>, StoreError> {
+    let row = fingerprint_row(tenant, token, record);
+    let is_its_own = token_at(fingerprints, &row)? == Some(*token);
+    Ok(if is_its_own { row } else { own_fingerprint_row(tenant, token, record) })
+}
+
+fn token_at(
+    fingerprints: &impl ReadableTable<Bytes, Bytes>,
+    row: &[u8],
+) -> Result<Option<TokenKey>, StoreError> {
+    Ok(fingerprints.get(row)?.and_then(|token| TokenKey::new(token.value())))
 }
 
 impl Record {

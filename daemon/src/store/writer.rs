@@ -242,7 +242,8 @@ impl<'t> Batch<'t> {
         Ok(Inserted::Created)
     }
 
-    /// What becomes of a new record whose card has the token `seen`, unless that token has ended: then it is removed.
+    /// What becomes of a new record whose card has the token `seen`, unless that token has ended: then it makes room, and the
+    /// sweeper removes it, which does not believe every clock.
     fn settle(
         &mut self,
         tenant: TenantId,
@@ -254,10 +255,13 @@ impl<'t> Batch<'t> {
             Ok(Some(record)) if !record.is_of(card) => Some(Inserted::Damaged(RecordError::OtherCard)),
             Ok(Some(record)) if !record.header.expired(now_s) => Some(Inserted::Seen(*seen, record)),
             Ok(Some(ended)) => {
-                self.tables.remove(tenant, seen, &ended)?;
+                self.tables.set_aside(tenant, seen, &ended)?;
                 None
             }
-            Ok(None) => None,
+            Ok(None) => {
+                self.tables.forget_card(tenant, card)?;
+                None
+            }
             Err(StoreError::Damaged(error)) => Some(Inserted::Damaged(error)),
             Err(error) => return Err(error),
         })

@@ -151,8 +151,10 @@ fn what_is_over_is_not_let_in_and_what_was_used_up_does_not_come_back() {
     clock.leap(HOUR);
     assert_eq!(read(&once), "expired_jwt");
 
-    // The sweeper does not believe at once that so much is over.
+    // The sweeper does not believe at once that so much is over, nor does whoever brings a card again.
     clock.leap(DAY);
+    let again = tokenize(json!({ "pan": pans[0], "expires_in": 60 }));
+    assert_eq!(again["created"], true, "{again}");
     thread::sleep(SWEEP * 5 / 2);
     clock.leap(0);
     assert_eq!(read(&once), "replayed_jwt");

@@ -18,7 +18,7 @@ use crate::{
     bearer::{self, Bearer},
     limit::Latest,
     login::Grant,
-    retry::{Effect, RetryPolicy, Verdict, verdict},
+    retry::{Effect, RetryPolicy, Verdict, leaves_open, verdict},
     transport::{Credentials, Transport},
     wiping::WipingBuffer,
 };
@@ -127,7 +127,7 @@ impl Caller {
 
     async fn attempts(&self, call: &Call, timeout: Duration) -> Result<Answer, Error> {
         let started = Instant::now();
-        let mut answer_lost = false;
+        let mut may_be_done = false;
         let mut attempt = 1;
         loop {
             let Failed { error, retry_after, sent } = match self.attempt(call).await {
@@ -136,7 +136,7 @@ impl Caller {
             };
             // A login that failed has no effect that the request could have had.
             let effect = if sent { call.effect } else { Effect::Idempotent };
-            match verdict(effect, &error, answer_lost) {
+            match verdict(effect, &error, may_be_done) {
                 Verdict::SendAgain if attempt < self.retry.max_attempts => {}
                 Verdict::SendAgain | Verdict::GiveUp => return Err(error),
                 Verdict::AlreadyDone => return Ok(Answer::already_done()),
@@ -146,7 +146,7 @@ impl Caller {
                 // The vault's reason says more than a timeout would.
                 return Err(error);
             }
-            answer_lost |= sent && matches!(error, Error::Broken);
+            may_be_done |= sent && leaves_open(&error);
             attempt += 1;
             tokio::time::sleep(wait).await;
         }

@@ -61,13 +61,13 @@ pub(crate) enum Verdict {
     GiveUp,
     /// Wait and send the request again.
     SendAgain,
-    /// An earlier attempt, whose answer was lost, had already done it.
+    /// An earlier attempt had already done it.
     AlreadyDone,
 }
 
-/// The one place that decides whether a request is sent again. `answer_lost`: an earlier attempt of the same call
-/// ended without an answer.
-pub(crate) fn verdict(effect: Effect, error: &Error, answer_lost: bool) -> Verdict {
+/// The one place that decides whether a request is sent again. `may_be_done`: an earlier attempt of the same call left that
+/// open.
+pub(crate) fn verdict(effect: Effect, error: &Error, may_be_done: bool) -> Verdict {
     let error = if let Error::Login(error) = error { error } else { error };
     let twice_is_harmless = matches!(effect, Effect::Idempotent | Effect::Removes);
     let again = match error {
@@ -82,13 +82,19 @@ pub(crate) fn verdict(effect: Effect, error: &Error, answer_lost: bool) -> Verdi
             Code::HsmUnavailable => effect != Effect::Spends,
             // The vault may have stopped half-way.
             Code::StoreUnavailable | Code::AuditUnavailable => twice_is_harmless,
-            Code::UnknownToken if effect == Effect::Removes && answer_lost => return Verdict::AlreadyDone,
+            Code::UnknownToken if effect == Effect::Removes && may_be_done => return Verdict::AlreadyDone,
             _ => false,
         },
         // A timeout is the end of the caller's patience; the rest would fail again.
         _ => false,
     };
     if again { Verdict::SendAgain } else { Verdict::GiveUp }
+}
+
+/// Whether the vault may have done what it was asked for, although it ended in `error`.
+pub(crate) fn leaves_open(error: &Error) -> bool {
+    matches!(error, Error::Broken)
+        || matches!(error.code(), Some(Code::StoreUnavailable | Code::AuditUnavailable))
 }
 
 /// A number from 0 to 1 for jitter, where quality does not matter: std's hasher keys are random.

@@ -118,6 +118,16 @@ fn a_module_that_hangs_does_not_keep_the_daemon_from_ending() {
 }
 
 #[test]
+fn whoever_waited_too_long_is_not_told_that_nothing_was_done() {
+    let vault = Vault::start_with(|config| chaotic(&config) + "\n[limits]\nrequest_timeout_seconds = 1\n");
+    fs::write(vault.path("fault"), "C_Encrypt hang 2s").unwrap();
+    let answer = vault.request("POST", "/v1/tokenize", CARD);
+    // After `overloaded` every client asks again, whatever it asked for.
+    assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
+    fs::remove_file(vault.path("fault")).unwrap();
+}
+
+#[test]
 fn a_disk_that_takes_no_more_is_503_until_it_does() {
     let vault = Vault::start();
     let known = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();

@@ -98,14 +98,17 @@ async fn a_tokenize_waits_for_a_vault_that_is_starting() {
 }
 
 #[tokio::test]
-async fn a_delete_whose_answer_was_lost_succeeds() {
-    let gone = Reply::Problem(Code::UnknownToken, None);
-    let stub = Stub::replying([Reply::Break, gone.clone()]);
-    stub.client().delete("tok_1").await.unwrap();
-
-    let stub = Stub::replying([gone]);
-    let error = stub.client().delete("tok_1").await.unwrap_err();
-    assert_eq!(error.code(), Some(Code::UnknownToken));
+async fn a_delete_that_may_have_been_done_succeeds() {
+    let problem = |code| Reply::Problem(code, None);
+    let gone = problem(Code::UnknownToken);
+    for lost in [Reply::Break, problem(Code::StoreUnavailable), problem(Code::AuditUnavailable)] {
+        let stub = Stub::replying([lost, gone.clone()]);
+        stub.client().delete("tok_1").await.unwrap();
+    }
+    for stub in [Stub::replying([gone.clone()]), Stub::replying([problem(Code::Overloaded), gone])] {
+        let error = stub.client().delete("tok_1").await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::UnknownToken));
+    }
 }
 
 #[tokio::test]

@@ -334,7 +334,7 @@ pub(super) async fn around(
         };
         if let Err(error) = recorded {
             let may_come = error == AuditError::Late;
-            let failure = Failure::from(error);
+            let failure = Failure::unaudited();
             code = failure.code.as_str();
             response = failure.answer(&id);
             if !may_come {

@@ -65,12 +65,19 @@ impl Failure {
         Self { cause: Some(error.to_string()), ..Self::new(Code::AuditUnavailable, detail) }
     }
 
-    /// A request that took longer than `limit`. Its work may still be done.
+    /// A request without an entry, whether or not it was done.
+    pub(super) fn unaudited() -> Self {
+        let detail = "the audit log cannot be written, and without it nothing is done";
+        Self::new(Code::AuditUnavailable, detail)
+    }
+
+    /// A request that took longer than `limit`. Its work may still be done: not [`Code::Overloaded`], after which every client
+    /// asks again.
     pub(super) fn late(limit: Duration) -> Self {
         let detail = format!("not done within {} seconds, and not known whether it will be", limit.as_secs());
         Self {
             cause: Some("limits.request_timeout_seconds is over".to_owned()),
-            ..Self::new(Code::Overloaded, detail)
+            ..Self::new(Code::StoreUnavailable, detail)
         }
     }
 
@@ -135,14 +142,11 @@ impl From<AuthError> for Failure {
     }
 }
 
-/// Why the log cannot be written is in the daemon's log once, not for each caller.
+/// For a request that is not begun. Why the log cannot be written is in the daemon's log once, not for each caller.
 impl From<AuditError> for Failure {
     fn from(error: AuditError) -> Self {
         match error {
-            AuditError::Unavailable(_) | AuditError::Late => Self::new(
-                Code::AuditUnavailable,
-                "the audit log cannot be written, and without it nothing is done",
-            ),
+            AuditError::Unavailable(_) | AuditError::Late => Self::unaudited(),
             AuditError::Busy => VaultError::Store(StoreError::Busy).into(),
         }
     }

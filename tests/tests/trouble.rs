@@ -128,6 +128,20 @@ fn whoever_waited_too_long_is_not_told_that_nothing_was_done() {
 }
 
 #[test]
+fn a_change_that_was_made_is_answered_without_the_hsm() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let path = format!("/v1/tokens/{token}");
+    let change = |note: &str| json!({ "metadata": { "note": note } }).to_string();
+    assert_eq!(vault.request("PATCH", &path, &change("one")).status, 200);
+    // Card and private part are opened; then the change is made.
+    fs::write(vault.path("fault"), "C_Decrypt error CKR_DEVICE_ERROR after=2").unwrap();
+    let answer = vault.request("PATCH", &path, &change("two"));
+    assert_eq!((answer.status, answer.json()["metadata"]["note"].as_str()), (200, Some("two")));
+    fs::remove_file(vault.path("fault")).unwrap();
+}
+
+#[test]
 fn a_disk_that_takes_no_more_is_503_until_it_does() {
     let vault = Vault::start();
     let known = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();

@@ -82,13 +82,13 @@ impl Vault {
         }
         for _ in 0..MAX_ATTEMPTS {
             let old = self.live_record(tenant, token)?;
-            let new = match self.changed(tenant, token, &old, &change).await {
+            let (new, private) = match self.changed(tenant, token, &old, &change).await {
                 Err(VaultError::RecordForged) if self.live_record(tenant, token)? != old => continue,
                 Err(error) if self.keys.moved_on(&error) => continue,
                 new => new?,
             };
             match self.store.replace(tenant, token.key(), old, new.clone()).await? {
-                Replaced::Done => return self.view(tenant, token, new).await,
+                Replaced::Done => return view(token, &new, private),
                 Replaced::Gone => return Err(VaultError::UnknownToken),
                 Replaced::Changed => {}
                 Replaced::Stale => self.keys.refresh()?,
@@ -135,7 +135,7 @@ impl Vault {
         token: Token,
         old: &Record,
         change: &RecordChange,
-    ) -> Result<Record, VaultError> {
+    ) -> Result<(Record, Private), VaultError> {
         let ((pan, expiry), mut private) = open_record(&self.hsm, tenant, &token, old).await?;
         let mut header = old.header.clone();
         let key = self.keys.view().record;
@@ -149,7 +149,7 @@ impl Vault {
         }
         let card = card_text(&pan, expiry.as_ref());
         let (sealing, requests) = Sealing::requests(header, tenant, &token, card, private.text())?;
-        sealing.record(&mut self.seal(key, requests).await?.into_iter())
+        Ok((sealing.record(&mut self.seal(key, requests).await?.into_iter())?, private))
     }
 
     pub(super) async fn view(
@@ -159,20 +159,24 @@ impl Vault {
         record: Record,
     ) -> Result<RecordView, VaultError> {
         let (record, private) = self.open_private(tenant, token, record).await?;
-        let header = &record.header;
-        Ok(RecordView {
-            token,
-            masked: masked(header)?,
-            template: header.template.clone(),
-            created_at_ms: header.created_at_ms,
-            expires_at_s: header.expires_at_s,
-            key_version: header.key_version,
-            ciphertext_id: reference(b"vaultd ciphertext id v1\0", &record.card.ciphertext),
-            fingerprint: reference(b"vaultd fingerprint reference v1\0", &header.fingerprint),
-            holder: private.holder,
-            metadata: private.metadata,
-        })
+        view(token, &record, private)
     }
+}
+
+fn view(token: Token, record: &Record, private: Private) -> Result<RecordView, VaultError> {
+    let header = &record.header;
+    Ok(RecordView {
+        token,
+        masked: masked(header)?,
+        template: header.template.clone(),
+        created_at_ms: header.created_at_ms,
+        expires_at_s: header.expires_at_s,
+        key_version: header.key_version,
+        ciphertext_id: reference(b"vaultd ciphertext id v1\0", &record.card.ciphertext),
+        fingerprint: reference(b"vaultd fingerprint reference v1\0", &header.fingerprint),
+        holder: private.holder,
+        metadata: private.metadata,
+    })
 }
 
 /// A name for `bytes` from which they cannot be told: what is in the store's index stays in the store.

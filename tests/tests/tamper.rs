@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::json;
-use vault_tests::{Pans, Vault, luhn_valid, seeded_random};
+use vault_tests::{Pans, Vault, chaotic, luhn_valid, seeded_random};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 const FINGERPRINTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fingerprints");
@@ -85,6 +85,28 @@ fn a_row_copied_over_another_does_not_open() {
     }
     assert!(vault.log().contains("fails authentication"));
     assert_eq!(vault.request("GET", "/readyz", "").status, 200, "one bad row is not an outage");
+}
+
+#[test]
+fn a_forged_record_costs_the_others_of_its_batch_nothing() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    let jwt = vault.jwt();
+    let pans = ["4111111111111111", "5555555555554444", "378282246310005"];
+    let tokens = pans.map(|pan| tokenize(&vault, &jwt, &json!({ "pan": pan })));
+    vault.stop();
+    {
+        let store = store(&vault);
+        let rows = records(&store);
+        put_records(&store, &[(rows[2].0.clone(), rows[0].1.clone())]);
+    }
+    vault.restart();
+    // Whatever is opened again is not opened.
+    fs::write(vault.path("fault"), "C_Decrypt error CKR_DEVICE_ERROR after=3").unwrap();
+    let answer = vault.request("POST", "/v1/detokenize/batch", &json!({ "tokens": tokens }).to_string());
+    fs::remove_file(vault.path("fault")).unwrap();
+    let results = answer.json()["results"].clone();
+    assert_eq!((results[0]["pan"].as_str(), results[1]["pan"].as_str()), (Some(pans[0]), Some(pans[1])));
+    assert!(results[2]["error"]["code"].is_string(), "{results}");
 }
 
 #[test]

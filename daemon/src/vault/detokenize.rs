@@ -1,6 +1,6 @@
 //! Detokenize: a token in, the card out.
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 use super::{
     Token, Vault, VaultError,
@@ -16,6 +16,8 @@ use crate::{
 
 /// How many tokens of a batch are read before the HSM has something to do: about as many as it opens meanwhile.
 const STRETCH: usize = 50;
+/// Stretches of a larger batch that the HSM has at once, each spread over all of its sessions.
+const STRETCHES_AT_THE_HSM: usize = 2;
 
 /// A card that was given back.
 pub struct Revealed {
@@ -25,6 +27,20 @@ pub struct Revealed {
     pub expiry: Option<CardExpiry>,
 }
 
+/// What came of one try at a token.
+struct Tried {
+    result: Result<Revealed, VaultError>,
+    /// Under which key version its record was found; 0 if there was none.
+    key_version: u32,
+}
+
+impl Tried {
+    /// A record that was rewrapped between the reading and the opening does not open either, if its old key is gone.
+    fn may_have_moved(&self) -> bool {
+        matches!(self.result, Err(VaultError::RecordForged))
+    }
+}
+
 impl Vault {
     /// The card of each token, in order. Each token has its own error.
     pub async fn detokenize(
@@ -32,68 +48,65 @@ impl Vault {
         tenant: &str,
         tokens: Vec<Result<Token, VaultError>>,
     ) -> Vec<Result<Revealed, VaultError>> {
-        let (mut results, mut keys) = self.reveal(tenant, &tokens).await;
+        let mut tries = self.reveal(tenant, &tokens).await;
         for _ in 1..MAX_ATTEMPTS {
-            let forged =
-                |result: &Result<Revealed, VaultError>| matches!(result, Err(VaultError::RecordForged));
-            if !results.iter().any(forged) {
+            let again = tokens.iter().zip(&tries).filter(|(_, tried)| tried.may_have_moved());
+            let again: Vec<_> = again.map(|(token, _)| token.clone()).collect();
+            if again.is_empty() {
                 break;
             }
-            // It may have been rewrapped between the reading and the opening, and its old key be gone.
-            let (again, now) = self.reveal(tenant, &tokens).await;
-            let same = keys == now;
-            (results, keys) = (again, now);
-            if same {
+            let now = self.reveal(tenant, &again).await;
+            let mut has_moved = false;
+            for (tried, now) in tries.iter_mut().filter(|tried| tried.may_have_moved()).zip(now) {
+                has_moved |= tried.key_version != now.key_version;
+                *tried = now;
+            }
+            if !has_moved {
                 break;
             }
         }
-        results
+        tries.into_iter().map(|tried| tried.result).collect()
     }
 
-    /// One try, and under which key versions the records were found.
-    async fn reveal(
-        &self,
-        tenant: &str,
-        tokens: &[Result<Token, VaultError>],
-    ) -> (Vec<Result<Revealed, VaultError>>, Vec<u32>) {
+    async fn reveal(&self, tenant: &str, tokens: &[Result<Token, VaultError>]) -> Vec<Tried> {
         if tokens.len() <= STRETCH {
             return self.reveal_stretch(tenant, tokens).await;
         }
-        // While the HSM opens one stretch, the next is read.
-        let stretches = join_all(tokens.chunks(STRETCH).map(|stretch| self.reveal_stretch(tenant, stretch)));
-        let (results, versions): (Vec<_>, Vec<_>) = stretches.await.into_iter().unzip();
-        (results.into_iter().flatten().collect(), versions.concat())
+        // While the HSM opens some stretches, the next is read. With all of them there, others would find no room.
+        let stretches: Vec<_> =
+            tokens.chunks(STRETCH).map(|stretch| self.reveal_stretch(tenant, stretch)).collect();
+        stream::iter(stretches).buffered(STRETCHES_AT_THE_HSM).concat().await
     }
 
-    async fn reveal_stretch(
-        &self,
-        tenant: &str,
-        tokens: &[Result<Token, VaultError>],
-    ) -> (Vec<Result<Revealed, VaultError>>, Vec<u32>) {
+    async fn reveal_stretch(&self, tenant: &str, tokens: &[Result<Token, VaultError>]) -> Vec<Tried> {
         let known: Vec<_> = tokens.iter().flatten().copied().collect();
         let mut requests = Vec::with_capacity(known.len());
-        let mut versions = Vec::with_capacity(known.len());
         let mut records = self.live_records(tenant, &known).into_iter();
+        let mut plan = |token: &Result<Token, VaultError>, key_version: &mut u32| {
+            let token = token.as_ref().map_err(Clone::clone)?;
+            let record = records.next().unwrap_or(Err(VaultError::UnknownToken))?;
+            *key_version = record.header.key_version;
+            let request = open_request(Part::Card, tenant, token, record);
+            requests.push(request.ok_or(VaultError::RecordForged)?);
+            Ok(())
+        };
         let planned: Vec<_> = tokens
             .iter()
             .map(|token| {
-                let token = token.as_ref().map_err(Clone::clone)?;
-                let record = records.next().unwrap_or(Err(VaultError::UnknownToken))?;
-                versions.push(record.header.key_version);
-                let request = open_request(Part::Card, tenant, token, record);
-                requests.push(request.ok_or(VaultError::RecordForged)?);
-                Ok(())
+                let mut key_version = 0;
+                (plan(token, &mut key_version), key_version)
             })
             .collect();
         let opened = self.hsm.open_sealed(requests).await.map_err(VaultError::from);
         let mut opened = opened.map(Vec::into_iter);
-        let results = planned.into_iter().map(|plan: Result<(), VaultError>| {
+        let mut reveal = |plan: Result<(), VaultError>| {
             plan?;
             let text = opened.as_mut().map_err(|error| error.clone())?.next().flatten();
             let card = text.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
             Ok(Revealed { pan: card.0, expiry: card.1 })
-        });
-        (results.collect(), versions)
+        };
+        let tries = planned.into_iter();
+        tries.map(|(plan, key_version)| Tried { result: reveal(plan), key_version }).collect()
     }
 
     /// What may be shown of the card of `token`.

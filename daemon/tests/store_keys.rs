@@ -135,6 +135,35 @@ fn a_card_keeps_its_token_from_one_fingerprint_key_to_the_next() {
 }
 
 #[test]
+fn a_token_that_made_room_stays_aside_under_the_next_fingerprint_key() {
+    for is_swept in [false, true] {
+        let (_dir, store) = new_store();
+        let ended = |version| {
+            let mut record = record(1, version);
+            record.header.expires_at_s = Some(1);
+            record
+        };
+        runtime().block_on(async {
+            let early = NewRecord { token: token(1), record: ended(1), older: Vec::new() };
+            assert_eq!(store.insert(TENANT, vec![early], 0).await, Ok(vec![Inserted::Created]));
+            assert_eq!(insert(&store, 2, record(1, 1), Vec::new()).await, Inserted::Created);
+            for purpose in ["record", "fingerprint", "holder"] {
+                rotate(&store, purpose, 2).await;
+            }
+            let moved = store.replace(TENANT, token(1), ended(1), ended(2)).await;
+            assert_eq!(moved, Ok(Replaced::Done));
+            let moved = store.replace(TENANT, token(2), record(1, 1), record(1, 2)).await;
+            assert_eq!(moved, Ok(Replaced::Done));
+            if is_swept {
+                assert_eq!(store.sweep(2, 10).await, Ok(1));
+            }
+            let again = insert(&store, 3, record(1, 2), vec![card_key(&record(1, 1))]).await;
+            assert_eq!(again, Inserted::Seen(token(2), record(1, 2)), "swept: {is_swept}");
+        });
+    }
+}
+
+#[test]
 fn a_key_is_destroyed_when_nothing_depends_on_it() {
     let (_dir, store) = new_store();
     runtime().block_on(async {

@@ -118,19 +118,39 @@ impl<'t> RecordTables<'t> {
         token_at(&self.fingerprints, row)
     }
 
-    /// Writes a record and its index rows. Where its card has another token, that one stays the card's.
+    /// Writes a new record and its index rows.
     pub(super) fn put(
         &mut self,
         tenant: TenantId,
         token: &TokenKey,
         new: &Encoded,
     ) -> Result<(), StoreError> {
+        self.write(tenant, token, new, &fingerprint_row(tenant, token, &new.record))
+    }
+
+    /// Writes `new` in the place of `old`. A token that has made room for another stays aside.
+    pub(super) fn replace(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        old: &Record,
+        new: &Encoded,
+    ) -> Result<(), StoreError> {
+        let is_aside = self.token_at(&fingerprint_row(tenant, token, old))? != Some(*token);
+        self.remove(tenant, token, old)?;
+        let row = if is_aside { own_fingerprint_row } else { fingerprint_row };
+        self.write(tenant, token, new, &row(tenant, token, &new.record))
+    }
+
+    fn write(
+        &mut self,
+        tenant: TenantId,
+        token: &TokenKey,
+        new: &Encoded,
+        row: &[u8],
+    ) -> Result<(), StoreError> {
         self.records.put(&record_key(tenant, token), &new.bytes)?;
-        let mut row = fingerprint_row(tenant, token, &new.record);
-        if self.token_at(&row)?.is_some_and(|other| other != *token) {
-            row = own_fingerprint_row(tenant, token, &new.record);
-        }
-        self.fingerprints.insert(row.as_slice(), token.as_bytes())?;
+        self.fingerprints.insert(row, token.as_bytes())?;
         self.keys.add(&new.record.header);
         self.put_other_rows(tenant, token, &new.record)
     }

@@ -279,8 +279,7 @@ impl<'t> Batch<'t> {
             Some(now) if now != *old => Ok(Replaced::Changed),
             Some(_) if !self.tables.keys.takes(&new.record.header, Some(&old.header)) => Ok(Replaced::Stale),
             Some(now) => {
-                self.tables.remove(tenant, token, &now)?;
-                self.tables.put(tenant, token, new)?;
+                self.tables.replace(tenant, token, &now, new)?;
                 Ok(Replaced::Done)
             }
         }

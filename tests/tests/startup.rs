@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vault_tests::{Module, Vault, chaotic, run};
+use serde_json::json;
+use vault_tests::{Module, Pans, Vault, chaotic, run};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -314,4 +315,15 @@ fn check_measures_the_token_and_says_how_many_sessions_suit_it() {
     assert!(best >= 4 && advice.contains("change it"), "{text}");
     let quick = vault.run_with(&["check", "--quick"]);
     assert!(!String::from_utf8_lossy(&quick.stdout).contains("HMAC operations by sessions"));
+}
+
+#[test]
+fn a_machine_with_several_processors_memories_is_served() {
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    // The allocator asks where it runs if there is more than one node.
+    vault.restart_through(&["env", "MIMALLOC_USE_NUMA_NODES=2"]);
+    let items: Vec<_> = Pans::new().take(200).iter().map(|pan| json!({ "pan": pan })).collect();
+    let answer = vault.request("POST", "/v1/tokenize/batch", &json!({ "items": items }).to_string());
+    assert_eq!(answer.status, 200, "{}", vault.log());
 }

@@ -127,6 +127,7 @@ const QUESTIONS: &[c_long] = &[
     libc::SYS_getegid,
     libc::SYS_getgroups,
     libc::SYS_getrusage,
+    libc::SYS_getcpu,
     libc::SYS_sysinfo,
     libc::SYS_uname,
 ];

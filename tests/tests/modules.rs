@@ -90,6 +90,11 @@ fn a_token_with_few_sessions() {
     assert_says(&said, &["note  hsm.sessions is 8, the token allows 2: vaultd runs with 2"]);
     assert_says(&vault.log(), &["does not allow hsm.sessions"]);
 
+    vault.change_config(|config| config.replace("sessions = 8", "sessions = 3"));
+    assert!(vault.stop().success());
+    let said = serves(&mut vault, &token);
+    assert_says(&said, &["note  hsm.sessions is 3, the token allows 2: vaultd runs with 2"]);
+
     let (vault, _) = peculiar("sessions=1");
     assert_says(&refuses(&vault, "serve"), &["allows no second session"]);
 }

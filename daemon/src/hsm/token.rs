@@ -141,8 +141,8 @@ pub(super) fn open_session(module: &Pkcs11, slot: Slot) -> Result<Session, Pkcs1
     module.open_ro_session(slot).or_else(|refusal| module.open_rw_session(slot).map_err(|_| refusal))
 }
 
-/// How many of `wanted` sessions the token allows beside those that are open. Where that is fewer, one is left: to make
-/// keys, and for a new login beside one that broke.
+/// How many of `wanted` sessions the token allows beside those that are open and one that is left: to make keys, and for a
+/// new login beside one that broke.
 ///
 /// They are opened and closed again: what tokens say of their limit is often wrong, and others use them too.
 ///
@@ -150,7 +150,7 @@ pub(super) fn open_session(module: &Pkcs11, slot: Slot) -> Result<Session, Pkcs1
 /// [`SetupError`] if it allows none.
 pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Result<usize, SetupError> {
     let mut open = Vec::new();
-    while open.len() < wanted {
+    while open.len() <= wanted {
         match open_session(module, slot) {
             Ok(session) => open.push(session),
             Err(Pkcs11Error::Pkcs11(
@@ -169,6 +169,5 @@ pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Res
                 .to_owned(),
         ));
     }
-    let spare = usize::from(open.len() < wanted && open.len() > 1);
-    Ok(open.len() - spare)
+    Ok((open.len() - 1).max(1))
 }

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) generation: u64,
     /// Whether the keys are working copies.
     pub(super) copies: bool,
+    /// When it was made: in another epoch of the module its handles may be those of other keys.
+    epoch: u64,
     control: Mutex<Lease>,
 }
 
@@ -58,8 +60,8 @@ impl Connection {
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
         tracing::debug!(generation, copies, "logged in to the token");
-        let (keys, control) = (ArcSwap::from_pointee(keys), Mutex::new(control));
-        Ok(Self { module: Arc::clone(module), slot, keys, generation, copies, control })
+        let (keys, epoch, control) = (ArcSwap::from_pointee(keys), control.epoch(), Mutex::new(control));
+        Ok(Self { module: Arc::clone(module), slot, keys, generation, copies, epoch, control })
     }
 
     /// The session that working copies belong to.
@@ -87,9 +89,9 @@ impl Connection {
         &self.module.pkcs11
     }
 
-    /// To be held while any of this connection's sessions is used.
+    /// To be held while any of this connection's sessions or keys is used.
     pub(super) fn visit(&self) -> Result<Visit<'_>, Pkcs11Error> {
-        self.module.visit().ok_or_else(module::away)
+        self.module.visit().filter(|visit| visit.is_of(self.epoch)).ok_or_else(module::away)
     }
 
     /// How many of `wanted` sessions the token allows for workers.

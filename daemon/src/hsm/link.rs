@@ -227,13 +227,14 @@ impl Link {
 
     /// Has `connection` find the keys that were made while it was made.
     fn catch_up(&self, connection: Connection) -> Result<Connection, SetupError> {
-        let _visit = self.module.visit().ok_or_else(module::away)?;
+        let visit = connection.visit()?;
         if let Some(held) = lock(&self.held).clone() {
             for name in connection.lacks(&held) {
                 connection.adopt(&self.access.key_prefix, name)?;
             }
             connection.compare(&held)?;
         }
+        drop(visit);
         Ok(connection)
     }
 

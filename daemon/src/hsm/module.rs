@@ -36,7 +36,12 @@ pub(super) struct Visit<'m> {
 impl Visit<'_> {
     /// Whether `lease` is of this time.
     pub(super) fn fits(&self, lease: &Lease) -> bool {
-        *self.epoch == lease.epoch
+        self.is_of(lease.epoch)
+    }
+
+    /// Whether what was made in `epoch` means anything now.
+    pub(super) fn is_of(&self, epoch: u64) -> bool {
+        *self.epoch == epoch
     }
 }
 
@@ -119,6 +124,13 @@ pub(super) struct Lease {
     module: Arc<Module>,
 }
 
+impl Lease {
+    /// When it was opened, as [`Visit::is_of`] takes it.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
 impl Deref for Lease {
     type Target = Session;
 
@@ -135,7 +147,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Held until the session is closed.
         let visit = self.module.visit();
-        if visit.as_ref().is_some_and(|visit| *visit.epoch == self.epoch) {
+        if visit.as_ref().is_some_and(|visit| visit.is_of(self.epoch)) {
             // SAFETY: this is the only place that drops it, and nothing uses it afterwards.
             unsafe { ManuallyDrop::drop(&mut self.session) };
         }

@@ -219,6 +219,20 @@ fn what_an_operator_asks_for_is_vetted() {
 }
 
 #[test]
+fn a_key_of_another_vault_is_left_alone() {
+    let vault = Vault::start();
+    let others = ["--label", "vaultd-record-v2"];
+    let made = vault.pkcs11_tool(&[&["--keygen", "--key-type", "AES:32"][..], &others[..]].concat());
+    assert!(made.status.success(), "{made:?}");
+    let answer = vault.admin("POST", "/v1/keys/record/rotate");
+    assert_eq!((answer.status, answer.code().as_str()), (409, "key_in_use"), "{answer:?}");
+    let objects = vault.pkcs11_tool(&["--list-objects", "--type", "secrkey"]);
+    assert!(String::from_utf8_lossy(&objects.stdout).contains("vaultd-record-v2"), "{objects:?}");
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan": "4111111111111111"}"#);
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+#[test]
 fn a_key_that_the_token_does_not_let_go_keeps_nobody_from_serving() {
     let mut vault = Vault::start_with(|config| chaotic(&config));
     rotate(&vault, "audit");

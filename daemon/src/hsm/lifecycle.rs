@@ -29,6 +29,14 @@ impl Hsm {
         self.step_unless("create_key", create).await
     }
 
+    /// Whether the token has an object that is called like the key `name`.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be asked.
+    pub async fn has_key(&self, name: KeyName) -> Result<bool, HsmError> {
+        self.step("find_key", move |connection, prefix| connection.has(prefix, name)).await
+    }
+
     /// Takes the key `name`, which is in the token, into service.
     ///
     /// # Errors
@@ -42,7 +50,10 @@ impl Hsm {
     /// # Errors
     /// [`HsmError`] if the token does not remove them.
     pub async fn destroy_key(&self, name: KeyName) -> Result<(), HsmError> {
-        self.step("destroy_key", move |connection, prefix| connection.destroy(prefix, name)).await
+        let destroy = move |connection: &Connection, prefix: &str, given_up: &dyn Fn() -> bool| {
+            connection.destroy(prefix, name, given_up)
+        };
+        self.step_unless("destroy_key", destroy).await
     }
 
     /// The check value of the key `name` for the vault `context`. A connection that is made anew must find the key from
@@ -153,10 +164,19 @@ impl Connection {
         Ok(info)
     }
 
-    fn destroy(&self, prefix: &str, name: KeyName) -> Result<(), SetupError> {
+    fn has(&self, prefix: &str, name: KeyName) -> Result<bool, SetupError> {
+        Ok(!self.control().find_objects(&labelled(prefix, name))?.is_empty())
+    }
+
+    fn destroy(&self, prefix: &str, name: KeyName, given_up: &dyn Fn() -> bool) -> Result<(), SetupError> {
+        // Whoever gave up may have made another key of the name by now.
+        let too_late = || Err(SetupError::Key(format!("key {name} was to be removed too late")));
         let control = self.control();
+        if given_up() {
+            return too_late();
+        }
         self.keys.store(Arc::new(self.keys.load().without(name)));
-        let labelled = [Attribute::Label(name.label(prefix).into_bytes())];
+        let labelled = labelled(prefix, name);
         // A token that nobody may change can have lost it by other means.
         if control.find_objects(&labelled)?.is_empty() {
             return Ok(());
@@ -164,6 +184,9 @@ impl Connection {
         let session = self.writing_session()?;
         // The working copy goes as well: it has the same label.
         for object in session.find_objects(&labelled)? {
+            if given_up() {
+                return too_late();
+            }
             session.destroy_object(object)?;
         }
         Ok(())
@@ -173,4 +196,8 @@ impl Connection {
         let control = self.control();
         CheckValue::make(&Operator { session: &control, keys: &self.keys.load() }, name, context)
     }
+}
+
+fn labelled(prefix: &str, name: KeyName) -> [Attribute; 1] {
+    [Attribute::Label(name.label(prefix).into_bytes())]
 }

@@ -84,6 +84,13 @@ impl Keys {
             newest => {
                 let version = newest.map_or(1, |(newest, _)| newest.version.saturating_add(1));
                 let name = KeyName { purpose, version };
+                // Whatever has that name is not of this store; once begun, it would be removed if the rotation fails.
+                if hsm.has_key(name).await? {
+                    return Err(VaultError::KeyInUse(format!(
+                        "the token has a {name} that this vault does not know: another vault uses the same \
+                         hsm.key_prefix, or it was made with other tools and `vaultd init` has not been run since"
+                    )));
+                }
                 step(store, name, KeyMove::Begin).await?;
                 name
             }
@@ -96,13 +103,17 @@ impl Keys {
             Err(error) => Err(error),
         };
         match made {
-            Ok(check_value) => activate(store, self.needed_s(name.purpose), name, check_value).await?,
+            Ok(check_value) => {
+                let activated = activate(store, self.needed_s(name.purpose), name, check_value).await;
+                // A commit that failed may have been kept.
+                self.refresh()?;
+                activated?;
+            }
             Err(error) => {
                 give_up(hsm, store, name).await;
                 return Err(error.into());
             }
         }
-        self.refresh()?;
         tracing::info!(key = %name, "rotated");
         Ok(name)
     }

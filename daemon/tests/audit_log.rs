@@ -413,6 +413,40 @@ async fn what_nobody_waits_for_is_told_when_it_can_be() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_is_told_at_the_end_if_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
+    audit.note(entry("gone away"));
+    assert!(audit.probe().await.is_err());
+    assert!(audit.probe().await.is_err());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    // Before the next try is due.
+    audit.close();
+    let told: Vec<_> = lines(dir.path())
+        .iter()
+        .filter_map(|line| line["request_id"].as_str().or(line["event"].as_str()).map(ToOwned::to_owned))
+        .collect();
+    assert_eq!(told, ["recovered", "gone away"]);
+}
+
+#[tokio::test]
+async fn that_it_was_mended_is_there_for_readers_and_to_be_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path(), None).unwrap();
+    audit.record(|| entry("before")).await.unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
+    assert!(audit.probe().await.is_err());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+    audit.retry().await.unwrap();
+    let read = audit.read(&AuditQuery { last: Some(1), ..AuditQuery::default() }).await.unwrap();
+    assert!(read.entries[0].get().contains("recovered"), "{:?}", read.entries);
+    let lines = u64::try_from(lines(dir.path()).len()).unwrap();
+    assert_eq!(audit.last().seq, lines);
+    audit.close();
+}
+
+#[tokio::test]
 async fn a_checkpoint_begins_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());

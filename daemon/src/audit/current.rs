@@ -30,6 +30,8 @@ pub(super) struct CurrentFile {
     path: PathBuf,
     file: File,
     id: (u64, u64),
+    /// What a write that failed had left, until it is told.
+    cut_off: Option<CutOff>,
 }
 
 /// Bytes that were cut off because they were not ours, or half ours.
@@ -57,7 +59,7 @@ impl CurrentFile {
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a file"));
         }
-        Ok(Self { number, bytes: metadata.len(), path, file, id: id(&metadata) })
+        Ok(Self { number, bytes: metadata.len(), path, file, id: id(&metadata), cut_off: None })
     }
 
     /// Whether directory and file are as they were left. Says what is wrong, and what to do.
@@ -88,8 +90,13 @@ impl CurrentFile {
 
     /// Appends `bytes` and waits for the disk.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.file.sync_data()?;
+        if let Err(error) = self.file.write_all(bytes).and_then(|()| self.file.sync_data()) {
+            // Whole lines of it would count as told if vaultd ended now.
+            if let Ok(Some(cut_off)) = self.cut_to(self.bytes) {
+                self.cut_off = Some(cut_off);
+            }
+            return Err(error);
+        }
         self.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Ok(())
     }
@@ -114,9 +121,10 @@ impl CurrentFile {
             let otherwise = || format!("{name} does not hold what was written to it: put that back");
             return Err(self.check(dir).err().unwrap_or_else(otherwise));
         }
-        let bytes = self.bytes;
+        let (bytes, cut_off) = (self.bytes, self.cut_off.take());
         *self = fresh;
-        self.cut_to(bytes).map_err(|error| format!("{name}: {error}"))
+        let rest = self.cut_to(bytes).map_err(|error| format!("{name}: {error}"))?;
+        Ok(rest.or(cut_off))
     }
 
     /// Cuts off what is behind the first `bytes`.

@@ -196,6 +196,16 @@ impl Audit {
         queue.ask(Job::Probe(answer), probed).await
     }
 
+    /// Whether the log can be written now; one that could not be is tried at once. For the end, after which it is too late.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn retry(&self) -> Result<(), AuditError> {
+        let Some(queue) = &self.inner.queue else { return Ok(()) };
+        let (answer, tried) = oneshot::channel();
+        queue.ask(Job::Retry(answer), tried).await
+    }
+
     /// Whether the thread that writes takes work and answers, be it with an error. Waits for as long as it does not.
     pub async fn writer_lives(&self) -> bool {
         const PAUSE: Duration = Duration::from_millis(10);

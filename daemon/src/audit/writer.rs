@@ -41,6 +41,8 @@ pub(super) enum Job {
     Write(Line, Option<oneshot::Sender<Result<Mark, AuditError>>>),
     /// Look whether the log can be written.
     Probe(oneshot::Sender<Result<(), AuditError>>),
+    /// The same, and try to mend it if it cannot, however short ago that was tried.
+    Retry(oneshot::Sender<Result<(), AuditError>>),
     Stop,
 }
 
@@ -129,6 +131,15 @@ impl Shared {
         Err(AuditError::Unavailable(trouble.unwrap_or_else(|| "the audit log cannot be written".to_owned())))
     }
 
+    /// A group of `lines` is durable, of which `others` are no checkpoints.
+    fn written(&self, lines: usize, others: usize, last: Mark, time: Duration) {
+        self.stats.group(lines, last.seq, time);
+        self.progress.send_modify(|progress| {
+            progress.last = last;
+            progress.others += u64::try_from(others).unwrap_or(u64::MAX);
+        });
+    }
+
     fn see(&self, trouble: Option<&str>) {
         let mut current = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match (current.as_deref(), trouble) {
@@ -161,18 +172,16 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => break,
         };
-        let now = Instant::now();
-        if log.trouble().is_some() && now >= next_try {
-            // What is wrong now is told below.
-            let _ = log.mend();
-            next_try = Instant::now() + MEND_PAUSE.max(now.elapsed() * MEND_REST);
-        }
         let mut group = Group::default();
-        if log.trouble().is_none() {
-            group.owed(std::mem::take(&mut owed));
-        }
         for job in first.into_iter().chain(jobs.try_iter().take(MAX_GROUP)) {
-            stopping |= group.add(job);
+            group.add(job);
+        }
+        stopping = group.is_last;
+        if log.trouble().is_some() && (group.is_urgent || Instant::now() >= next_try) {
+            next_try = mend(&mut log, shared);
+        }
+        if log.trouble().is_none() {
+            group.begin_with(std::mem::take(&mut owed));
         }
         let is_idle = group.lines.is_empty();
         let began = Instant::now();
@@ -184,7 +193,23 @@ pub(super) fn serve(mut log: Log, jobs: &Receiver<Job>, shared: &Arc<Shared>) {
         lost(owed.split_off(owed.len().min(MOST_OWED)).len());
         shared.see(log.trouble());
     }
-    lost(owed.len());
+    if !owed.is_empty() {
+        mend(&mut log, shared);
+        let mut group = Group::default();
+        group.begin_with(owed);
+        lost(group.settle(&mut log, shared).len());
+    }
+}
+
+/// Tries to mend the log; says when to try again. What is wrong is told by whoever looks next.
+fn mend(log: &mut Log, shared: &Shared) -> Instant {
+    let (began, before) = (Instant::now(), log.last().seq);
+    if log.mend().is_ok() {
+        // It has said so.
+        let lines = usize::try_from(log.last().seq - before).unwrap_or(usize::MAX);
+        shared.written(lines, lines, log.last(), began.elapsed());
+    }
+    Instant::now() + MEND_PAUSE.max(began.elapsed() * MEND_REST)
 }
 
 fn lost(entries: usize) {
@@ -199,28 +224,30 @@ struct Group {
     lines: Vec<Line>,
     answers: Vec<Option<oneshot::Sender<Result<Mark, AuditError>>>>,
     probes: Vec<oneshot::Sender<Result<(), AuditError>>>,
+    /// Whether a log that cannot be written is to be tried again now.
+    is_urgent: bool,
+    is_last: bool,
 }
 
 impl Group {
-    /// Begins it with lines that nobody waits for.
-    fn owed(&mut self, lines: Vec<Line>) {
-        self.answers.extend(lines.iter().map(|_| None));
-        self.lines.extend(lines);
+    /// Puts lines that nobody waits for before the others.
+    fn begin_with(&mut self, lines: Vec<Line>) {
+        self.answers.splice(..0, lines.iter().map(|_| None));
+        self.lines.splice(..0, lines);
     }
 
-    /// Says whether it is the last.
-    fn add(&mut self, job: Job) -> bool {
+    fn add(&mut self, job: Job) {
         match job {
             Job::Write(line, answer) => {
                 self.lines.push(line);
                 self.answers.push(answer);
-                false
             }
-            Job::Probe(answer) => {
+            Job::Probe(answer) => self.probes.push(answer),
+            Job::Retry(answer) => {
                 self.probes.push(answer);
-                false
+                self.is_urgent = true;
             }
-            Job::Stop => true,
+            Job::Stop => (self.is_urgent, self.is_last) = (true, true),
         }
     }
 
@@ -253,11 +280,7 @@ impl Group {
         if !is_durable {
             return shared.stats.failed();
         }
-        shared.stats.group(self.lines.len(), last.seq, time);
         let others = self.lines.iter().filter(|line| line.kind != Kind::Checkpoint).count();
-        shared.progress.send_modify(|progress| {
-            progress.last = last;
-            progress.others += u64::try_from(others).unwrap_or(u64::MAX);
-        });
+        shared.written(self.lines.len(), others, last, time);
     }
 }

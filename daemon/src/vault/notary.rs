@@ -100,7 +100,7 @@ impl Notary {
     /// # Errors
     /// [`NotaryError`].
     pub async fn finish(&self) -> Result<(), NotaryError> {
-        self.audit.probe().await?;
+        self.audit.retry().await?;
         self.sign(self.audit.last(), true).await
     }
 

@@ -22,8 +22,11 @@ impl Recent {
         since_s.saturating_add(span_s).saturating_add(1)
     }
 
-    /// Forgets what counts no more at `now_s`.
+    /// Forgets what counts no more at `now_s`. What began to count later, by a clock that was ahead, begins now.
     pub(super) fn forget(&mut self, now_s: u64) {
+        for (since_s, _) in self.by_time.iter_mut().rev().take_while(|(since_s, _)| *since_s > now_s) {
+            *since_s = now_s;
+        }
         while let Some((since_s, card)) = self.by_time.front().copied() {
             if Self::end_s(since_s, self.span_s) > now_s {
                 break;

@@ -240,6 +240,13 @@ impl Window {
     fn forget(&mut self, now_s: u64) {
         self.counted.forget(now_s);
         self.refused.forget(now_s);
+        let latest_s = Recent::end_s(now_s, self.span_s);
+        for (_, end_s) in self.rows.iter_mut().rev().take_while(|(_, end_s)| *end_s > latest_s) {
+            *end_s = latest_s;
+        }
+        for (since_s, _) in self.lost.iter_mut().rev().take_while(|(since_s, _)| *since_s > now_s) {
+            *since_s = now_s;
+        }
         while self.lost.front().is_some_and(|(since_s, _)| Recent::end_s(*since_s, self.span_s) <= now_s) {
             self.lost.pop_front();
         }

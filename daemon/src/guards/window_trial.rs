@@ -177,3 +177,16 @@ fn a_clock_that_goes_back_gives_nothing() {
     trial.now_s += SPAN_S + 1;
     assert!(trial.ask(3), "and it takes no longer than the span from the restart on");
 }
+
+#[test]
+fn a_clock_that_was_ahead_keeps_nobody_for_longer_than_the_span() {
+    let mut trial = Trial::new(2);
+    assert!(trial.ask(1));
+    trial.now_s += 10_000;
+    assert!(trial.ask(2));
+    trial.now_s -= 10_000;
+    assert!(trial.ask(2) && trial.ask(3) && !trial.ask(4), "the first has counted for its time");
+    trial.now_s += SPAN_S + 1;
+    assert!(trial.ask(4) && trial.ask(5) && !trial.ask(6));
+    assert!(trial.disk.len() <= 4, "{:?}", trial.disk);
+}

@@ -201,6 +201,32 @@ fn far_over_the_line_is_locked_across_a_restart_until_somebody_unlocks() {
 }
 
 #[test]
+fn cards_that_the_hour_refuses_count_for_the_day() {
+    let (_dir, store) = new_store();
+    let rules = GuardRules {
+        tenant: RevealLimits { pans_per_hour: Some(7), ..RevealLimits::default() },
+        ..subject(RevealLimits {
+            pans_per_hour: Some(5),
+            pans_per_day: Some(100),
+            lock_at_pans_per_day: Some(8),
+            ..RevealLimits::default()
+        })
+    };
+    let guards = Guards::open(rules, store).unwrap();
+    runtime().block_on(async {
+        for number in 0..7 {
+            assert_eq!(take(&guards, &THIEF, number).await.is_ok(), number < 5);
+        }
+        assert_eq!(take(&guards, &THIEF, 7).await, Err(Refused::Locked));
+        // What the tenant has no room for is nothing that the subject did.
+        for number in 10..40 {
+            assert_eq!(take(&guards, &OTHER, number).await.is_ok(), number < 12);
+        }
+        assert!(!guards.is_locked("idp", "other"));
+    });
+}
+
+#[test]
 fn what_is_not_limited_any_more_leaves_no_rows() {
     let (dir, store) = new_store();
     let guards = Guards::open(hourly(50), store).unwrap();

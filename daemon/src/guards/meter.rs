@@ -185,13 +185,12 @@ impl Counts {
         }
     }
 
-    /// Notes that `card` was refused for a window that is full; says whether its caller is far over a limit now.
+    /// Notes that `card` was refused, if that was for one of these windows; says whether its caller is far over a limit now.
     pub(super) fn refuse(&mut self, card: u64, now_s: u64) -> bool {
-        let windows = self.windows.iter_mut().flatten();
-        windows.fold(false, |far, window| {
-            let full = window.look(card, now_s) == Look::Full;
-            (full && window.refuse(card, now_s)) || far
-        })
+        if self.look(card, now_s).0 != Look::Full {
+            return false;
+        }
+        self.windows.iter_mut().flatten().any(|window| window.refuse(card, now_s))
     }
 
     fn are_idle(&mut self, step: u64, now_s: u64) -> bool {

@@ -142,10 +142,10 @@ impl Window {
         }
     }
 
-    /// Notes that `card` was refused; says whether its caller is far over the limit now.
+    /// Notes that `card` was refused, by this window or another; says whether its caller is far over the limit now.
     pub(super) fn refuse(&mut self, card: u64, now_s: u64) -> bool {
         let Some(lock_at) = self.lock_at else { return false };
-        if self.asked() < lock_at {
+        if self.look(card, now_s) != Look::Known && self.asked() < lock_at {
             self.refused.insert(card, now_s);
         }
         self.asked() >= lock_at

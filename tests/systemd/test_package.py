@@ -49,6 +49,12 @@ user = "checkout"
 tenant = "shop"
 scopes = ["tokenize", "detokenize"]
 max_lifetime_seconds = 900
+[[auth.peers]]
+name = "caller"
+unit = "caller.service"
+tenant = "shop"
+scopes = ["tokenize"]
+max_lifetime_seconds = 900
 """
 
 story = {}
@@ -62,14 +68,23 @@ def as_the_service(container, *command, **more):
     return container.run(*run, *command, **more)
 
 
-def curl(container, path, body, token=None, user="checkout", status=0):
-    """One request by curl; gives the answer's status and content."""
-    command = ["curl", "-sS", "--max-time", "30", "--unix-socket", API, "-w", "\n%{http_code}"]
+def curl(container, path, body, token=None, user="checkout", status=0, unit=None):
+    """One request by curl, in a unit of its own if `unit` is given; gives the answer's status and content."""
+    in_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}", f"-pUser={user}"]
+    command = in_unit if unit else []
+    command += ["curl", "-sS", "--max-time", "30", "--unix-socket", API, "-w", "\n%{http_code}"]
     command += ["-H", "content-type: application/json", "--data", "@-"]
     command += ["-H", f"authorization: Bearer {token}"] if token else []
+    user = None if unit else user
     output = container.run(*command, f"http://vault{path}", user=user, text=json.dumps(body), status=status)
     content, _, code = output.rpartition("\n")
     return (int(code), json.loads(content)) if status == 0 else (0, output)
+
+
+def audit_entries(container, **fields):
+    """The entries of the audit log that have these values."""
+    lines = container.run("bash", "-c", "cat /var/lib/vaultd/audit/audit-*.jsonl").splitlines()
+    return [entry for entry in map(json.loads, lines) if fields.items() <= entry.items()]
 
 
 def main_pid(container):
@@ -142,6 +157,7 @@ def test_installing_enables_and_starts_nothing(container):
 
 def test_setting_it_up(container):
     container.run("useradd", "--groups", "vault-clients", "checkout")
+    container.run("useradd", "--groups", "vault-clients", "caller")
     container.run("useradd", "mallory")
     container.run("usermod", "--append", "--groups", "softhsm", "vaultd")
     token = ("softhsm2-util", "--init-token", "--free", "--label", "vaultd", "--pin", PIN, "--so-pin", PIN)
@@ -184,6 +200,26 @@ def test_others_are_not(container):
     admin = ("curl", "-sS", "--unix-socket", "/run/vaultd/admin.sock", "http://vault/healthz")
     container.run(*admin, user="checkout", status=7)
     container.run(*admin, user="vaultd")
+
+
+def test_a_service_is_known_by_its_unit(container):
+    status, login = curl(container, "/v1/login", {}, user="caller", unit="caller.service")
+    assert status == 200, login
+    entries = audit_entries(container, op="login", subject="caller")
+    assert [(entry["outcome"], entry["unit"]) for entry in entries] == [("granted", "caller.service")], entries
+    assert curl(container, "/v1/login", {}, user="caller", unit="other.service")[0] == 403
+    assert curl(container, "/v1/login", {}, user="caller")[0] == 403
+
+    # Where a drop-in hides the callers, the journal says why nobody is let in.
+    container.write(f"{DROP_IN}/hidden.conf", "[Service]\nProtectProc=invisible\n")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", "vaultd.service")
+    assert curl(container, "/v1/login", {}, user="caller", unit="caller.service")[0] == 403
+    warnings = container.run("journalctl", "-u", "vaultd.service", "-p", "warning", "-o", "cat", "--no-pager")
+    assert warnings.count("the unit of a caller is not known") == 1, warnings
+    container.run("rm", f"{DROP_IN}/hidden.conf")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", "vaultd.service")
 
 
 def test_the_process_has_given_up_what_it_can(container):

@@ -1,6 +1,6 @@
 //! `POST /v1/login`.
 
-use std::os::fd::AsFd;
+use std::{io::ErrorKind, os::fd::AsFd};
 
 use axum::{
     body::{Body, HttpBody},
@@ -30,9 +30,16 @@ use crate::{
 pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
     let trail = request.extensions().get::<Trail>().cloned().unwrap_or_default();
     let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
+    // There only if a rule asks for units.
     let unit = request.extensions().get::<PeerProcess>().and_then(|process| {
         unit_of(process.0.as_fd())
-            .inspect_err(|error| tracing::debug!(%error, "the unit of a caller is not known"))
+            .inspect_err(|error| {
+                if error.kind() == ErrorKind::NotFound {
+                    tracing::debug!("a caller that logs in has gone");
+                } else {
+                    tracing::warn!(%error, pid = peer.pid, "the unit of a caller is not known: no rule with `unit` fits it");
+                }
+            })
             .ok()?
     });
     let LoginRequest { client, scopes, expires_in, approves } =

@@ -41,15 +41,23 @@ pub fn peer_process(socket: impl AsFd) -> io::Result<OwnedFd> {
 /// The system's systemd unit that `process` runs in, as in `checkout.service`; `None` if it runs in none.
 ///
 /// # Errors
-/// What the system says; an error of kind `NotFound` if the process has gone.
+/// An error of kind `NotFound` if the process has gone; else what the system says, or that `/proc` hides the process.
 pub fn unit_of(process: BorrowedFd<'_>) -> io::Result<Option<String>> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
     let pid: u32 = pid.and_then(|pid| pid.parse().ok()).ok_or(io::ErrorKind::NotFound)?;
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = format!("/proc/{pid}/cgroup");
+    let cgroup = fs::read_to_string(&path);
     // Whoever had the number until now still has it if the process has not ended (pidfd_open(2)).
     let ended = poll(&mut [PollFd::new(process, PollFlags::POLLIN)], PollTimeout::ZERO)? != 0;
-    if ended { Err(io::ErrorKind::NotFound.into()) } else { Ok(unit_in(&cgroup)) }
+    match cgroup {
+        _ if ended => Err(io::ErrorKind::NotFound.into()),
+        // As with ProtectProc=invisible (hidepid, proc(5)).
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(io::Error::other(format!("{path} is hidden")))
+        }
+        cgroup => Ok(unit_in(&cgroup?)),
+    }
 }
 
 /// The unit in the text of `/proc/PID/cgroup` (cgroups(7)): in the hierarchy of version 2, or in the one that systemd

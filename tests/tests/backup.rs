@@ -550,13 +550,36 @@ fn the_drill_of_the_manual_works_as_it_stands_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_says_what_has_happened_since() {
-    let vault = Vault::start();
-    let (_, token) = fill(&vault.client(), &Pans::new().take(1)).await.remove(0);
+    let vault = Vault::start_with(|config| {
+        config.replace("[audit]\n", "[audit]\nrotate_entries = 10\ncheckpoint_entries = 5\n")
+    });
+    let tokens = fill(&vault.client(), &Pans::new().take(2)).await;
+    let paths = [0, 1].map(|card| format!("/v1/tokens/{}", tokens[card].1));
     let (header, _) = header(&made(&vault, "the.backup"));
-    assert_eq!(vault.request("DELETE", &format!("/v1/tokens/{token}"), "").status, 204);
-    let script = manual("jq -c").replace("1234", &header["audit"]["seq"].to_string());
+    let file = |number: u32| vault.path(&format!("audit/audit-{number:08}.jsonl"));
+    let fill_file = |number| {
+        while !file(number + 1).exists() {
+            assert_eq!(vault.request("GET", &paths[1], "").status, 200);
+        }
+    };
+    // Who may not has deleted nothing.
+    let jwt = vault.minter().with_scope("detokenize");
+    assert_eq!(vault.request_as(&jwt, "DELETE", &paths[1], "").status, 403);
+    assert_eq!(vault.request("DELETE", &paths[0], "").status, 204);
+    let in_file = (1..100).find(|number| !file(number + 1).exists()).unwrap();
+    fill_file(in_file);
+    assert_eq!(vault.request("PATCH", &paths[1], r#"{"expires_in":3600}"#).status, 200);
+    fill_file(in_file + 1);
+    // Finished files were compressed, and one just is.
+    assert!(Command::new("gzip").args((1..=in_file).map(file)).status().unwrap().success());
+    fs::write(file(in_file + 1).with_extension("jsonl.gz"), "half").unwrap();
+
+    let script = manual("for number").replace("1234", &header["audit"]["seq"].to_string());
     let script = script.replace("/var/lib/vaultd", vault.path("").to_str().unwrap());
-    let said = said(&Command::new("sh").args(["-c", &script]).output().unwrap());
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains(r#""op":"tokens.delete""#) && said.contains(&token), "{said}");
+    let ran = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(ran.stderr, b"", "{ran:?}");
+    let entries: Vec<Value> = said(&ran).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<_> = entries.iter().map(|entry| (&entry["op"], &entry["tokens"])).collect();
+    let (deleted, changed) = (json!([tokens[0].1]), json!([tokens[1].1]));
+    assert_eq!(found, [(&json!("tokens.delete"), &deleted), (&json!("tokens.change"), &changed)]);
 }

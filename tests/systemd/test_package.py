@@ -383,25 +383,34 @@ def test_the_drill_of_the_manual_works_as_it_stands_there(container):
 
 
 def test_removal_and_purge_keep_the_cards_until_told_otherwise(container):
+    configuration = container.run("cat", "/etc/vaultd/vaultd.toml")
+    container.write("/etc/vaultd/issuer.pub.pem", "a key")
+    kept = ("/var/lib/vaultd", "/var/backups/vaultd", "/etc/vaultd", "/etc/credstore.encrypted/vaultd.hsm-pin")
     container.run("dpkg", "--remove", "vaultd")
     assert container.run("systemctl", "is-active", "vaultd.socket", status=None) == "inactive"
     container.run("test", "-s", "/var/lib/vaultd/store/vault.redb")
+    assert container.run("cat", "/etc/vaultd/vaultd.toml") == configuration
 
+    # Where nobody is asked, all is kept but the configuration, which dpkg deletes itself.
     said = container.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "vaultd")
-    assert "kept: /var/lib/vaultd" in said, said
+    assert re.findall("^vaultd: (.*)", said, re.MULTILINE) == [f"kept: {path}" for path in kept], said
     container.run("test", "-s", "/var/lib/vaultd/store/vault.redb")
     container.run("test", "-s", "/etc/credstore.encrypted/vaultd.hsm-pin")
+    assert container.run("ls", "/etc/vaultd") == "issuer.pub.pem"
 
-    # What was kept can be used again.
+    # What was kept can be used again, with a copy of the configuration.
     container.run("dpkg", "--install", "/packages/vaultd-0.0.2-1.deb")
     container.run("cp", "/packages/libchaos_hsm.so", "/usr/lib/vaultd/")
-    container.write("/etc/vaultd/vaultd.toml", CONFIG)
+    container.write("/etc/vaultd/vaultd.toml", configuration)
     container.run("systemctl", "enable", "--now", "vaultd.service")
     assert curl(container, "/v1/detokenize", {"token": story["token"]}, story["jwt"]) == (200, {"pan": PAN})
 
-    answer = "vaultd vaultd/delete-data boolean true\n"
-    container.run("debconf-set-selections", text=answer)
-    container.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "vaultd")
-    for path in ("/var/lib/vaultd", "/var/backups/vaultd", "/etc/vaultd", "/etc/credstore.encrypted/vaultd.hsm-pin"):
+    # Somebody is asked, although the package came by dpkg alone. It is said what is gone, and of nothing else.
+    container.run("rm", "-r", "/var/backups/vaultd")
+    said = container.run("env", "DEBIAN_FRONTEND=teletype", "dpkg", "--purge", "vaultd", text="yes\n")
+    assert "Delete the cards, the audit log, the backups and the PIN?" in said, said
+    deleted = [f"deleted: {path}" for path in kept if path != "/var/backups/vaultd"]
+    assert re.findall("^vaultd: (.*)", said, re.MULTILINE) == deleted, said
+    for path in kept:
         container.run("test", "!", "-e", path)
     assert container.run("softhsm2-util", "--show-slots").count("vaultd") == 1, "keys are not the package's"

@@ -20,6 +20,9 @@ PATIENCE_SECONDS = 60
 # Enough for each of the callers to be met in every state that a request can be in.
 RESTARTS = 5
 CARDS = 15_000
+METRICS = "http://127.0.0.1:9517/metrics"
+# More than systemd lets a socket be triggered by in two seconds, unless told otherwise.
+KNOCKS = 300
 
 CONFIG = """
 [server]
@@ -368,6 +371,40 @@ def test_a_backup_leaves_a_stopped_vault_alone(container):
     for unit in units:
         assert container.run("systemctl", "is-active", unit, status=None) == "inactive", unit
     container.run("systemctl", "start", *units)
+
+
+def test_metrics_are_there_whoever_knocks(container):
+    # As config/observability/README.md says.
+    shipped, units = "/usr/share/doc/vaultd/observability", "/etc/systemd/system"
+    container.run("install", "-D", "-m", "755", f"{shipped}/vaultd-metrics", "/usr/lib/vaultd/vaultd-metrics")
+    names = ("vaultd-metrics.socket", "vaultd-metrics@.service")
+    container.run("install", "-m", "644", *(f"{shipped}/{name}" for name in names), units)
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "enable", "--now", "vaultd-metrics.socket")
+
+    def scrape():
+        scraped = container.run("curl", "-sS", "--max-time", "5", METRICS, user="mallory", status=None)
+        return "vaultd_build_info" in scraped
+
+    def instances():
+        listed = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "vaultd-metrics@*")
+        return container.run(*listed).splitlines()
+
+    wait_for(container, "metrics", scrape)
+    knock = f"import socket\nfor _ in range({KNOCKS}): socket.create_connection(('127.0.0.1', 9517)).close()"
+    container.run("python3", "-c", knock, user="mallory")
+    assert container.run("systemctl", "is-active", "vaultd-metrics.socket", status=None) == "active", container.log()
+    wait_for(container, "metrics after many connections", scrape)
+
+    vault = ("vaultd.service", "vaultd.socket", "vaultd-admin.socket")
+    container.run("systemctl", "stop", *vault)
+    for _ in range(3):
+        assert not scrape()
+    wait_for(container, "nothing is left of scrapes that failed", lambda: not instances())
+    container.run("systemctl", "start", *vault)
+    wait_for(container, "metrics of a vault that is back", scrape)
+    container.run("systemctl", "disable", "--now", "vaultd-metrics.socket")
+    container.run("rm", "/usr/lib/vaultd/vaultd-metrics", *(f"{units}/{name}" for name in names))
 
 
 def test_the_drill_of_the_manual_works_as_it_stands_there(container):

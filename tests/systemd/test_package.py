@@ -65,10 +65,14 @@ story = {}
 
 def as_the_service(container, *command, **more):
     """Runs a command of vaultd as docs/install.md says: with the service's user and PIN."""
-    credential = "LoadCredentialEncrypted=hsm-pin:vaultd.hsm-pin"
-    properties = [f"-p{each}" for each in ("User=vaultd", "SupplementaryGroups=softhsm", credential)]
-    run = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", *properties)
-    return container.run(*run, *command, **more)
+    return container.run("bash", "-c", f'{as_vaultd("docs/install.md")}\nas_vaultd "$@"', "bash", *command, **more)
+
+
+def as_vaultd(page):
+    """The function of that name in a page of the manual, for a token of SoftHSM2, as docs/install.md says of drop-ins."""
+    lines = (REPOSITORY / page).read_text().partition("as_vaultd() {")[2].partition("}\n")[0]
+    lines = lines.replace("-p User=vaultd", "-p User=vaultd -p SupplementaryGroups=softhsm")
+    return f"as_vaultd() {{{lines}}}"
 
 
 def curl(container, path, body, token=None, user="checkout", status=0, unit=None):
@@ -194,6 +198,15 @@ def test_a_service_of_the_group_is_served(container):
     assert curl(container, "/v1/detokenize", {"token": made["token"]}, story["jwt"]) == (200, {"pan": PAN})
     by_vaultctl = container.run("vaultctl", "--json", "tokenize", user="checkout", text=PAN)
     assert json.loads(by_vaultctl)["token"] == made["token"]
+
+
+def test_the_manual_swaps_no_card_either(container):
+    own = 'systemctl show --value --property="$1" "$(basename "$(cut -d: -f3 /proc/self/cgroup)")"'
+    for page in ("docs/install.md", "docs/backup.md"):
+        for name in ("MemorySwapMax", "LimitMEMLOCK"):
+            ask = f"{as_vaultd(page)}\nas_vaultd sh -c '{own}' sh {name}"
+            said = container.run("bash", "-c", ask).splitlines()
+            assert container.show("vaultd.service", name) in said, f"{page}: {name}: {said}"
 
 
 def test_others_are_not(container):

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vaultd::{
@@ -34,7 +34,7 @@ fn hourly(limit: usize) -> GuardRules {
 }
 
 async fn take(guards: &Guards, caller: &Caller<'_>, number: usize) -> Result<Admitted, Refused> {
-    guards.admit(caller, &[guards.card("shop", &number.to_be_bytes())]).await
+    guards.admit(caller, &[guards.card("shop", &number.to_be_bytes())], || {}).await
 }
 
 /// How many of the cards `from..to` the thief gets.
@@ -118,13 +118,13 @@ fn a_batch_gets_what_fits_and_a_full_window_refuses_the_whole() {
     let guards = Guards::open(hourly(10), store).unwrap();
     let cards: Vec<_> = (0..15_usize).map(|number| guards.card("shop", &number.to_be_bytes())).collect();
     runtime().block_on(async {
-        let admitted = guards.admit(&THIEF, &cards).await.unwrap();
+        let admitted = guards.admit(&THIEF, &cards, || {}).await.unwrap();
         assert_eq!(admitted.granted, [[true; 5], [true; 5], [false; 5]].concat());
         let quota = admitted.quota.unwrap();
         assert_eq!((quota.policy, quota.left), ("subject-hour", 0));
         assert!((3_590..=3_601).contains(&quota.more_in_s), "{quota:?}");
-        assert!(guards.admit(&THIEF, &cards[..10]).await.is_ok(), "the same cards again are free");
-        assert!(matches!(guards.admit(&THIEF, &cards[10..]).await, Err(Refused::Limit(_))));
+        assert!(guards.admit(&THIEF, &cards[..10], || {}).await.is_ok(), "the same cards again are free");
+        assert!(matches!(guards.admit(&THIEF, &cards[10..], || {}).await, Err(Refused::Limit(_))));
     });
 }
 
@@ -159,11 +159,13 @@ fn requests_a_second_and_the_size_of_batches_are_limited() {
     let guards = Guards::open(rules, store).unwrap();
     runtime().block_on(async {
         let three: Vec<_> = (0..3_u8).map(|number| guards.card("shop", &[number])).collect();
-        assert!(matches!(guards.admit(&THIEF, &three).await, Err(Refused::Batch(quota)) if quota.left == 2));
+        assert!(
+            matches!(guards.admit(&THIEF, &three, || {}).await, Err(Refused::Batch(quota)) if quota.left == 2)
+        );
         for _ in 0..3 {
-            assert!(guards.admit(&THIEF, &three[..2]).await.is_ok());
+            assert!(guards.admit(&THIEF, &three[..2], || {}).await.is_ok());
         }
-        let refused = guards.admit(&THIEF, &three[..1]).await.unwrap_err();
+        let refused = guards.admit(&THIEF, &three[..1], || {}).await.unwrap_err();
         assert!(matches!(refused, Refused::Limit(quota) if quota.policy == "subject-second"));
     });
     assert_eq!(guards.policy(), "\"subject-second\";q=3;w=1, \"subject-batch\";q=2");
@@ -197,6 +199,24 @@ fn far_over_the_line_is_locked_across_a_restart_until_somebody_unlocks() {
         assert!(!guards.is_locked("idp", "thief"));
         let refused = take(&guards, &THIEF, 50).await;
         assert!(matches!(refused, Err(Refused::Limit(_))), "what it has taken still counts: {refused:?}");
+    });
+}
+
+#[test]
+fn whoever_hangs_up_while_it_is_locked_is_told_of_all_the_same() {
+    let (_dir, store) = new_store();
+    let rules = subject(RevealLimits {
+        pans_per_hour: Some(1),
+        lock_at_pans_per_hour: Some(2),
+        ..RevealLimits::default()
+    });
+    let guards = Guards::open(rules, store).unwrap();
+    runtime().block_on(async {
+        assert!(take(&guards, &THIEF, 0).await.is_ok());
+        let cards = [guards.card("shop", b"one too many")];
+        let mut told = false;
+        assert!(guards.admit(&THIEF, &cards, || told = true).now_or_never().is_none());
+        assert!(told && guards.is_locked("idp", "thief"));
     });
 }
 

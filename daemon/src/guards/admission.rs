@@ -134,11 +134,16 @@ impl Guards {
     /// Counts a request for `cards`, and each of them that does not count already, before they are revealed.
     ///
     /// A card that does not fit is refused alone. All of it is durable when this returns, in the sense that a crash
-    /// does not give it back.
+    /// does not give it back. `on_lock` is called if that locks the caller, whether or not it stays to hear of it.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn admit(&self, caller: &Caller<'_>, cards: &[Card]) -> Result<Admitted, Refused> {
+    pub async fn admit(
+        &self,
+        caller: &Caller<'_>,
+        cards: &[Card],
+        on_lock: impl FnOnce() + Send,
+    ) -> Result<Admitted, Refused> {
         if self.are_off() {
             return Ok(Admitted { granted: vec![true; cards.len()], quota: None });
         }
@@ -154,6 +159,7 @@ impl Guards {
                 Step::Done(quota) => return Ok(Admitted { granted, quota }),
                 Step::Locked => {
                     if let Some(written) = self.lock(caller, "asked for far more cards than it may see") {
+                        on_lock();
                         // It writes until it is done; what is left is a stop of the daemon.
                         let _ = written.await;
                     }

@@ -26,10 +26,8 @@ impl App {
 
     /// Counts a request that reveals `cards` to `caller`, before any of them is opened.
     pub(super) async fn admit(&self, call: &Call, cards: &[Card]) -> Result<Admitted, Failure> {
-        let admitted = self.guards().admit(&known(call), cards).await;
-        if admitted == Err(Refused::Locked) {
-            self.note_lock(call, "it asked for far more cards than it may see");
-        }
+        let on_lock = || self.note_lock(call, "it asked for far more cards than it may see");
+        let admitted = self.guards().admit(&known(call), cards, on_lock).await;
         admitted.map_err(|refused| self.refusal(refused))
     }
 

@@ -104,7 +104,7 @@ impl Server {
 
     /// Removes expired records and all of the audit log but what is written to.
     fn tidy(&self) {
-        self.runtime.block_on(self.vault.sweep(vaultd::vault::now_s())).expect("the store is swept");
+        self.runtime.block_on(self.vault.sweep(vaultd::vault::now_s(), |_| {})).expect("the store is swept");
         let files = fs::read_dir(audit_dir(self.dir.path())).expect("the log is there");
         let mut parts: Vec<_> =
             files.flatten().map(|file| file.path()).filter(|path| is_part(path)).collect();

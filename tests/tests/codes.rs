@@ -4,7 +4,7 @@
 use std::{io::Write, os::unix::net::UnixStream, thread, time::Duration};
 
 use serde_json::json;
-use vault_tests::{Vault, exchange, read_answer};
+use vault_tests::{AuditLog, Vault, exchange, read_answer};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 const UNKNOWN: &str = "/v1/tokens/00000000-0000-7000-8000-000000000000";
@@ -61,13 +61,16 @@ fn metadata_that_is_refused_changes_nothing() {
 
 #[test]
 fn refusals_without_end_are_counted_and_not_written() {
-    let vault = Vault::start();
+    let mut vault = Vault::start();
     let jwt = vault.minter().mint(&json!({ "sub": "one", "scope": "tokens:read" }));
     let refused = || vault.request_as(&jwt, "POST", "/v1/tokenize", CARD).code();
     assert_eq!(refused(), "insufficient_scope");
     // 500 at once, and 50 a second.
     assert!((0..5_000).any(|_| refused() == "rate_limited"));
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
+    assert!(vault.stop().success());
+    let told = AuditLog::of(&vault).follow();
+    assert!(told.iter().any(|entry| entry["event"] == "refusals.counted"), "though the minute was not over");
 }
 
 #[test]

@@ -275,6 +275,7 @@ async fn until_stopped(
     tasks.abort_all();
     audit.dismiss_readers();
     server.stop().await;
+    app.tell_refusals();
     if let Err(error) = guards.close().await {
         tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");
     }

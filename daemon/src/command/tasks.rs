@@ -19,14 +19,13 @@ pub(super) async fn sweep(vault: Vault, config: Config, audit: Audit) {
     let grace_s = config.store.expired_grace.as_secs();
     loop {
         ticks.tick().await;
-        match vault.sweep(clock.now_s().saturating_sub(grace_s)).await {
-            Ok(0) => {}
-            Ok(tokens) => {
-                let detail = format!("removed {tokens} tokens that have ended");
-                audit.event(&Event { event: "tokens.swept", detail: Some(&detail), ..Event::default() });
-                tracing::info!(tokens, "removed tokens that have ended");
-            }
-            Err(error) => tracing::error!(%error, "cannot remove tokens that have ended"),
+        let told = |tokens| {
+            let detail = format!("removed {tokens} tokens that have ended");
+            audit.event(&Event { event: "tokens.swept", detail: Some(&detail), ..Event::default() });
+            tracing::info!(tokens, "removed tokens that have ended");
+        };
+        if let Err(error) = vault.sweep(clock.now_s().saturating_sub(grace_s), told).await {
+            tracing::error!(%error, "cannot remove tokens that have ended");
         }
     }
 }

@@ -59,6 +59,10 @@ impl TurnedAway {
         let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
         by_uid.get_mut(&uid).map_or(0, |refusals| std::mem::take(&mut refusals.unwritten))
     }
+
+    fn uids(&self) -> Vec<Option<u32>> {
+        self.by_uid.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
 }
 
 impl App {
@@ -81,8 +85,18 @@ impl App {
         Some(Failure::too_fast("refusals", WRITTEN_PER_S, detail))
     }
 
+    /// Tells the audit log what was counted and not told yet. For the end.
+    pub fn tell_refusals(&self) {
+        for uid in self.turned_away().uids() {
+            self.tell_unwritten(uid);
+        }
+    }
+
     fn tell_unwritten(&self, uid: Option<u32>) {
         let count = self.turned_away().take_unwritten(uid);
+        if count == 0 {
+            return;
+        }
         let who = uid.map_or_else(|| "other user ids".to_owned(), |uid| format!("user id {uid}"));
         let detail =
             format!("{count} requests of {who} were refused for their caller and not written one by one");

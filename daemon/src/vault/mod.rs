@@ -111,19 +111,20 @@ impl Vault {
         self.store.probe()
     }
 
-    /// Removes tokens that ended before `before_s` (seconds of Unix time), and forgets what was used once and ended; says how
-    /// many tokens.
+    /// Removes tokens that ended before `before_s` (seconds of Unix time), and forgets what was used once and ended. `told` is
+    /// given how many tokens each commit has removed.
     ///
     /// # Errors
-    /// [`VaultError::Store`].
-    pub async fn sweep(&self, before_s: u64) -> Result<usize, VaultError> {
+    /// [`VaultError::Store`]; what was told is removed all the same.
+    pub async fn sweep(&self, before_s: u64, mut told: impl FnMut(usize)) -> Result<(), VaultError> {
         const MOST_PER_COMMIT: usize = 1_000;
-        let mut swept = 0;
         loop {
             let removed = self.store.sweep(before_s, MOST_PER_COMMIT).await?;
-            swept += removed;
+            if removed > 0 {
+                told(removed);
+            }
             if removed < MOST_PER_COMMIT {
-                return Ok(swept);
+                return Ok(());
             }
         }
     }

@@ -46,8 +46,15 @@ impl LogFile {
 
     /// Its lines from the byte `offset` of the uncompressed file on.
     pub(super) fn lines(&self, offset: u64) -> io::Result<Lines> {
-        let file = BufReader::with_capacity(READ_BYTES, open_plain(&self.path)?);
-        let mut reader: Box<dyn BufRead + Send> = if self.compressed {
+        let (file, compressed) = match open_plain(&self.path) {
+            // It may have been compressed since the directory was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.compressed => {
+                (open_plain(&self.path.with_extension("jsonl.gz"))?, true)
+            }
+            file => (file?, self.compressed),
+        };
+        let file = BufReader::with_capacity(READ_BYTES, file);
+        let mut reader: Box<dyn BufRead + Send> = if compressed {
             Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(file)))
         } else {
             Box::new(file)
@@ -223,6 +230,10 @@ const READ_BYTES: usize = 256 * 1_024;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
 
     #[test]
@@ -241,6 +252,20 @@ mod tests {
         let found = files(dir.path()).unwrap();
         let found: Vec<_> = found.iter().map(|file| (file.number, file.compressed)).collect();
         assert_eq!(found, [(2, false), (10, false)]);
+    }
+
+    #[test]
+    fn a_file_that_was_compressed_since_it_was_listed_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit-00000001.jsonl");
+        fs::write(&path, "").unwrap();
+        let listed = files(dir.path()).unwrap();
+        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        gz.write_all(b"a line\n").unwrap();
+        fs::write(path.with_extension("jsonl.gz"), gz.finish().unwrap()).unwrap();
+        fs::remove_file(path).unwrap();
+        let mut lines = listed[0].lines(0).unwrap();
+        assert!(matches!(lines.next().unwrap(), Met::Line(b"a line", 0)));
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub struct Access<'a> {
 }
 
 /// The entry of a request, ready to be written.
-pub struct Entry(pub(super) Vec<u8>);
+pub struct Entry(pub(crate) Vec<u8>);
 
 impl Entry {
     /// The entry that says `access`.

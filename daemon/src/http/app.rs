@@ -334,6 +334,9 @@ pub(super) async fn around(
         };
         if let Err(error) = recorded {
             let may_come = error == AuditError::Late;
+            if response.status().is_success() {
+                trail.done();
+            }
             let failure = Failure::unaudited();
             code = failure.code.as_str();
             response = failure.answer(&id);

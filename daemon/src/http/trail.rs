@@ -48,6 +48,8 @@ struct Noted {
     approved_by: Option<String>,
     detail: Option<String>,
     alarm: bool,
+    /// Whether it was carried out, so that its tokens are tokens.
+    is_done: bool,
 }
 
 impl Noted {
@@ -126,6 +128,11 @@ impl Trail {
         !self.noted().is_admitted
     }
 
+    /// It was carried out, whatever its answer says.
+    pub(super) fn done(&self) {
+        self.noted().is_done = true;
+    }
+
     /// It is about the envelope with this id.
     pub(super) fn jti(&self, jti: &str) {
         self.noted().jti = Some(jti.to_owned());
@@ -165,7 +172,7 @@ impl Trail {
     /// The entry, as the answer is `status` with `code`; none if nobody is left to answer.
     pub(super) fn entry(&self, request_id: &str, status: Option<u16>, code: Option<&str>) -> Entry {
         let noted = &mut *self.noted();
-        if status.is_none_or(|status| status >= 300) {
+        if !noted.is_done && status.is_none_or(|status| status >= 300) {
             let tokens = std::mem::take(&mut noted.tokens);
             noted.tokens = tokens.into_iter().map(|token| noted.shown(token)).collect();
         }
@@ -284,6 +291,21 @@ mod tests {
         assert_eq!(guarded("4111111111111111"), "411111******1111");
         assert_eq!(guarded("411111111111"), "411111**1111");
         assert_eq!(guarded("tok_4111111111111111"), "tok_4111111111111111");
+    }
+
+    #[test]
+    fn a_token_of_a_request_that_was_carried_out_is_no_pan() {
+        let trail = Trail::default();
+        trail.tokens(["4111111111111112".to_owned()]);
+        let text = |entry: Entry| String::from_utf8(entry.0).unwrap();
+        let refused = text(trail.entry("r", Some(503), Some("store_unavailable")));
+        assert!(refused.contains("411111******1112"), "{refused}");
+
+        let trail = Trail::default();
+        trail.tokens(["4111111111111112".to_owned()]);
+        trail.done();
+        let done = text(trail.entry("r", Some(503), Some("audit_unavailable")));
+        assert!(done.contains("4111111111111112"), "{done}");
     }
 
     #[test]

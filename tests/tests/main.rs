@@ -32,6 +32,7 @@ mod tamper;
 mod thief;
 mod trouble;
 mod vaultctl;
+mod vaultctl_files;
 
 use std::{fs, path::Path};
 

@@ -10,7 +10,10 @@ use std::{
 use csv::WriterBuilder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use vault_client::{ItemError, Sensitive, VaultClient, api::DetokenizeAnswer};
+use vault_client::{
+    Code, Detokenized, ItemError, Sensitive, VaultClient,
+    api::{self, DetokenizeAnswer},
+};
 use zeroize::Zeroizing;
 
 use super::cards::Wishes;
@@ -31,24 +34,22 @@ pub(super) async fn tokenize(
     wishes: &Wishes,
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, "pan", output)?;
-    let mut results = Results::begin(output, ["line", "token", "masked_pan", "created"])?;
+    let head = ["line", "token", "masked_pan", "created"];
+    let mut results = Results::begin(output, head, Code::InvalidPan)?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
-    while let Some(rows) = input.batch(batch)? {
-        let requests: Vec<_> = rows
-            .iter()
-            .map(|row| wishes.request(row.value.expose().into(), row.field(holder), row.field(expiry)))
-            .collect();
-        let answers = match vault.tokenize_batch(&requests).await {
-            Ok(answers) => answers,
-            Err(error) => return results.stop(&input, &rows, error),
+    let request = |row: Row| wishes.request(row.value.expose().into(), row.field(holder), row.field(expiry));
+    while let Some(batch) = input.batch(batch, request)? {
+        let answers = match &*batch.items {
+            [] => Ok(Vec::new()),
+            requests => vault.tokenize_batch(requests).await,
         };
-        for (row, answer) in rows.iter().zip(answers) {
-            let cells = |answer: &vault_client::TokenizeAnswer| {
-                [answer.token.clone(), answer.masked_pan.clone(), answer.created.to_string()]
-            };
-            results.push(row.line, answer, cells, &mut input)?;
-        }
-        results.flush()?;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => return results.stop(&input, batch.first_line(), error),
+        };
+        results.batch(&mut input, &batch, answers, |_, answer| {
+            [answer.token.clone(), answer.masked_pan.clone(), answer.created.to_string()]
+        })?;
     }
     results.end(&input)
 }
@@ -61,30 +62,45 @@ pub(super) async fn detokenize(
     batch: usize,
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, "token", output)?;
-    let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"])?;
-    while let Some(rows) = input.batch(batch)? {
-        let tokens: Vec<_> = rows.iter().map(|row| row.value.expose()).collect();
-        let answers = match vault.detokenize_batch(&tokens).await {
-            Ok(answers) => answers,
-            Err(error) => return results.stop(&input, &rows, error),
+    let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"], Code::InvalidToken)?;
+    while let Some(batch) = input.batch(batch, |row| row.value)? {
+        let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
+        let answers = match &*tokens {
+            [] => Ok(Vec::new()),
+            tokens => vault.detokenize_batch(tokens).await,
         };
-        for (row, answer) in rows.iter().zip(answers) {
-            let answer =
-                answer.map(|card| DetokenizeAnswer::Full { pan: card.pan, expiry_date: card.expiry_date });
-            let cells = |answer: &DetokenizeAnswer| {
-                let (pan, expiry) = match answer {
-                    DetokenizeAnswer::Full { pan, expiry_date } => {
-                        (pan.expose(), expiry_date.as_ref().map_or("", Sensitive::expose))
-                    }
-                    DetokenizeAnswer::Masked { masked_pan } => (masked_pan.as_str(), ""),
-                };
-                [row.value.expose().to_owned(), pan.to_owned(), expiry.to_owned()]
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => return results.stop(&input, batch.first_line(), error),
+        };
+        let full =
+            |card: Detokenized| DetokenizeAnswer::Full { pan: card.pan, expiry_date: card.expiry_date };
+        let answers = answers.into_iter().map(|answer| answer.map(full)).collect();
+        results.batch(&mut input, &batch, answers, |token, answer| {
+            let (pan, expiry) = match answer {
+                DetokenizeAnswer::Full { pan, expiry_date } => {
+                    (pan.expose(), expiry_date.as_ref().map_or("", Sensitive::expose))
+                }
+                DetokenizeAnswer::Masked { masked_pan } => (masked_pan.as_str(), ""),
             };
-            results.push(row.line, answer, cells, &mut input)?;
-        }
-        results.flush()?;
+            [token.expose().to_owned(), pan.to_owned(), expiry.to_owned()]
+        })?;
     }
     results.end(&input)
+}
+
+/// Lines that were read together, in their order.
+struct Batch<T> {
+    /// What is sent.
+    items: Vec<T>,
+    /// The number of each line that has an item, and the lines of which nothing is sent.
+    lines: Vec<Result<u64, NoValue>>,
+}
+
+impl<T> Batch<T> {
+    fn first_line(&self) -> u64 {
+        self.lines.first().map_or(0, |line| line.map_or_else(|none| none.line, |line| line))
+    }
 }
 
 /// The lines of a file, and how it goes with them.
@@ -108,21 +124,22 @@ impl Input {
         self.lines.column(name)
     }
 
-    /// The next rows, at most `most`; `None` at the end.
-    fn batch(&mut self, most: usize) -> Result<Option<Vec<Row>>, Complaint> {
-        let mut rows = Vec::new();
-        while rows.len() < most {
+    /// The next lines, at most `most`, with the `item` of each; `None` at the end.
+    fn batch<T>(&mut self, most: usize, item: impl Fn(Row) -> T) -> Result<Option<Batch<T>>, Complaint> {
+        let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
+        while batch.lines.len() < most {
             let row = self.lines.next_row().map_err(|error| complaint(error, "", self.done))?;
             self.progress.set_position(self.lines.bytes());
             match row {
                 None => break,
-                Some(Ok(row)) => rows.push(row),
-                Some(Err(NoValue { line })) => {
-                    self.fail_at(line, "it holds no value that is UTF-8: nothing was sent");
+                Some(Ok(row)) => {
+                    batch.lines.push(Ok(row.line));
+                    batch.items.push(item(row));
                 }
+                Some(Err(none)) => batch.lines.push(Err(none)),
             }
         }
-        Ok((!rows.is_empty()).then_some(rows))
+        Ok((!batch.lines.is_empty()).then_some(batch))
     }
 
     fn fail_at(&mut self, line: u64, why: &str) {
@@ -149,8 +166,8 @@ fn complaint(error: LinesError, name: &str, done: u64) -> Complaint {
 
 /// A line that failed, as in an answer of the API.
 #[derive(Serialize)]
-struct Failed {
-    error: ItemError,
+struct Failed<E> {
+    error: E,
 }
 
 /// What is written, batch by batch.
@@ -158,11 +175,13 @@ struct Results<'a> {
     output: &'a Output,
     text: Zeroizing<Vec<u8>>,
     is_first: bool,
+    /// What a line without a value is.
+    no_value: Code,
 }
 
 impl<'a> Results<'a> {
-    fn begin<const N: usize>(output: &'a Output, head: [&str; N]) -> Result<Self, Complaint> {
-        let mut results = Self { output, text: Zeroizing::new(Vec::new()), is_first: true };
+    fn begin<const N: usize>(output: &'a Output, head: [&str; N], no_value: Code) -> Result<Self, Complaint> {
+        let mut results = Self { output, text: Zeroizing::new(Vec::new()), is_first: true, no_value };
         if output.is_json() {
             results.text.extend_from_slice(b"{\"results\":[\n");
         } else {
@@ -171,31 +190,61 @@ impl<'a> Results<'a> {
         Ok(results)
     }
 
-    /// Appends the result of one line.
-    fn push<T: Serialize>(
+    /// Writes the results of `batch`, whose items have these `answers`.
+    fn batch<I, T: Serialize>(
+        &mut self,
+        input: &mut Input,
+        batch: &Batch<I>,
+        answers: Vec<Result<T, ItemError>>,
+        cells: impl Fn(&I, &T) -> [String; 3],
+    ) -> Result<(), Complaint> {
+        let mut answered = batch.items.iter().zip(answers);
+        for line in &batch.lines {
+            match (line, line.ok().and_then(|_| answered.next())) {
+                (Ok(line), Some((item, Ok(answer)))) => {
+                    input.done += 1;
+                    self.done(*line, &answer, |answer| cells(item, answer))?;
+                }
+                (Ok(line), Some((_, Err(error)))) => {
+                    input.fail_at(*line, &error.to_string());
+                    self.failed(error)?;
+                }
+                (Err(NoValue { line }), _) => {
+                    let why = "it holds no value that is UTF-8: nothing was sent";
+                    input.fail_at(*line, why);
+                    self.failed(api::ItemError::new(self.no_value, why))?;
+                }
+                // The client gives an answer for each item.
+                (Ok(_), None) => {}
+            }
+        }
+        self.flush()
+    }
+
+    /// Appends what became of the line `line`.
+    fn done<T: Serialize>(
         &mut self,
         line: u64,
-        result: Result<T, ItemError>,
+        answer: &T,
         cells: impl FnOnce(&T) -> [String; 3],
-        input: &mut Input,
     ) -> Result<(), Complaint> {
-        match &result {
-            Ok(_) => input.done += 1,
-            Err(error) => input.fail_at(line, &error.to_string()),
-        }
         if self.output.is_json() {
-            if !std::mem::take(&mut self.is_first) {
-                self.text.extend_from_slice(b",");
-            }
-            let text = match result {
-                Ok(answer) => json(&answer)?,
-                Err(error) => json(&Failed { error })?,
-            };
-            self.text.extend_from_slice(text.as_bytes());
-        } else if let Ok(answer) = result {
-            let [first, second, third] = cells(&answer);
-            self.csv([line.to_string(), first, second, third])?;
+            return self.json(answer);
         }
+        let [first, second, third] = cells(answer);
+        self.csv([line.to_string(), first, second, third])
+    }
+
+    /// Appends the `error` of a line that failed, if it is to have a result.
+    fn failed(&mut self, error: impl Serialize) -> Result<(), Complaint> {
+        if self.output.is_json() { self.json(&Failed { error }) } else { Ok(()) }
+    }
+
+    fn json(&mut self, result: &impl Serialize) -> Result<(), Complaint> {
+        if !std::mem::take(&mut self.is_first) {
+            self.text.extend_from_slice(b",");
+        }
+        self.text.extend_from_slice(json(result)?.as_bytes());
         Ok(())
     }
 
@@ -222,10 +271,9 @@ impl<'a> Results<'a> {
         self.flush()
     }
 
-    /// It goes no further than the lines before `rows`, because of `error`.
-    fn stop(mut self, input: &Input, rows: &[Row], error: vault_client::Error) -> Result<(), Complaint> {
+    /// It goes no further than the lines before `line`, because of `error`.
+    fn stop(mut self, input: &Input, line: u64, error: vault_client::Error) -> Result<(), Complaint> {
         self.close(input)?;
-        let line = rows.first().map_or(input.lines.line(), |row| row.line);
         let what = format!("stopped at line {line}, after {} done", input.done);
         Err(Complaint::failed(&what, Complaint::from(error)))
     }

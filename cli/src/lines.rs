@@ -1,6 +1,9 @@
 //! Lines of a file of card numbers or tokens: each alone, or in a column of CSV.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::{
+    fmt,
+    io::{self, BufRead, BufReader, Read},
+};
 
 use csv::{ByteRecord, ReaderBuilder};
 use vault_client::Sensitive;
@@ -20,17 +23,41 @@ pub struct Row {
 
 impl Row {
     /// A field of CSV that is there and not empty.
-    pub fn field(&self, column: Option<usize>) -> Option<Sensitive> {
-        let text = std::str::from_utf8(self.fields.get(column?)?).ok()?.trim();
-        (!text.is_empty()).then(|| text.into())
+    ///
+    /// # Errors
+    /// [`Why::NotUtf8`].
+    pub fn field(&self, column: Option<usize>) -> Result<Option<Sensitive>, Unsent> {
+        let Some(field) = column.and_then(|column| self.fields.get(column)) else { return Ok(None) };
+        let text = std::str::from_utf8(field).map_err(|_| Unsent { line: self.line, why: Why::NotUtf8 })?;
+        Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Sensitive::from))
     }
 }
 
-/// A line that is not blank and holds no value that is UTF-8.
+/// A line that is not blank and of which nothing can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoValue {
+pub struct Unsent {
     /// Its number in the file, from 1.
     pub line: u64,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Why nothing of a line can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It holds no value that is UTF-8.
+    NoValue,
+    /// A field beside the value is not UTF-8.
+    NotUtf8,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoValue => "it holds no value that is UTF-8: nothing was sent",
+            Self::NotUtf8 => "a field is not UTF-8: nothing was sent",
+        })
+    }
 }
 
 /// Why a file is not read on.
@@ -96,7 +123,7 @@ impl<R: Read> Lines<R> {
     ///
     /// # Errors
     /// [`LinesError`]; then there are no further rows.
-    pub fn next_row(&mut self) -> Result<Option<Result<Row, NoValue>>, LinesError> {
+    pub fn next_row(&mut self) -> Result<Option<Result<Row, Unsent>>, LinesError> {
         let first = self.first.take();
         let Some(text) = first.map_or_else(|| self.next_line(), |first| Ok(Some(first)))? else {
             return Ok(None);
@@ -105,7 +132,8 @@ impl<R: Read> Lines<R> {
         let fields = if self.names.is_some() { fields(&text) } else { ByteRecord::from(vec![&*text]) };
         let cell = fields.get(self.column).and_then(|cell| std::str::from_utf8(cell).ok()).map(str::trim);
         let value = cell.filter(|value| !value.is_empty()).map(Sensitive::from);
-        Ok(Some(value.map(|value| Row { line, value, fields }).ok_or(NoValue { line })))
+        let row = value.map(|value| Row { line, value, fields });
+        Ok(Some(row.ok_or(Unsent { line, why: Why::NoValue })))
     }
 
     /// The next line that is not blank.

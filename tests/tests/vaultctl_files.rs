@@ -1,5 +1,7 @@
 //! `vaultctl --file`: what becomes of lines that cannot be read, of files that end in the middle, and of readers that go.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use vault_tests::{Ran, Vault};
 
@@ -39,4 +41,29 @@ fn in_json_each_line_has_its_result_in_its_place() {
     }
     let none = vault.ctl("tokenize --json --file -", "pan\n\"\"\n\"\"\n");
     assert_eq!((none.status, results(&none).len()), (Some(1), 2), "{none:?}");
+}
+
+#[test]
+fn a_field_that_is_not_utf8_fails_its_line_alone() {
+    let vault = Vault::start();
+    let file = vault.path("cards.csv");
+    for line in ["M\u{fc}ller,12/30", "Ada,12/3\u{fc}"] {
+        let rows = format!("pan,holder,expiry_date\n{PAN},{line}\n{OTHER_PAN},Ada,12/30\n");
+        // The same characters in Latin-1.
+        let rows: Vec<_> = rows.chars().map(|c| u8::try_from(c).unwrap()).collect();
+        fs::write(&file, rows).unwrap();
+        let options = format!("--holder Bob --expiry 01/31 --file {}", file.display());
+        let made = vault.ctl(&format!("tokenize --json {options}"), "");
+        let results = results(&made);
+        assert_eq!((made.status, results.len()), (Some(1), 2), "{made:?}");
+        assert_eq!(results[0]["error"]["code"], "invalid_request");
+        assert_eq!(results[1]["bin"], "555555");
+        let complaint = made.stderr.lines().next();
+        assert_eq!(complaint, Some("vaultctl: line 2: a field is not UTF-8: nothing was sent"));
+        assert_eq!(vault.ctl("status --json", "").json()["records"], 1);
+    }
+
+    // What is not sent may be anything.
+    fs::write(&file, [b"pan,note\n", PAN.as_bytes(), b",\xfc\n"].concat()).unwrap();
+    assert_eq!(vault.ctl(&format!("tokenize --file {}", file.display()), "").out().lines().count(), 2);
 }

@@ -20,7 +20,7 @@ use super::cards::Wishes;
 use crate::{
     complaint::Complaint,
     input,
-    lines::{Lines, LinesError, MAX_LINE_BYTES, NoValue, Row},
+    lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent, Why},
     output::{Output, json},
     table::printable,
 };
@@ -37,7 +37,10 @@ pub(super) async fn tokenize(
     let head = ["line", "token", "masked_pan", "created"];
     let mut results = Results::begin(output, head, Code::InvalidPan)?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
-    let request = |row: Row| wishes.request(row.value.expose().into(), row.field(holder), row.field(expiry));
+    let request = |row: Row| {
+        let (holder, expiry) = (row.field(holder)?, row.field(expiry)?);
+        Ok(wishes.request(row.value, holder, expiry))
+    };
     while let Some(batch) = input.batch(batch, request)? {
         let answers = match &*batch.items {
             [] => Ok(Vec::new()),
@@ -63,7 +66,7 @@ pub(super) async fn detokenize(
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, "token", output)?;
     let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"], Code::InvalidToken)?;
-    while let Some(batch) = input.batch(batch, |row| row.value)? {
+    while let Some(batch) = input.batch(batch, |row| Ok(row.value))? {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
         let answers = match &*tokens {
             [] => Ok(Vec::new()),
@@ -94,12 +97,12 @@ struct Batch<T> {
     /// What is sent.
     items: Vec<T>,
     /// The number of each line that has an item, and the lines of which nothing is sent.
-    lines: Vec<Result<u64, NoValue>>,
+    lines: Vec<Result<u64, Unsent>>,
 }
 
 impl<T> Batch<T> {
     fn first_line(&self) -> u64 {
-        self.lines.first().map_or(0, |line| line.map_or_else(|none| none.line, |line| line))
+        self.lines.first().map_or(0, |line| line.unwrap_or_else(|unsent| unsent.line))
     }
 }
 
@@ -125,19 +128,21 @@ impl Input {
     }
 
     /// The next lines, at most `most`, with the `item` of each; `None` at the end.
-    fn batch<T>(&mut self, most: usize, item: impl Fn(Row) -> T) -> Result<Option<Batch<T>>, Complaint> {
+    fn batch<T>(
+        &mut self,
+        most: usize,
+        item: impl Fn(Row) -> Result<T, Unsent>,
+    ) -> Result<Option<Batch<T>>, Complaint> {
         let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
         while batch.lines.len() < most {
             let row = self.lines.next_row().map_err(|error| complaint(error, "", self.done))?;
             self.progress.set_position(self.lines.bytes());
-            match row {
-                None => break,
-                Some(Ok(row)) => {
-                    batch.lines.push(Ok(row.line));
-                    batch.items.push(item(row));
-                }
-                Some(Err(none)) => batch.lines.push(Err(none)),
-            }
+            let Some(row) = row else { break };
+            batch.lines.push(row.and_then(|row| {
+                let line = row.line;
+                batch.items.push(item(row)?);
+                Ok(line)
+            }));
         }
         Ok((!batch.lines.is_empty()).then_some(batch))
     }
@@ -209,10 +214,13 @@ impl<'a> Results<'a> {
                     input.fail_at(*line, &error.to_string());
                     self.failed(error)?;
                 }
-                (Err(NoValue { line }), _) => {
-                    let why = "it holds no value that is UTF-8: nothing was sent";
-                    input.fail_at(*line, why);
-                    self.failed(api::ItemError::new(self.no_value, why))?;
+                (Err(Unsent { line, why }), _) => {
+                    let code = match why {
+                        Why::NoValue => self.no_value,
+                        Why::NotUtf8 => Code::InvalidRequest,
+                    };
+                    input.fail_at(*line, &why.to_string());
+                    self.failed(api::ItemError::new(code, why.to_string()))?;
                 }
                 // The client gives an answer for each item.
                 (Ok(_), None) => {}

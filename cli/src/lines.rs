@@ -9,7 +9,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use vault_client::Sensitive;
 use zeroize::Zeroizing;
 
-/// The longest line: a holder's name has 200 characters of up to 4 bytes.
+/// The longest line, its line feed not counted: a holder's name has 200 characters of up to 4 bytes.
 pub const MAX_LINE_BYTES: u64 = 4_096;
 
 /// One line that holds something.
@@ -45,6 +45,8 @@ pub struct Unsent {
 /// Why nothing of a line can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
+    /// It is longer than [`MAX_LINE_BYTES`].
+    TooLong,
     /// It holds no value that is UTF-8.
     NoValue,
     /// A field beside the value is not UTF-8.
@@ -53,10 +55,11 @@ pub enum Why {
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoValue => "it holds no value that is UTF-8: nothing was sent",
-            Self::NotUtf8 => "a field is not UTF-8: nothing was sent",
-        })
+        match self {
+            Self::TooLong => write!(f, "it has more than {MAX_LINE_BYTES} bytes: nothing was sent"),
+            Self::NoValue => f.write_str("it holds no value that is UTF-8: nothing was sent"),
+            Self::NotUtf8 => f.write_str("a field is not UTF-8: nothing was sent"),
+        }
     }
 }
 
@@ -65,10 +68,17 @@ impl fmt::Display for Why {
 pub enum LinesError {
     /// The system's reason.
     Read(io::Error),
-    /// The line of this number is longer than [`MAX_LINE_BYTES`].
+    /// The line of this number, which may name the columns, is longer than [`MAX_LINE_BYTES`].
     TooLong(u64),
     /// The first line is CSV and names no column as is needed.
     NoColumn,
+}
+
+/// The bytes of a line that is not blank, as far as they are kept.
+struct Line {
+    bytes: Zeroizing<Vec<u8>>,
+    /// Whether there is more of it than is kept.
+    is_cut: bool,
 }
 
 /// The lines of a file.
@@ -77,7 +87,7 @@ pub struct Lines<R> {
     /// The names in its first line, if that is CSV.
     names: Option<ByteRecord>,
     /// The first line, if it is one of the values.
-    first: Option<Zeroizing<Vec<u8>>>,
+    first: Option<Line>,
     /// Where the values are.
     column: usize,
     line: u64,
@@ -93,9 +103,12 @@ impl<R: Read> Lines<R> {
         let reader = BufReader::new(reader);
         let mut lines = Self { reader, names: None, first: None, column: 0, line: 0, bytes: 0 };
         if let Some(first) = lines.next_line()? {
-            let names = fields(&first);
+            let names = fields(&first.bytes);
             // Neither a card number nor a token has a comma, or is the name of a column.
             match names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes())) {
+                column if first.is_cut && (column.is_some() || names.len() > 1) => {
+                    return Err(LinesError::TooLong(lines.line));
+                }
                 Some(column) => (lines.column, lines.names) = (column, Some(names)),
                 None if names.len() > 1 => return Err(LinesError::NoColumn),
                 None => lines.first = Some(first),
@@ -122,38 +135,55 @@ impl<R: Read> Lines<R> {
     /// The next row that is not blank; `None` at the end.
     ///
     /// # Errors
-    /// [`LinesError`]; then there are no further rows.
+    /// [`LinesError::Read`]; then there are no further rows.
     pub fn next_row(&mut self) -> Result<Option<Result<Row, Unsent>>, LinesError> {
         let first = self.first.take();
         let Some(text) = first.map_or_else(|| self.next_line(), |first| Ok(Some(first)))? else {
             return Ok(None);
         };
-        let line = self.line;
-        let fields = if self.names.is_some() { fields(&text) } else { ByteRecord::from(vec![&*text]) };
+        Ok(Some(self.row(&text).map_err(|why| Unsent { line: self.line, why })))
+    }
+
+    fn row(&self, text: &Line) -> Result<Row, Why> {
+        if text.is_cut {
+            return Err(Why::TooLong);
+        }
+        let is_csv = self.names.is_some();
+        let fields = if is_csv { fields(&text.bytes) } else { ByteRecord::from(vec![&*text.bytes]) };
         let cell = fields.get(self.column).and_then(|cell| std::str::from_utf8(cell).ok()).map(str::trim);
-        let value = cell.filter(|value| !value.is_empty()).map(Sensitive::from);
-        let row = value.map(|value| Row { line, value, fields });
-        Ok(Some(row.ok_or(Unsent { line, why: Why::NoValue })))
+        let value = cell.filter(|value| !value.is_empty()).map(Sensitive::from).ok_or(Why::NoValue)?;
+        Ok(Row { line: self.line, value, fields })
     }
 
     /// The next line that is not blank.
-    fn next_line(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, LinesError> {
+    fn next_line(&mut self) -> Result<Option<Line>, LinesError> {
         loop {
-            let mut text = Zeroizing::new(Vec::new());
-            let count = (&mut self.reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut text);
-            let count = u64::try_from(count.map_err(LinesError::Read)?).unwrap_or(u64::MAX);
-            if count == 0 {
+            let bytes = self.piece()?;
+            if bytes.is_empty() {
                 return Ok(None);
             }
-            self.line += 1;
-            self.bytes += count;
-            if !text.ends_with(b"\n") && count == MAX_LINE_BYTES {
-                return Err(LinesError::TooLong(self.line));
+            let is_blank = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_whitespace);
+            let (mut line_is_blank, mut is_cut) = (is_blank(&bytes), false);
+            let mut goes_on = !bytes.ends_with(b"\n");
+            while goes_on {
+                let more = self.piece()?;
+                goes_on = !more.is_empty() && !more.ends_with(b"\n");
+                is_cut |= !matches!(&**more, b"" | b"\n");
+                line_is_blank &= is_blank(&more);
             }
-            if text.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                return Ok(Some(text));
+            self.line += 1;
+            if !line_is_blank {
+                return Ok(Some(Line { bytes, is_cut }));
             }
         }
+    }
+
+    /// The next bytes up to a line feed, at most [`MAX_LINE_BYTES`]; none at the end.
+    fn piece(&mut self) -> Result<Zeroizing<Vec<u8>>, LinesError> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let count = (&mut self.reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
+        self.bytes += u64::try_from(count.map_err(LinesError::Read)?).unwrap_or(u64::MAX);
+        Ok(bytes)
     }
 }
 

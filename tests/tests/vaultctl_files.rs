@@ -1,6 +1,10 @@
 //! `vaultctl --file`: what becomes of lines that cannot be read, of files that end in the middle, and of readers that go.
 
-use std::fs;
+use std::{
+    fs,
+    io::Write,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
 
 use serde_json::{Value, json};
 use vault_tests::{Ran, Vault};
@@ -66,4 +70,67 @@ fn a_field_that_is_not_utf8_fails_its_line_alone() {
     // What is not sent may be anything.
     fs::write(&file, [b"pan,note\n", PAN.as_bytes(), b",\xfc\n"].concat()).unwrap();
     assert_eq!(vault.ctl(&format!("tokenize --file {}", file.display()), "").out().lines().count(), 2);
+}
+
+#[test]
+fn a_line_that_is_too_long_fails_alone() {
+    let vault = Vault::start();
+    // As long as can be, with the line feed and without it.
+    let longest = |card: &str| format!("{card:4096}");
+    for (head, lines) in [("", [2, 3, 4]), ("pan\n", [3, 4, 5])] {
+        let blank = " ".repeat(9_000);
+        let long = "9".repeat(10_000);
+        let cards = format!(
+            "{head}{PAN}\n{long}\n{long}{long}\n{OTHER_PAN},{long}\n{blank}\n{}\n{}",
+            longest(PAN),
+            longest(OTHER_PAN)
+        );
+        let made = vault.ctl("tokenize --json --file -", &cards);
+        let bins: Vec<_> =
+            results(&made).iter().map(|made| made["bin"].as_str().map(str::to_owned)).collect();
+        let expected = [Some("411111"), None, None, None, Some("411111"), Some("555555")];
+        assert_eq!(bins, expected.map(|bin| bin.map(str::to_owned)), "{made:?}");
+        let complaints: Vec<_> = made.stderr.lines().collect();
+        for (line, complaint) in lines.into_iter().zip(&complaints) {
+            assert_eq!(
+                *complaint,
+                format!("vaultctl: line {line}: it has more than 4096 bytes: nothing was sent")
+            );
+        }
+        assert_eq!(complaints[3..], ["vaultctl: 3 of 6 lines failed; they are named above"]);
+        assert_eq!(made.status, Some(1));
+    }
+
+    // The names of the columns must be known.
+    for names in [format!("pan,{}", "n".repeat(5_000)), format!("{:5000},holder", "pan")] {
+        let nameless = vault.ctl("tokenize --json --file -", &format!("{names}\n{PAN}\n"));
+        assert!(nameless.complaint(1).contains("line 1 is to name the columns"), "{nameless:?}");
+        assert_eq!(nameless.stdout, "");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_on_loses_nothing_before() {
+    let vault = Vault::start();
+    for (batch, more) in [(1, "\"\"\n"), (2, "\"\"\n"), (1_000, "\"\"\n41111")] {
+        let (mut feed, stdin) = UnixStream::pair().unwrap();
+        feed.write_all(format!("pan\n{PAN}\n{OTHER_PAN}\n{more}").as_bytes()).unwrap();
+        // A socket that is closed with something unread resets its peer, which gets what was written before that.
+        (&stdin).write_all(b"x").unwrap();
+        drop(feed);
+        let mut command = vault.ctl_command();
+        command.args(["tokenize", "--json", "--file", "-", "--batch", &batch.to_string()]);
+        let output = command.stdin(OwnedFd::from(stdin)).output().unwrap();
+
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["results"].as_array().unwrap().len(), 3, "{answer}");
+        assert_eq!(answer["results"][1]["bin"], "555555");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let complaint = stderr.lines().nth(1).unwrap();
+        assert!(
+            complaint.starts_with("vaultctl: stopped at line 5, after 2 done: cannot read the file: "),
+            "{stderr}"
+        );
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 2), "{stderr}");
+    }
 }

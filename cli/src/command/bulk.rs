@@ -41,7 +41,7 @@ pub(super) async fn tokenize(
         let (holder, expiry) = (row.field(holder)?, row.field(expiry)?);
         Ok(wishes.request(row.value, holder, expiry))
     };
-    while let Some(batch) = input.batch(batch, request)? {
+    while let Some(batch) = input.batch(batch, request) {
         let answers = match &*batch.items {
             [] => Ok(Vec::new()),
             requests => vault.tokenize_batch(requests).await,
@@ -54,7 +54,7 @@ pub(super) async fn tokenize(
             [answer.token.clone(), answer.masked_pan.clone(), answer.created.to_string()]
         })?;
     }
-    results.end(&input)
+    results.end(input)
 }
 
 /// Swaps every token of `file` back for its card number.
@@ -66,7 +66,7 @@ pub(super) async fn detokenize(
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, "token", output)?;
     let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"], Code::InvalidToken)?;
-    while let Some(batch) = input.batch(batch, |row| Ok(row.value))? {
+    while let Some(batch) = input.batch(batch, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
         let answers = match &*tokens {
             [] => Ok(Vec::new()),
@@ -89,7 +89,7 @@ pub(super) async fn detokenize(
             [token.expose().to_owned(), pan.to_owned(), expiry.to_owned()]
         })?;
     }
-    results.end(&input)
+    results.end(input)
 }
 
 /// Lines that were read together, in their order.
@@ -109,6 +109,8 @@ impl<T> Batch<T> {
 /// The lines of a file, and how it goes with them.
 struct Input {
     lines: Lines<File>,
+    /// Why there are no further lines, if that is not the end.
+    broken: Option<Complaint>,
     done: u64,
     failed: u64,
     progress: ProgressBar,
@@ -119,32 +121,38 @@ impl Input {
     fn open(path: &Path, name: &str, output: &Output) -> Result<Self, Complaint> {
         let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
-        let lines = Lines::new(file, name).map_err(|error| complaint(error, name, 0))?;
-        Ok(Self { lines, done: 0, failed: 0, progress: progress(length, output.shows_progress()) })
+        let lines = Lines::new(file, name).map_err(|error| complaint(error, name))?;
+        Ok(Self {
+            lines,
+            broken: None,
+            done: 0,
+            failed: 0,
+            progress: progress(length, output.shows_progress()),
+        })
     }
 
     fn column(&self, name: &str) -> Option<usize> {
         self.lines.column(name)
     }
 
-    /// The next lines, at most `most`, with the `item` of each; `None` at the end.
-    fn batch<T>(
-        &mut self,
-        most: usize,
-        item: impl Fn(Row) -> Result<T, Unsent>,
-    ) -> Result<Option<Batch<T>>, Complaint> {
+    /// The next lines, at most `most`, with the `item` of each; `None` after the last that can be read.
+    fn batch<T>(&mut self, most: usize, item: impl Fn(Row) -> Result<T, Unsent>) -> Option<Batch<T>> {
         let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
-        while batch.lines.len() < most {
-            let row = self.lines.next_row().map_err(|error| complaint(error, "", self.done))?;
+        while batch.lines.len() < most && self.broken.is_none() {
+            let row = self.lines.next_row();
             self.progress.set_position(self.lines.bytes());
-            let Some(row) = row else { break };
-            batch.lines.push(row.and_then(|row| {
-                let line = row.line;
-                batch.items.push(item(row)?);
-                Ok(line)
-            }));
+            match row {
+                Ok(None) => break,
+                Ok(Some(row)) => batch.lines.push(row.and_then(|row| {
+                    let line = row.line;
+                    batch.items.push(item(row)?);
+                    Ok(line)
+                })),
+                // What was read before goes first.
+                Err(error) => self.broken = Some(complaint(error, "")),
+            }
         }
-        Ok((!batch.lines.is_empty()).then_some(batch))
+        (!batch.lines.is_empty()).then_some(batch)
     }
 
     fn fail_at(&mut self, line: u64, why: &str) {
@@ -156,13 +164,13 @@ impl Input {
     }
 }
 
-/// What to say of a file whose values are `name`s and that is not read on, after `done` lines.
-fn complaint(error: LinesError, name: &str, done: u64) -> Complaint {
+/// What to say of a file whose values are `name`s and that is not read on.
+fn complaint(error: LinesError, name: &str) -> Complaint {
     Complaint::Failed(match error {
         LinesError::Read(error) => return Complaint::failed("cannot read the file", error),
-        LinesError::TooLong(line) => {
-            format!("stopped at line {line}, which has more than {MAX_LINE_BYTES} bytes, after {done} lines")
-        }
+        LinesError::TooLong(line) => format!(
+            "line {line} is to name the columns and has more than {MAX_LINE_BYTES} bytes: nothing was sent"
+        ),
         LinesError::NoColumn => format!(
             "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
         ),
@@ -216,7 +224,7 @@ impl<'a> Results<'a> {
                 }
                 (Err(Unsent { line, why }), _) => {
                     let code = match why {
-                        Why::NoValue => self.no_value,
+                        Why::TooLong | Why::NoValue => self.no_value,
                         Why::NotUtf8 => Code::InvalidRequest,
                     };
                     input.fail_at(*line, &why.to_string());
@@ -280,15 +288,18 @@ impl<'a> Results<'a> {
     }
 
     /// It goes no further than the lines before `line`, because of `error`.
-    fn stop(mut self, input: &Input, line: u64, error: vault_client::Error) -> Result<(), Complaint> {
+    fn stop(mut self, input: &Input, line: u64, error: impl Into<Complaint>) -> Result<(), Complaint> {
         self.close(input)?;
         let what = format!("stopped at line {line}, after {} done", input.done);
-        Err(Complaint::failed(&what, Complaint::from(error)))
+        Err(Complaint::failed(&what, error.into()))
     }
 
-    /// Every line was sent.
-    fn end(mut self, input: &Input) -> Result<(), Complaint> {
-        self.close(input)?;
+    /// Every line that could be read was sent.
+    fn end(mut self, mut input: Input) -> Result<(), Complaint> {
+        if let Some(complaint) = input.broken.take() {
+            return self.stop(&input, input.lines.line() + 1, complaint);
+        }
+        self.close(&input)?;
         match input.failed {
             0 => Ok(()),
             failed => {

@@ -128,16 +128,26 @@ impl Caller {
     async fn attempts(&self, call: &Call, timeout: Duration) -> Result<Answer, Error> {
         let started = Instant::now();
         let mut may_be_done = false;
+        // Why the first attempt failed that the vault may have got.
+        let mut reached = None;
         let mut attempt = 1;
         loop {
             let Failed { error, retry_after, sent } = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            // A login that failed has no effect that the request could have had.
-            let effect = if sent { call.effect } else { Effect::Idempotent };
+            let effect = match (sent, &self.approval) {
+                // A login that failed has no effect that the request could have had.
+                (false, _) => Effect::Idempotent,
+                (true, Some(_)) => Effect::Approved,
+                (true, None) => call.effect,
+            };
             match verdict(effect, &error, may_be_done) {
                 Verdict::SendAgain if attempt < self.retry.max_attempts => {}
+                // It was that attempt that used the JWT up: this says what went wrong, and what may be done.
+                Verdict::GiveUp if error.code() == Some(Code::ReplayedJwt) => {
+                    return Err(reached.unwrap_or(error));
+                }
                 Verdict::SendAgain | Verdict::GiveUp => return Err(error),
                 Verdict::AlreadyDone => return Ok(Answer::already_done()),
             }
@@ -147,6 +157,9 @@ impl Caller {
                 return Err(error);
             }
             may_be_done |= sent && leaves_open(&error);
+            if sent && !matches!(error, Error::Connect { .. }) {
+                reached = reached.or(Some(error));
+            }
             attempt += 1;
             tokio::time::sleep(wait).await;
         }

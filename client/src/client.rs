@@ -43,6 +43,9 @@ const ADMIN_MAX_IDLE: usize = 1;
 /// | `hsm_unavailable` | again | error | again |
 /// | `store_unavailable`, `audit_unavailable` | only with [`ClientBuilder::retry_tokenize`] | error | again |
 /// | anything else | error | error | error |
+///
+/// With an [approval](Self::approved) only what found no connection is sent again: the vault takes an approval once. And
+/// where the vault takes a JWT once, a call that was sent again with a spent one fails with what the first attempt met.
 #[derive(Clone)]
 pub struct VaultClient(pub(crate) Arc<Inner>);
 

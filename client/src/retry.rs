@@ -52,6 +52,8 @@ pub(crate) enum Effect {
     Creates,
     /// The first time uses up what the second would need.
     Spends,
+    /// Whatever it does, it shows an approval, which is good for the first time that the vault gets it.
+    Approved,
 }
 
 /// What to do about a failed attempt.
@@ -77,9 +79,9 @@ pub(crate) fn verdict(effect: Effect, error: &Error, may_be_done: bool) -> Verdi
         Error::Broken => twice_is_harmless,
         Error::Api(problem) => match problem.code {
             // The vault turned the request away before it did anything.
-            Code::RateLimited | Code::Overloaded => true,
+            Code::RateLimited | Code::Overloaded => effect != Effect::Approved,
             // The vault made nothing, but it may have noted what was spent.
-            Code::HsmUnavailable => effect != Effect::Spends,
+            Code::HsmUnavailable => !matches!(effect, Effect::Spends | Effect::Approved),
             // The vault may have stopped half-way.
             Code::StoreUnavailable | Code::AuditUnavailable => twice_is_harmless,
             Code::UnknownToken if effect == Effect::Removes && may_be_done => return Verdict::AlreadyDone,
@@ -121,27 +123,29 @@ mod tests {
 
     #[test]
     fn the_table_of_what_is_sent_again() {
-        use Effect::{Creates, Idempotent, Removes, Spends};
+        use Effect::{Approved, Creates, Idempotent, Removes, Spends};
         use Verdict::{GiveUp, SendAgain};
 
         let table = [
-            (connect(), [SendAgain; 4]),
-            (Error::Broken, [SendAgain, SendAgain, GiveUp, GiveUp]),
-            (api(Code::RateLimited), [SendAgain; 4]),
-            (api(Code::Overloaded), [SendAgain; 4]),
-            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain, GiveUp]),
-            (api(Code::StoreUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp]),
-            (api(Code::AuditUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp]),
-            (api(Code::InvalidPan), [GiveUp; 4]),
-            (api(Code::ExpiredJwt), [GiveUp; 4]),
-            (api(Code::UnknownToken), [GiveUp; 4]),
-            (api(Code::RequestTimeout), [GiveUp; 4]),
-            (Error::Timeout { after: Duration::ZERO, socket: "/v.sock".into() }, [GiveUp; 4]),
-            (Error::Protocol(String::new()), [GiveUp; 4]),
-            (Error::Token(crate::TokenError::Missing), [GiveUp; 4]),
+            (connect(), [SendAgain; 5]),
+            (Error::Broken, [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
+            (api(Code::RateLimited), [SendAgain, SendAgain, SendAgain, SendAgain, GiveUp]),
+            (api(Code::Overloaded), [SendAgain, SendAgain, SendAgain, SendAgain, GiveUp]),
+            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain, GiveUp, GiveUp]),
+            (api(Code::StoreUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
+            (api(Code::AuditUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
+            (api(Code::InvalidPan), [GiveUp; 5]),
+            (api(Code::ExpiredJwt), [GiveUp; 5]),
+            (api(Code::UnknownToken), [GiveUp; 5]),
+            (api(Code::RequestTimeout), [GiveUp; 5]),
+            (Error::Timeout { after: Duration::ZERO, socket: "/v.sock".into() }, [GiveUp; 5]),
+            (Error::Protocol(String::new()), [GiveUp; 5]),
+            (Error::Token(crate::TokenError::Missing), [GiveUp; 5]),
         ];
         for (error, expected) in table {
-            for (effect, expected) in [Idempotent, Removes, Creates, Spends].into_iter().zip(expected) {
+            for (effect, expected) in
+                [Idempotent, Removes, Creates, Spends, Approved].into_iter().zip(expected)
+            {
                 assert_eq!(verdict(effect, &error, false), expected, "{effect:?} after {error:?}");
             }
         }

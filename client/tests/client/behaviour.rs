@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use vault_client::{Code, Error, MAX_ANSWER_BYTES, TokenError, TokenizeRequest, VaultClient};
+use vault_client::{Code, Error, LoginRequest, MAX_ANSWER_BYTES, TokenError, TokenizeRequest, VaultClient};
 
 use crate::{
-    answers::{PAN, card, envelope, opened, sealed, tokenized},
+    answers::{PAN, card, envelope, logged_in, opened, sealed, tokenized},
     stub::{Reply, Stub, answer_raw, impatient},
 };
 
@@ -109,6 +109,53 @@ async fn a_delete_that_may_have_been_done_succeeds() {
         let error = stub.client().delete("tok_1").await.unwrap_err();
         assert_eq!(error.code(), Some(Code::UnknownToken));
     }
+}
+
+#[tokio::test]
+async fn an_approval_is_shown_to_the_vault_once() {
+    let approval = secrecy::SecretString::from("ddd.eee.fff");
+    let codes = [
+        Code::RateLimited,
+        Code::Overloaded,
+        Code::HsmUnavailable,
+        Code::StoreUnavailable,
+        Code::AuditUnavailable,
+    ];
+    let refusals = codes.map(|code| Reply::Problem(code, Some(0)));
+    for trouble in [Reply::Break, Reply::BreakInBody].into_iter().chain(refusals) {
+        let spent = Reply::Problem(Code::ApprovalRequired, None);
+        let stub = Stub::replying([trouble.clone(), spent]);
+        let error = stub.client().approved(&approval).unwrap().delete("tok_1").await.unwrap_err();
+        let expected = if let Reply::Problem(code, _) = trouble { Some(code) } else { None };
+        assert_eq!((error.code(), stub.seen().len()), (expected, 1), "{trouble:?}");
+    }
+
+    // Without a connection it is still good.
+    let nowhere = impatient(VaultClient::builder("/nowhere/v.sock")).token("aaa.bbb.ccc".into());
+    let nowhere = nowhere.build().unwrap();
+    let error = nowhere.approved(&approval).unwrap().delete("tok_1").await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    // Nor is it spent by a login that fails.
+    let stub = Stub::deciding(|number, seen| match (number, seen.path.as_str()) {
+        (0, _) => Reply::Problem(Code::HsmUnavailable, Some(0)),
+        (_, "/v1/login") => Reply::Json(200, logged_in("jwt", 300)),
+        _ => Reply::Empty,
+    });
+    let vault = impatient(VaultClient::builder(stub.socket())).login(LoginRequest::default());
+    vault.build().unwrap().approved(&approval).unwrap().delete("tok_1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_jwt_that_an_earlier_attempt_has_spent_is_not_what_went_wrong() {
+    let replayed = Reply::Problem(Code::ReplayedJwt, None);
+    for trouble in [Reply::Break, Reply::Problem(Code::AuditUnavailable, Some(0))] {
+        let stub = Stub::replying([trouble.clone(), replayed.clone()]);
+        let error = stub.client().delete("tok_1").await.unwrap_err();
+        let expected = if let Reply::Problem(code, _) = trouble { Some(code) } else { None };
+        assert_eq!((error.code(), stub.seen().len()), (expected, 2), "{trouble:?}");
+    }
+    let stub = Stub::replying([replayed]);
+    assert_eq!(stub.client().delete("tok_1").await.unwrap_err().code(), Some(Code::ReplayedJwt));
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
 
 fn run(words: &[OsString]) -> Result<(), Complaint> {
     visible::refuse_card_numbers(words).map_err(Complaint::Usage)?;
+    visible::refuse_jwts(words).map_err(Complaint::Usage)?;
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,4 +1,4 @@
-//! No card number on the command line: every user of the machine can read it there, and the shell keeps it.
+//! No card number and no JWT on the command line: every user of the machine can read it there, and the shell keeps it.
 
 use std::ffi::OsString;
 
@@ -25,6 +25,24 @@ pub fn refuse_long_numbers(words: &[OsString]) -> Result<(), String> {
         is_long,
         "the command line is not understood, and not repeated: it has a number as long as a card's",
     )
+}
+
+/// Refuses a command line with a JWT or an envelope.
+///
+/// # Errors
+/// What is wrong with it, for whoever wrote it.
+pub fn refuse_jwts(words: &[OsString]) -> Result<(), String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    // RFC 7515: three parts in base64url, and the first is a JSON object.
+    let is_jwt = |text: &str| text.starts_with("eyJ") && text.split('.').count() >= 3;
+    if words.iter().skip(1).any(|word| word.to_string_lossy().split(|c| !is_part(c)).any(is_jwt)) {
+        return Err("an argument looks like a JWT, which is neither a token nor a file, and is not repeated here; \
+                    other users can see arguments, and the shell keeps them: remove it from there. Give an envelope \
+                    to `vaultctl open` on standard input or in a file, and a JWT to log in with in a file or in \
+                    VAULT_TOKEN"
+            .to_owned());
+    }
+    Ok(())
 }
 
 fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) -> Result<(), String> {
@@ -98,5 +116,23 @@ mod tests {
         }
         assert!(refuse_long_numbers(&words("4111111111111112")).is_err());
         assert!(refuse_long_numbers(&words("12345678901")).is_ok());
+    }
+
+    #[test]
+    fn a_jwt_is_refused_wherever_it_stands() {
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJhIn0.c2ln_bmF0-dXJl";
+        for text in [
+            jwt.to_owned(),
+            format!("--token-file={jwt}"),
+            format!("--metadata=session={jwt}"),
+            format!("\"Bearer {jwt}\""),
+            format!("./{jwt}"),
+        ] {
+            let complaint = refuse_jwts(&words(&text)).unwrap_err();
+            assert!(!complaint.contains("eyJ") && !complaint.contains("c2ln"), "{complaint}");
+        }
+        for text in ["eyJ", "eyJ.jwt", "jwt.eyJ.txt", "0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f", "/run/a.b.c"] {
+            assert!(refuse_jwts(&words(text)).is_ok(), "{text}");
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! How a client is set up.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use vault_api::LoginRequest;
@@ -35,6 +40,8 @@ enum TokenSource {
     None,
     Fixed(SecretString),
     File(PathBuf),
+    /// A JWT in the place of a file's name, of which nothing is kept.
+    NotAFile,
     Login(LoginRequest),
 }
 
@@ -93,7 +100,8 @@ impl ClientBuilder {
     /// refuses the JWT that was read last. Replaces a token.
     #[must_use]
     pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.token = TokenSource::File(path.into());
+        let path = path.into();
+        self.token = if is_jwt(&path) { TokenSource::NotAFile } else { TokenSource::File(path) };
         self
     }
 
@@ -139,12 +147,14 @@ impl ClientBuilder {
     /// The client. Neither connects nor logs in nor reads the token file yet.
     ///
     /// # Errors
-    /// [`Error::Config`] if the socket's path cannot be one; [`Error::Token`] if the token cannot be one.
+    /// [`Error::Config`] if the socket's path cannot be one; [`Error::Token`] if the token cannot be one, or the token file
+    /// that was named is a JWT.
     pub fn build(self) -> Result<VaultClient, Error> {
         let bearer = match self.token {
             TokenSource::None => Bearer::None,
             TokenSource::Fixed(token) => Bearer::fixed(&token)?,
             TokenSource::File(path) => Bearer::file(path),
+            TokenSource::NotAFile => return Err(TokenError::NotAFile.into()),
             TokenSource::Login(request) => Bearer::login(&request)?,
         };
         let transport = Arc::new(Transport::new(self.socket, self.max_idle)?);
@@ -159,6 +169,12 @@ impl ClientBuilder {
         };
         Ok(VaultClient(Arc::new(Inner { caller, retry_tokenize: self.retry_tokenize })))
     }
+}
+
+/// Whether a path is no path but a JWT, which no message may repeat: three parts (RFC 7515), of which the first is JSON.
+fn is_jwt(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes().trim_ascii();
+    text.starts_with(b"eyJ") && !text.contains(&b'/') && text.split(|byte| *byte == b'.').count() >= 3
 }
 
 #[cfg(test)]
@@ -185,6 +201,18 @@ mod tests {
         let builder = from_variables(&[("VAULT_TOKEN", "aaa.bbb.ccc"), ("VAULT_TOKEN_FILE", "/t.jwt")]);
         assert!(!format!("{builder:?}").contains("aaa"), "{builder:?}");
         assert!(matches!(builder.token, TokenSource::Fixed(token) if token.expose_secret() == "aaa.bbb.ccc"));
+    }
+
+    #[test]
+    fn a_jwt_in_the_place_of_a_file_is_refused_and_not_printed() {
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJhIn0.c2lnbmF0dXJl";
+        let builder = from_variables(&[("VAULT_TOKEN_FILE", jwt)]);
+        assert!(!format!("{builder:?}").contains("eyJ"), "{builder:?}");
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, Error::Token(TokenError::NotAFile)), "{error:?}");
+        for path in ["eyJ.jwt", "./eyJ.a.b", "/run/eyJ/a.b.c"] {
+            assert!(from_variables(&[("VAULT_TOKEN_FILE", path)]).build().is_ok(), "{path}");
+        }
     }
 
     #[test]

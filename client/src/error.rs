@@ -87,6 +87,13 @@ pub enum TokenError {
     #[error("this call needs a bearer token: give the builder one, or have it log in")]
     Missing,
 
+    /// What was given as the name of the token file is a JWT.
+    #[error(
+        "the name given for the token file is a JWT, not a file, and is not repeated here; \
+         put it into VAULT_TOKEN, or into a file and give the file's name"
+    )]
+    NotAFile,
+
     /// The token file cannot be read.
     #[error("cannot read the token file {}: {source}; check VAULT_TOKEN_FILE and the file's permissions", .path.display())]
     Unreadable {

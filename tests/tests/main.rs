@@ -33,6 +33,7 @@ mod thief;
 mod trouble;
 mod vaultctl;
 mod vaultctl_files;
+mod vaultctl_trouble;
 
 use std::{fs, path::Path};
 

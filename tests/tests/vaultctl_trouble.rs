@@ -1,6 +1,17 @@
-//! `vaultctl` where something is not as it should be.
+//! `vaultctl` where something is not as it should be: a JWT in the wrong place, a vault that is away.
 
-use vault_tests::{Vault, finish};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use vault_client::{Code, Problem};
+use vault_tests::{Vault, built, finish};
 
 /// The form of a JWT (RFC 7519): its header begins with `{"`.
 const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJzZWNyZXQifQ.c2lnbmF0dXJl";
@@ -34,4 +45,124 @@ fn a_jwt_in_the_wrong_place_is_not_repeated() {
     // A name with dots is only that.
     let missing = vault.ctl("status --token-file eyJ.jwt", "");
     assert!(missing.complaint(1).contains("cannot read the token file eyJ.jwt"), "{missing:?}");
+}
+
+/// What a vault does with a request, of which it knows the path and the bearer token.
+enum Reply {
+    Json(Value),
+    Refuse(Code),
+    Close,
+    Hang,
+}
+
+/// A vault on a socket of its own that asks `reply` about each request.
+fn stub(mut reply: impl FnMut(&str, &str) -> Reply + Send + 'static) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("v.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        // Those that get no answer.
+        let mut waiting = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            let (path, token) = request(&stream);
+            match reply(&path, &token) {
+                Reply::Json(body) => answer(&stream, "200 OK", "application/json", &body),
+                Reply::Refuse(code) => {
+                    let problem = serde_json::to_value(Problem::new(code, "told so by the test", "r-1"));
+                    answer(
+                        &stream,
+                        &format!("{} Refused", code.status()),
+                        "application/problem+json",
+                        &problem.unwrap(),
+                    );
+                }
+                Reply::Close => drop(stream),
+                Reply::Hang => waiting.push(stream),
+            }
+        }
+    });
+    (dir, socket)
+}
+
+/// The path of one request and its bearer token.
+fn request(stream: &UnixStream) -> (String, String) {
+    let mut reader = BufReader::new(stream);
+    let (mut path, mut token, mut length) = (String::new(), String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+            break;
+        }
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[0].to_ascii_lowercase().as_str() {
+            "authorization:" => words[2].clone_into(&mut token),
+            "content-length:" => length = words[1].parse().unwrap(),
+            _ if path.is_empty() => words[1].clone_into(&mut path),
+            _ => {}
+        }
+    }
+    let _ = reader.take(length).read_to_end(&mut Vec::new());
+    (path, token)
+}
+
+fn answer(mut stream: &UnixStream, status: &str, kind: &str, body: &Value) {
+    let body = body.to_string();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all((head + &body).as_bytes());
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// A vault that goes away after its first answer: its JWT is worth nothing then, and nobody can log in for a while. One
+/// who tries is `kept` waiting.
+fn away(first: Value, then: Value, kept: bool) -> (TempDir, PathBuf) {
+    let (mut logins, mut is_first, mut then) = (0, true, Some(then));
+    stub(move |path, token| match (path, token) {
+        ("/v1/login", _) => {
+            logins += 1;
+            match logins {
+                // Longer than the client tries by itself.
+                2..=5 => Reply::Close,
+                6 if kept => Reply::Hang,
+                _ => Reply::Json(json!({
+                    "access_token": format!("jwt-{logins}"), "token_type": "Bearer", "expires_in": 300,
+                    "scope": "audit:read keys:read", "tenant": "dev",
+                })),
+            }
+        }
+        (_, "jwt-1") if std::mem::take(&mut is_first) => Reply::Json(first.clone()),
+        (_, "jwt-1") => Reply::Refuse(Code::ExpiredJwt),
+        _ => then.take().map_or(Reply::Hang, Reply::Json),
+    })
+}
+
+fn ctl(socket: &PathBuf, line: &str) -> Command {
+    let mut command = Command::new(built("vaultctl"));
+    for name in ["VAULT_TOKEN", "VAULT_TOKEN_FILE", "VAULT_APPROVAL"] {
+        command.env_remove(name);
+    }
+    command.args(line.split_whitespace()).env("VAULT_SOCKET", socket).env("VAULT_ADMIN_SOCKET", socket);
+    command
+}
+
+#[test]
+fn whoever_stays_with_a_vault_waits_while_it_is_away() {
+    let job = |state: &str| json!({"state": state, "done": 5, "left": 7, "failed": 0, "rate": 1.5, "eta": 5});
+    let (_dir, socket) = away(job("running"), job("done"), true);
+    let followed = finish(&mut ctl(&socket, "rewrap follow --json --timeout 2"), "");
+    assert_eq!(serde_json::from_str::<Value>(&followed.stdout).unwrap()["state"], "done", "{followed:?}");
+    assert!(followed.complaint(0).starts_with("vaultctl: waiting: cannot log in: "), "{followed:?}");
+
+    let page = |entries: Value| json!({"entries": entries, "next": 1, "more": false});
+    let (_dir, socket) = away(page(json!([])), page(json!([{"seq": 1}])), false);
+    let mut follow = ctl(&socket, "audit tail -f --json --timeout 2");
+    let mut child = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert_eq!(line, "{\"seq\":1}\n", "{said}");
+    assert!(said.starts_with("vaultctl: waiting: cannot log in: ") && said.lines().count() == 1, "{said}");
 }

@@ -1,21 +1,17 @@
 //! `vaultctl audit`.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use vault_client::{Admin, AuditQuery, Code, Error, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
+use vault_client::{Admin, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
 use zeroize::Zeroizing;
 
+use super::away::Away;
 use crate::{complaint::Complaint, input, output::Output, session::Session, table::printable, time};
 
-/// The wait before another try when the vault is away.
-const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How many tokens of an entry are shown to people.
 const SHOWN_TOKENS: usize = 2;
 
@@ -134,30 +130,17 @@ async fn follow(admin: &Admin, output: &Output, lines: usize, query: AuditQuery)
     };
     let answer = admin.audit(&AuditQuery { last: Some(lines), ..query.clone() }).await?;
     write(&answer.entries)?;
-    let (mut next, mut is_away) = (answer.next, false);
+    let (mut next, mut away) = (answer.next, Away::default());
+    let say = |what: &str| {
+        let _ = writeln!(io::stderr(), "{what}");
+    };
     loop {
         let query = AuditQuery { after: Some(next), wait: Some(MAX_AUDIT_WAIT_S), ..query.clone() };
-        match admin.audit(&query).await {
-            Ok(answer) => {
-                write(&answer.entries)?;
-                (next, is_away) = (answer.next, false);
-            }
-            // A restart is no reason to miss what comes after it.
-            Err(error) if comes_back(&error) => {
-                if !std::mem::replace(&mut is_away, true) {
-                    let _ = writeln!(io::stderr(), "vaultctl: waiting: {}", Complaint::from(error));
-                }
-                tokio::time::sleep(AWAY_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
+        // A restart is no reason to miss what comes after it.
+        if let Some(answer) = away.sit_out(admin.audit(&query).await, say).await? {
+            write(&answer.entries)?;
+            next = answer.next;
         }
-    }
-}
-
-fn comes_back(error: &Error) -> bool {
-    match error {
-        Error::Connect { .. } | Error::Broken => true,
-        _ => error.code().is_some_and(|code| code == Code::RateLimited || code.status() == 503),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands: a file for each group, which holds their options and what they do.
 
 pub(crate) mod audit;
+mod away;
 mod bulk;
 pub(crate) mod cards;
 pub(crate) mod envelopes;

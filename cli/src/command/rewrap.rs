@@ -1,12 +1,16 @@
 //! `vaultctl rewrap`.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use vault_client::{Admin, RewrapState, api};
 use zeroize::Zeroizing;
 
+use super::away::Away;
 use crate::{complaint::Complaint, session::Session, table::details, time};
 
 /// The time between two looks at the job: short at first, for it may be done at once.
@@ -65,14 +69,20 @@ async fn follow(admin: &Admin, mut job: api::Rewrap) -> Result<api::Rewrap, Comp
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
     // Draws on standard error, and there on a terminal only.
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let mut pause = FIRST_LOOK;
+    let (mut pause, mut away) = (FIRST_LOOK, Away::default());
+    let say = |what: &str| {
+        let _ = bar.suspend(|| writeln!(io::stderr(), "{what}"));
+    };
     while matches!(job.state, RewrapState::Running | RewrapState::Waiting) {
         bar.set_length(job.done.saturating_add(job.left));
         bar.set_position(job.done);
         bar.set_message(line(&job));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_LOOK);
-        job = admin.rewrap().await?;
+        // The job goes on after a restart.
+        if let Some(now) = away.sit_out(admin.rewrap().await, say).await? {
+            job = now;
+        }
     }
     bar.finish_and_clear();
     Ok(job)

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 mod away;
+mod batch;
 mod bulk;
 pub(crate) mod cards;
 pub(crate) mod envelopes;

@@ -1,0 +1,126 @@
+//! The lines of a file of card numbers or tokens, batch by batch, and how it goes with them.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    complaint::Complaint,
+    input,
+    lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent},
+    output::Output,
+    table::printable,
+};
+
+/// Lines that were read together, in their order.
+pub(super) struct Batch<T> {
+    /// What is sent.
+    pub(super) items: Vec<T>,
+    /// The number of each line that has an item, and the lines of which nothing is sent.
+    pub(super) lines: Vec<Result<u64, Unsent>>,
+}
+
+impl<T> Batch<T> {
+    pub(super) fn first_line(&self) -> u64 {
+        self.lines.first().map_or(0, |line| line.unwrap_or_else(|unsent| unsent.line))
+    }
+}
+
+/// The lines of a file, and how it goes with them.
+pub(super) struct Input {
+    pub(super) lines: Lines<File>,
+    /// Why there are no further lines, if that is not the end.
+    pub(super) broken: Option<Complaint>,
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) progress: ProgressBar,
+}
+
+impl Input {
+    /// Opens `path`, whose values stand alone or in the column `name`.
+    pub(super) fn open(path: &Path, name: &str, output: &Output) -> Result<Self, Complaint> {
+        let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
+        let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+        let lines = Lines::new(file, name).map_err(|error| complaint(error, name))?;
+        Ok(Self {
+            lines,
+            broken: None,
+            done: 0,
+            failed: 0,
+            progress: progress(length, output.shows_progress()),
+        })
+    }
+
+    pub(super) fn column(&self, name: &str) -> Option<usize> {
+        self.lines.column(name)
+    }
+
+    /// The next lines, at most `most`, with the `item` of each; `None` after the last that can be read.
+    pub(super) fn batch<T>(
+        &mut self,
+        most: usize,
+        item: impl Fn(Row) -> Result<T, Unsent>,
+    ) -> Option<Batch<T>> {
+        let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
+        while batch.lines.len() < most && self.broken.is_none() {
+            let row = self.lines.next_row();
+            self.progress.set_position(self.lines.bytes());
+            match row {
+                Ok(None) => break,
+                Ok(Some(row)) => batch.lines.push(row.and_then(|row| {
+                    let line = row.line;
+                    batch.items.push(item(row)?);
+                    Ok(line)
+                })),
+                // What was read before goes first.
+                Err(error) => self.broken = Some(complaint(error, "")),
+            }
+        }
+        (!batch.lines.is_empty()).then_some(batch)
+    }
+
+    pub(super) fn fail_at(&mut self, line: u64, why: &str) {
+        self.failed += 1;
+        let why = printable(why);
+        self.progress.suspend(|| {
+            let _ = writeln!(io::stderr(), "vaultctl: line {line}: {why}");
+        });
+    }
+}
+
+/// What to say of a file whose values are `name`s and that is not read on.
+fn complaint(error: LinesError, name: &str) -> Complaint {
+    Complaint::Failed(match error {
+        LinesError::Read(error) => return Complaint::failed("cannot read the file", error),
+        LinesError::TooLong(line) => format!(
+            "line {line} is to name the columns and has more than {MAX_LINE_BYTES} bytes: nothing was sent"
+        ),
+        LinesError::NoColumn => format!(
+            "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
+        ),
+    })
+}
+
+fn open(path: &Path) -> Result<File, Complaint> {
+    File::open(path).map_err(|error| Complaint::file("read", path, &error))
+}
+
+fn progress(length: Option<u64>, is_shown: bool) -> ProgressBar {
+    if !is_shown {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match length {
+        Some(bytes) => {
+            (ProgressBar::new(bytes), "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}  {elapsed}"),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

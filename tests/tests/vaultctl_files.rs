@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -132,5 +133,95 @@ fn a_file_that_cannot_be_read_on_loses_nothing_before() {
             "{stderr}"
         );
         assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 2), "{stderr}");
+    }
+}
+
+/// `vaultctl` with a test at both ends of it, one line a batch.
+struct Piped {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Piped {
+    fn start(vault: &Vault, line: &str) -> Self {
+        let mut command = vault.ctl_command();
+        command.args(line.split_whitespace()).args(["--file", "-", "--batch", "1"]);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().map(BufReader::new));
+        Self { child, stdin, stdout }
+    }
+
+    /// Gives it `line`, and reads the head of the output and the result.
+    fn first(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
+        let mut text = String::new();
+        for _ in 0..2 {
+            assert!(self.stdout.as_mut().unwrap().read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        self.stdout = None;
+    }
+
+    /// Gives it `line` and no more, and says what it ends with.
+    fn last(mut self, line: &str) -> (Option<i32>, String) {
+        writeln!(self.stdin, "{line}").unwrap();
+        drop(self.stdin);
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn cards_whose_tokens_nobody_reads_are_no_success() {
+    let mut vault = Vault::start();
+    let nobody = |line: &str, input: &str| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let file = vault.path("lines");
+        fs::write(&file, input).unwrap();
+        let mut command = vault.ctl_command();
+        command.args(line.split_whitespace()).arg(file).stdout(writer);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let unsent = (Some(1), "vaultctl: nobody reads the output: stopped at line 1, after 0 done\n".to_owned());
+    assert_eq!(nobody("tokenize --file", &format!("{PAN}\n")), unsent);
+    assert_eq!(nobody("tokenize --json --file", &format!("{PAN}\n")), unsent);
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 0, "no token is made for nobody");
+    for line in ["tokenize --file", "tokenize --json --file", "detokenize --file"] {
+        assert_eq!(nobody(line, "\n"), (Some(0), String::new()), "{line}");
+    }
+
+    for line in ["tokenize", "tokenize --json"] {
+        let mut piped = Piped::start(&vault, line);
+        piped.first(PAN);
+        let left = "vaultctl: nobody reads the output: stopped at line 3, after 2 done\n";
+        assert_eq!(piped.last(OTHER_PAN), (Some(1), left.to_owned()), "{line}");
+    }
+    let mut piped = Piped::start(&vault, "tokenize --json");
+    piped.first(PAN);
+    let (status, stderr) = piped.last("x");
+    let last = stderr.lines().nth(1).unwrap();
+    assert!(
+        last.starts_with("vaultctl: 1 of 2 lines failed; they are named above; nobody reads"),
+        "{stderr}"
+    );
+    assert_eq!(status, Some(1));
+
+    // Cards that were given back are no loss.
+    let token = vault.ctl("tokenize --json", PAN).json()["token"].as_str().unwrap().to_owned();
+    let mut piped = Piped::start(&vault, "detokenize");
+    piped.first(&token);
+    assert_eq!(piped.last(&token), (Some(0), String::new()));
+
+    for line in ["tokenize --json", "detokenize --json"] {
+        let mut piped = Piped::start(&vault, line);
+        piped.first(if line.starts_with("tok") { PAN } else { &token });
+        assert!(vault.stop().success());
+        let (status, stderr) = piped.last(&token);
+        assert!(stderr.starts_with("vaultctl: stopped at line 2, after 1 done: "), "{stderr}");
+        assert_eq!((status, stderr.lines().count()), (Some(1), 1), "{stderr}");
+        vault.restart();
     }
 }

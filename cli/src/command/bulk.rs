@@ -20,6 +20,32 @@ use crate::{
     output::{Output, json},
 };
 
+/// What a file holds.
+struct Kind {
+    /// The column that it must have.
+    column: &'static str,
+    /// The columns of what is written.
+    head: [&'static str; 4],
+    /// What a line without a value is.
+    no_value: Code,
+    /// Whether something is made that is lost if nobody reads of it.
+    makes: bool,
+}
+
+const CARDS: Kind = Kind {
+    column: "pan",
+    head: ["line", "token", "masked_pan", "created"],
+    no_value: Code::InvalidPan,
+    makes: true,
+};
+
+const TOKENS: Kind = Kind {
+    column: "token",
+    head: ["line", "token", "pan", "expiry_date"],
+    no_value: Code::InvalidToken,
+    makes: false,
+};
+
 /// Swaps every card number of `file` for a token.
 pub(super) async fn tokenize(
     vault: &VaultClient,
@@ -28,15 +54,16 @@ pub(super) async fn tokenize(
     batch: usize,
     wishes: &Wishes,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, "pan", output)?;
-    let head = ["line", "token", "masked_pan", "created"];
-    let mut results = Results::begin(output, head, Code::InvalidPan)?;
+    let mut input = Input::open(file, CARDS.column, output)?;
+    let mut results = Results::begin(output, &CARDS)?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
     let request = |row: Row| {
         let (holder, expiry) = (row.field(holder)?, row.field(expiry)?);
         Ok(wishes.request(row.value, holder, expiry))
     };
     while let Some(batch) = input.batch(batch, request) {
+        // No token is made for a reader that has gone already.
+        results.flush(&input, batch.first_line())?;
         let answers = match &*batch.items {
             [] => Ok(Vec::new()),
             requests => vault.tokenize_batch(requests).await,
@@ -59,8 +86,8 @@ pub(super) async fn detokenize(
     file: &Path,
     batch: usize,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, "token", output)?;
-    let mut results = Results::begin(output, ["line", "token", "pan", "expiry_date"], Code::InvalidToken)?;
+    let mut input = Input::open(file, TOKENS.column, output)?;
+    let mut results = Results::begin(output, &TOKENS)?;
     while let Some(batch) = input.batch(batch, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
         let answers = match &*tokens {
@@ -98,17 +125,16 @@ struct Results<'a> {
     output: &'a Output,
     text: Zeroizing<Vec<u8>>,
     is_first: bool,
-    /// What a line without a value is.
-    no_value: Code,
+    kind: &'static Kind,
 }
 
 impl<'a> Results<'a> {
-    fn begin<const N: usize>(output: &'a Output, head: [&str; N], no_value: Code) -> Result<Self, Complaint> {
-        let mut results = Self { output, text: Zeroizing::new(Vec::new()), is_first: true, no_value };
+    fn begin(output: &'a Output, kind: &'static Kind) -> Result<Self, Complaint> {
+        let mut results = Self { output, text: Zeroizing::new(Vec::new()), is_first: true, kind };
         if output.is_json() {
             results.text.extend_from_slice(b"{\"results\":[\n");
         } else {
-            results.csv(head.map(str::to_owned))?;
+            results.csv(kind.head.map(str::to_owned))?;
         }
         Ok(results)
     }
@@ -134,7 +160,7 @@ impl<'a> Results<'a> {
                 }
                 (Err(Unsent { line, why }), _) => {
                     let code = match why {
-                        Why::TooLong | Why::NoValue => self.no_value,
+                        Why::TooLong | Why::NoValue => self.kind.no_value,
                         Why::NotUtf8 => Code::InvalidRequest,
                     };
                     input.fail_at(*line, &why.to_string());
@@ -144,7 +170,7 @@ impl<'a> Results<'a> {
                 (Ok(_), None) => {}
             }
         }
-        self.flush()
+        self.flush(input, input.lines.line() + 1)
     }
 
     /// Appends what became of the line `line`.
@@ -182,40 +208,56 @@ impl<'a> Results<'a> {
             .map_err(|error| Complaint::failed("cannot write CSV", error))
     }
 
-    fn flush(&mut self) -> Result<(), Complaint> {
+    /// Writes what there is. `line` is the first that was not sent.
+    fn flush(&mut self, input: &Input, line: u64) -> Result<(), Complaint> {
+        self.write().map_err(|error| {
+            let is_failure = self.kind.makes || !matches!(error, Complaint::ReaderGone);
+            let stopped =
+                is_failure.then(|| format!("{error}: stopped at line {line}, after {} done", input.done));
+            let whys: Vec<_> = failures(input).into_iter().chain(stopped).collect();
+            if whys.is_empty() { error } else { Complaint::Failed(whys.join("; ")) }
+        })
+    }
+
+    fn write(&mut self) -> Result<(), Complaint> {
         self.output.bytes(&self.text)?;
         self.text.clear();
         Ok(())
     }
 
-    /// Ends what is written.
-    fn close(&mut self, input: &Input) -> Result<(), Complaint> {
+    fn close(&mut self, input: &Input) {
         if self.output.is_json() {
             self.text.extend_from_slice(b"]}\n");
         }
         input.progress.finish_and_clear();
-        self.flush()
     }
 
     /// It goes no further than the lines before `line`, because of `error`.
     fn stop(mut self, input: &Input, line: u64, error: impl Into<Complaint>) -> Result<(), Complaint> {
-        self.close(input)?;
+        self.close(input);
+        // Whether somebody reads it or not, this is why.
+        let _ = self.write();
         let what = format!("stopped at line {line}, after {} done", input.done);
         Err(Complaint::failed(&what, error.into()))
     }
 
     /// Every line that could be read was sent.
     fn end(mut self, mut input: Input) -> Result<(), Complaint> {
+        let next_line = input.lines.line() + 1;
         if let Some(complaint) = input.broken.take() {
-            return self.stop(&input, input.lines.line() + 1, complaint);
+            return self.stop(&input, next_line, complaint);
         }
-        self.close(&input)?;
-        match input.failed {
-            0 => Ok(()),
-            failed => {
-                let total = input.done + failed;
-                Err(Complaint::Failed(format!("{failed} of {total} lines failed; they are named above")))
-            }
-        }
+        self.close(&input);
+        match input.done + input.failed {
+            0 => self.write(),
+            _ => self.flush(&input, next_line),
+        }?;
+        failures(&input).map_or(Ok(()), |failures| Err(Complaint::Failed(failures)))
     }
+}
+
+/// How many lines failed, if any did.
+fn failures(input: &Input) -> Option<String> {
+    let (failed, total) = (input.failed, input.done + input.failed);
+    (failed > 0).then(|| format!("{failed} of {total} lines failed; they are named above"))
 }

@@ -46,11 +46,14 @@ fn candidate(pan: &[u8], keep_first: usize, keep_last: usize, luhn: LuhnRule) ->
     let may_keep = pan.len().saturating_sub(luhn.min_random_digits());
     let keep_last = keep_last.min(may_keep);
     let keep_first = keep_first.min(may_keep - keep_last);
+    let random = keep_first..pan.len() - keep_last;
     let mut digits = Zeroizing::new([0; MAX_PAN_DIGITS]);
-    for (place, digit) in digits.iter_mut().zip(pan) {
-        *place = *digit;
+    for (at, (place, digit)) in digits.iter_mut().zip(pan).enumerate() {
+        if !random.contains(&at) {
+            *place = *digit;
+        }
     }
-    Candidate { digits, len: pan.len(), random: keep_first..pan.len() - keep_last }
+    Candidate { digits, len: pan.len(), random }
 }
 
 impl Candidate {
@@ -107,7 +110,9 @@ mod tests {
 
     #[test]
     fn a_candidate_keeps_what_the_template_says() {
-        assert_eq!(candidate(b"4111111111111111", 6, 4, LuhnRule::Invalid).random, 6..12);
+        let kept = candidate(b"4111111111111111", 6, 4, LuhnRule::Invalid);
+        assert_eq!(kept.random, 6..12);
+        assert_eq!(kept.text(), b"411111\0\0\0\0\0\x001111", "and nothing else of the PAN");
         assert_eq!(candidate(b"4111111111111111", 0, 0, LuhnRule::Invalid).random, 0..16);
     }
 

@@ -1,6 +1,6 @@
 //! Lines, and the chain they form.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +56,11 @@ impl Chain {
     pub(super) fn stamp(&mut self, now: Timestamp) -> String {
         self.time = self.time.max(now);
         timestamp(self.time)
+    }
+
+    /// How far its last line's time is ahead of `now`, if it is.
+    pub(super) fn ahead_of(&self, now: Timestamp) -> SignedDuration {
+        self.time.duration_since(now)
     }
 
     /// Appends a line to `out`, with the `time` that [`Chain::stamp`] gave.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
 use super::{
@@ -20,6 +20,8 @@ use super::{
 
 /// How often `head.json` is written at most while the log grows.
 const HEAD_EVERY: Duration = Duration::from_millis(100);
+/// How far a clock may go back without a word: it is slewed.
+const CLOCK_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
 /// When a file is finished and the next one begun.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,8 @@ pub(super) struct Log {
     trouble: Option<String>,
     /// A file that could not be begun, and is in the way of the next try.
     half_made: Option<u64>,
+    /// Whether it says that the clock has gone back.
+    is_clock_told: bool,
 }
 
 /// A line that is to be written: the fields after the first six.
@@ -119,7 +123,7 @@ impl Log {
         log.checkpoint = checkpoint;
         if let Some(cut_off) = cut_off {
             tracing::warn!(bytes = cut_off.bytes, "the audit log ended with half a line, which is cut off");
-            let line = Self::repair("repair", "the log ended with half a line", Some(&cut_off));
+            let line = Self::told("repair", "the log ended with half a line", Some(&cut_off));
             log.append(&[line]).map_err(|why| io_error(dir)(io::Error::other(why)))?;
         }
         log.write_head();
@@ -148,6 +152,7 @@ impl Log {
             checkpoint: None,
             trouble: None,
             half_made: None,
+            is_clock_told: false,
         })
     }
 
@@ -178,7 +183,7 @@ impl Log {
         self.check()?;
         // A checkpoint alone begins no file: the final one has to be the very next line.
         let is_due = lines.iter().any(|line| line.kind != Kind::Checkpoint);
-        let begun = if is_due { self.turn_over() } else { Ok(()) };
+        let begun = if is_due { self.turn_over().and_then(|()| self.tell_clock()) } else { Ok(()) };
         let written = begun.and_then(|()| self.write(lines));
         self.noting(written)
     }
@@ -190,7 +195,7 @@ impl Log {
         let mended = reclaimed.and_then(|cut_off| {
             // It is not mended as long as the next group would fail.
             self.turn_over()?;
-            let line = Self::repair("recovered", &why, cut_off.as_ref());
+            let line = Self::told("recovered", &why, cut_off.as_ref());
             self.write(&[line])
         });
         self.noting(mended)
@@ -259,6 +264,20 @@ impl Log {
         Ok(())
     }
 
+    /// Writes down that the clock has gone back, once: from there on times say only what came before what.
+    fn tell_clock(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let is_behind = self.chain.ahead_of(now) > CLOCK_MAY_DIFFER;
+        if is_behind && !self.is_clock_told {
+            let why = format!(
+                "the clock says {now}; until it is as late as this entry, its time is that of all others"
+            );
+            self.write(&[Self::told("clock.behind", &why, None)])?;
+        }
+        self.is_clock_told = is_behind;
+        Ok(())
+    }
+
     /// Removes a file that could not be begun: it may have its first line all the same, and the file before it goes on.
     fn remove_half_made(&mut self) -> Result<(), String> {
         let Some(number) = self.half_made else { return Ok(()) };
@@ -285,7 +304,7 @@ impl Log {
         }
     }
 
-    fn repair(event: &str, why: &str, cut_off: Option<&CutOff>) -> Line {
+    fn told(event: &str, why: &str, cut_off: Option<&CutOff>) -> Line {
         let sha256 = cut_off.map(|cut_off| hex(&cut_off.sha256));
         let event = Event {
             event,

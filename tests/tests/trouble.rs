@@ -94,6 +94,8 @@ fn a_token_that_comes_back_with_another_key_is_not_used() {
     fs::write(vault.path("other.toml"), other).unwrap();
     let made = vault_tests::run(&["init", "--config", vault.path("other.toml").to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
+    let said = String::from_utf8_lossy(&made.stdout);
+    assert!(said.contains("had keys before this store") && said.contains("hsm.key_prefix"), "{said}");
 
     fs::write(vault.path("fault"), "0x30").unwrap();
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 503);

@@ -85,6 +85,12 @@ fn record_keys(
             lost.join(", ")
         )));
     }
+    if recorded.is_empty() && !found.is_empty() {
+        say(
+            "the token had keys before this store. Are they another vault's? Give this one an hsm.key_prefix of its own. Was their \
+             store lost? Rotate record and envelope: nobody knows how often they have encrypted",
+        );
+    }
     for purpose in Purpose::ALL {
         let found = token.ensure(purpose)?;
         let did = if found.created { "created" } else { "kept" };

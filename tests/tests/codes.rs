@@ -102,6 +102,14 @@ fn bad_card_numbers_are_invalid_and_not_repeated() {
 }
 
 #[test]
+fn whoever_may_be_anybody_sends_little() {
+    let vault = Vault::start();
+    let login = |client: usize| json!({ "client": "c".repeat(client) }).to_string();
+    assert_eq!(vault.request("POST", "/v1/login", &login(20_000)).code(), "body_too_large");
+    assert_eq!(vault.request("POST", "/v1/login", &login(10_000)).code(), "wrong_tenant");
+}
+
+#[test]
 fn tokens_are_invalid_unknown_or_somebody_elses() {
     let vault = Vault::start();
     assert_eq!(vault.request("GET", "/v1/tokens/nonsense", "").code(), "invalid_token");

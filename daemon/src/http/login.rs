@@ -9,12 +9,15 @@ use axum::{
 };
 use vault_api::{LoginAnswer, LoginRequest, Problem};
 
-use super::{app::App, problem::Failure, reply::private_json, server::PeerProcess, trail::Trail};
+use super::{app::App, body, problem::Failure, reply::private_json, server::PeerProcess, trail::Trail};
 use crate::{
     auth::{AuthError, LoginWish, Peer},
     sandbox::unit_of,
     vault::now_s,
 };
+
+/// The most bytes of a body that comes without a JWT: many times what a login needs.
+const MOST_BODY_BYTES: usize = 16 * 1_024;
 
 /// Log in by the kernel's word about the caller's process; no secret is asked for.
 #[utoipa::path(
@@ -42,8 +45,12 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
             })
             .ok()?
     });
-    let LoginRequest { client, scopes, expires_in, approves } =
-        if request.body().is_end_stream() { LoginRequest::default() } else { app.json(request).await? };
+    let LoginRequest { client, scopes, expires_in, approves } = if request.body().is_end_stream() {
+        LoginRequest::default()
+    } else {
+        let most = app.limits().body_bytes.min(MOST_BODY_BYTES);
+        body::parse(&body::read(request, most, app.limits().body_timeout).await?)?
+    };
     let wish = LoginWish { client, scopes, expires_in_s: expires_in, approves };
     let done = app.login().login(peer, unit.as_deref(), &wish, now_s()).await?;
     trail.login(&done.subject, &done.tenant);

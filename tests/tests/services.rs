@@ -341,6 +341,25 @@ fn keys_are_rotated_under_load_without_a_refused_request() {
 }
 
 #[test]
+fn a_reload_that_would_rename_the_vault_is_refused() {
+    let vault = Vault::start();
+    let card = json!({ "pan": PAN }).to_string();
+    let status = |jwt: &str| vault.request_as(jwt, "POST", "/v1/tokenize", &card).status;
+    let login = || {
+        let answer = vault.request("POST", "/v1/login", "{}").json();
+        answer["access_token"].as_str().unwrap().to_owned()
+    };
+    let early = login();
+    assert_eq!(status(&early), 201);
+    vault.change_config(|config| config.replace("[auth]\n", "[auth]\nself_issuer = \"renamed\"\n"));
+    let refused = vault.admin("POST", "/v1/reload");
+    assert_eq!(refused.code(), "config_invalid", "{refused:?}");
+    let why = refused.json()["detail"].to_string();
+    assert!(why.contains("auth.self_issuer") && why.contains("takes a restart"), "{why}");
+    assert_eq!((status(&early), status(&login())), (200, 200), "what was in force stays");
+}
+
+#[test]
 fn each_tenant_has_limits_and_counts_of_its_own() {
     let vault = Vault::start_with(|config| config + "\n[limits]\nmax_requests_per_second_per_tenant = 20\n");
     let of = |tenant: &str| vault.minter().mint(&json!({ "tenant": tenant }));

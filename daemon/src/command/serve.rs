@@ -307,6 +307,13 @@ fn announce(config: &Config) {
 fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> Result<Reloaded, String> {
     let loaded = Config::load(&config.path).map_err(CommandError::from);
     let resolved = loaded.and_then(|fresh| {
+        // Login goes on to sign with the name of the start, and what it has signed is out there.
+        if fresh.self_issuer.name != config.self_issuer.name {
+            return Err(CommandError::Failed(format!(
+                "auth.self_issuer takes a restart: this vaultd was started as {:?}",
+                config.self_issuer.name
+            )));
+        }
         Ok((issuers::load(&fresh, keys.signer())?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
     });
     match resolved {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     io::{Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -367,6 +367,61 @@ async fn a_store_without_records_is_replaced() {
     assert_eq!(in_store(&vault), ["vault.redb"]);
     vault.restart();
     assert_all_there(&vault.client(), &cards).await;
+}
+
+/// Restores the backup at `path`, and does `meanwhile` when half of the store is made.
+fn restore_slowly(vault: &Vault, path: &Path, meanwhile: impl FnOnce()) -> Output {
+    let (whole, slow) = (fs::read(path).unwrap(), vault.path("slow.backup"));
+    let (_, chunks) = header(path);
+    // The first chunk is looked at when there is more.
+    let (early, late) = whole.split_at(chunks + CHUNK + 99);
+    assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
+    thread::scope(|scope| {
+        let restoring = scope.spawn(|| restore(vault, &slow));
+        let mut feed = File::create(&slow).unwrap();
+        feed.write_all(early).unwrap();
+        while !vault.path("store/restoring/vault.redb").exists() {
+            assert!(!restoring.is_finished(), "{:?}", restoring.join());
+            thread::sleep(Duration::from_millis(10));
+        }
+        meanwhile();
+        // Whoever reads no more has said why.
+        let _ = feed.write_all(late);
+        drop(feed);
+        restoring.join().unwrap()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_restore_leaves_the_first_ones_work_alone() {
+    let mut vault = Vault::start();
+    let cards = fill(&vault.client(), &Pans::new().take(1_000)).await;
+    let path = made(&vault, "the.backup");
+    assert!(vault.stop().success());
+    destroy_store(&vault);
+    let first = restore_slowly(&vault, &path, || {
+        refused(&restore(&vault, &path), "another restore is on its way");
+        assert_eq!(in_store(&vault), ["restoring"], "the first one's");
+    });
+    said(&first);
+    assert_eq!(in_store(&vault), ["vault.redb"]);
+    vault.restart();
+    assert_all_there(&vault.client(), &cards).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_fails_at_last_is_not_on_record_as_done() {
+    let mut vault = Vault::start();
+    fill(&vault.client(), &Pans::new().take(1_000)).await;
+    let (path, store) = (made(&vault, "the.backup"), vault.path("store/vault.redb"));
+    assert!(vault.stop().success());
+    destroy_store(&vault);
+    let ran = restore_slowly(&vault, &path, || fs::write(&store, "another's").unwrap());
+    refused(&ran, "vault.redb");
+    assert_eq!((in_store(&vault).len(), fs::read(&store).unwrap()), (1, b"another's".to_vec()));
+    let log = AuditLog::of(&vault).follow();
+    let told = log.iter().rfind(|line| line["event"] == "restore").unwrap();
+    assert!(told["detail"].as_str().unwrap().starts_with("failed: "), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! What is half done has another name, so there is no store or a whole one.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::BufReader,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -57,13 +57,7 @@ pub fn restore(path: &Path, options: &RestoreOptions, say: &mut dyn FnMut(&str))
     let unlocked = one_thread()?.block_on(locked.unlock(&hsm.0)).map_err(wrong)?;
     let done = match &place {
         None => check(unlocked, &hsm.0, wrong),
-        Some(place) => {
-            let dir = config.store.dir.join(DRAFT_DIR);
-            let made = into(&config, &dir, place, unlocked, &hsm.0, wrong);
-            // Nothing where it is whole and has its name.
-            let _ = fs::remove_dir_all(&dir);
-            made
-        }
+        Some(place) => into(&config, place, unlocked, &hsm.0, wrong),
     };
     bar.finish_and_clear();
     let (header, lines) = done?;
@@ -155,6 +149,45 @@ impl Drop for Place {
     }
 }
 
+/// Where a store is made: nobody else makes one there meanwhile, and it goes when it is dropped.
+struct DraftDir {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl DraftDir {
+    /// Takes the place in `store_dir`, and removes what a restore has left that was cut short.
+    fn begin(store_dir: &Path) -> Result<Self, CommandError> {
+        let failed = |path: &Path, error| CommandError::new(&path.display().to_string(), error);
+        // Of the directory that stays: one on what is removed would keep nobody out.
+        let lock = File::open(store_dir).map_err(|error| failed(store_dir, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(CommandError::Failed(format!(
+                    "another restore is on its way in {}: wait for it, or end it",
+                    store_dir.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(store_dir, error)),
+        }
+        let dir = store_dir.join(DRAFT_DIR);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&dir, error)),
+            _ => {}
+        }
+        make_private_dir(&dir).map_err(|error| CommandError::new("store.dir", error))?;
+        Ok(Self { dir, _lock: lock })
+    }
+}
+
+impl Drop for DraftDir {
+    fn drop(&mut self) {
+        // A store that is whole is elsewhere by now.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
 /// What was done, and what is worth knowing of it.
 type Done = Result<(Header, Vec<String>), CommandError>;
 
@@ -174,10 +207,9 @@ fn check(
     Ok((header, lines))
 }
 
-/// Makes the store in `dir`, and gives it its name.
+/// Makes the store beside where it is to be, and gives it its name.
 fn into(
     config: &Config,
-    dir: &Path,
     place: &Place,
     unlocked: Unlocked<impl std::io::Read>,
     hsm: &Hsm,
@@ -185,9 +217,8 @@ fn into(
 ) -> Done {
     make_private_dir(&config.store.dir).map_err(|error| CommandError::new("store.dir", error))?;
     make_private_dir(&config.audit.dir).map_err(|error| CommandError::new("audit.dir", error))?;
-    clear(dir)?;
-    make_private_dir(dir).map_err(|error| CommandError::new("store.dir", error))?;
-    let mut importer = Importer::create(dir, config.store.cache_bytes)?;
+    let draft = DraftDir::begin(&config.store.dir)?;
+    let mut importer = Importer::create(&draft.dir, config.store.cache_bytes)?;
     let mut recorded = Vec::new();
     let header = unlocked.read_rows(|row| {
         recorded.extend(row.as_key()?);
@@ -196,28 +227,54 @@ fn into(
     let header = header.map_err(wrong)?;
     importer.finish()?;
     let plan = plan(&header, &recorded, hsm)?;
-    let store = Store::open(dir, config.store.cache_bytes, config.store.queue)?;
-    let settled = settle(config, &store, &header, &plan, hsm);
+    let store = Store::open(&draft.dir, config.store.cache_bytes, config.store.queue)?;
+    let settled = settle(config, &store, &header, &plan, hsm).and_then(|lines| {
+        Ok((lines, Audit::open(config.audit.clone(), &store.vault_id(), last_signed(&store)?)))
+    });
     store.close();
     drop(store);
+    let (settled, audit) = settled?;
     let mut lines = plan.lines();
-    lines.extend(settled?);
-    place.take(&Store::file(dir))?;
+    lines.extend(settled);
+    let take = || place.take(&Store::file(&draft.dir));
+    match audit {
+        Ok(audit) => {
+            let taken = on_record(&audit, &header, take);
+            audit.close();
+            taken?;
+        }
+        Err(LogError::Damaged(why)) => {
+            take()?;
+            lines.push(format!(
+                "the audit log does not go as far as the backup ({why}): put back what was there, or accept the loss on \
+                 the record with `vaultd audit resume`, before vaultd is started"
+            ));
+        }
+        Err(error) => return Err(CommandError::new("audit.dir", error)),
+    }
     lines.push(format!("next: `vaultd check --config {}`, then start vaultd", config.path.display()));
     Ok((header, lines))
 }
 
-/// Removes what a restore has left that was cut short.
-fn clear(dir: &Path) -> Result<(), CommandError> {
-    if let Err(error @ OpenError::InUse(_)) = Store::open(dir, 1 << 20, 1).map(|store| store.close()) {
-        return Err(CommandError::new("another restore is on its way", error));
+/// Tells the audit log before the restored store gets its name by `take`, so that none is in service unseen; and, if that
+/// fails, that it has not.
+fn on_record(
+    audit: &Audit,
+    header: &Header,
+    take: impl FnOnce() -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let runtime = one_thread()?;
+    let tell = |detail: &str| {
+        audit.event(&Event { event: "restore", detail: Some(detail), ..Event::default() });
+        runtime.block_on(audit.probe()).map_err(|error| CommandError::new("the audit log", error))
+    };
+    tell(&format!("a backup of {}: {}", header.time, header.summary()))?;
+    let taken = take();
+    if let Err(error) = &taken {
+        // What is wrong with the log as well is of no use to whom it is told.
+        let _ = tell(&format!("failed: {error}"));
     }
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CommandError::new(&dir.display().to_string(), error))
-        }
-        _ => Ok(()),
-    }
+    taken
 }
 
 fn plan(header: &Header, recorded: &[(String, StoredKey)], hsm: &Hsm) -> Result<KeyPlan, CommandError> {
@@ -225,7 +282,7 @@ fn plan(header: &Header, recorded: &[(String, StoredKey)], hsm: &Hsm) -> Result<
     KeyPlan::new(recorded, &vault_id, hsm)
 }
 
-/// Brings the keys of the restored `store` up to date, and tells the audit log. Gives what is worth knowing.
+/// Brings the keys of the restored `store` up to date. Gives what is worth knowing.
 fn settle(
     config: &Config,
     store: &Store,
@@ -239,24 +296,10 @@ fn settle(
         ));
     }
     let runtime = one_thread()?;
-    let mut lines = runtime.block_on(plan.carry_out(config, store, hsm))?;
+    let lines = runtime.block_on(plan.carry_out(config, store, hsm))?;
     if let Some(mark) = header.audit.mark() {
         // The log went as far as this, which may be further than the last line that was signed.
         runtime.block_on(remember(store, mark))?;
-    }
-    let detail = format!("a backup of {}: {}", header.time, header.summary());
-    match Audit::open(config.audit.clone(), &store.vault_id(), last_signed(store)?) {
-        Ok(audit) => {
-            audit.event(&Event { event: "restore", detail: Some(&detail), ..Event::default() });
-            let written = runtime.block_on(audit.probe());
-            audit.close();
-            written.map_err(|error| CommandError::new("the audit log", error))?;
-        }
-        Err(LogError::Damaged(why)) => lines.push(format!(
-            "the audit log does not go as far as the backup ({why}): put back what was there, or accept the loss on the \
-             record with `vaultd audit resume`, before vaultd is started"
-        )),
-        Err(error) => return Err(CommandError::new("audit.dir", error)),
     }
     Ok(lines)
 }

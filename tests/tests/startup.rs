@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use serde_json::json;
 use vault_tests::{Module, Pans, Vault, chaotic, run};
 
@@ -275,6 +276,69 @@ fn check_reports_everything_at_once_and_changes_nothing() {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
     assert!(!vault.path("store/vault.redb").exists());
+}
+
+/// The schema of the vault's store, which `changed` may change.
+fn schema(vault: &Vault, changed: impl FnOnce(&WriteTransaction)) -> u32 {
+    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+    let store = Database::open(vault.path("store/vault.redb")).unwrap();
+    let transaction = store.begin_write().unwrap();
+    changed(&transaction);
+    let meta = transaction.open_table(META).unwrap();
+    let found = meta.get("schema").unwrap().unwrap().value().try_into().unwrap();
+    drop(meta);
+    transaction.commit().unwrap();
+    u32::from_be_bytes(found)
+}
+
+fn becomes_older(transaction: &WriteTransaction, schema: u32) {
+    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+    let mut meta = transaction.open_table(META).unwrap();
+    meta.insert("schema", schema.to_be_bytes().as_slice()).unwrap();
+    // What schema 4 has added.
+    for table in ["locks", "windows"] {
+        transaction.delete_table(TableDefinition::<'_, &[u8], &[u8]>::new(table)).unwrap();
+    }
+}
+
+#[test]
+fn only_serving_brings_an_older_store_forward() {
+    let mut vault = Vault::start();
+    let token =
+        vault.request("POST", "/v1/tokenize", r#"{"pan":"4111111111111111"}"#).json()["token"].clone();
+    let backup = vault.path("the.backup");
+    let backup = backup.to_str().unwrap();
+    assert!(vault.run_with(&["backup", "--out", backup]).status.success());
+    assert!(vault.stop().success());
+    let newest = schema(&vault, |_| {});
+    let before = [
+        (3, "ok    keys and store belong together"),
+        // Its keys are written in another way.
+        (2, "and nothing more of it was looked at"),
+    ];
+    for (older, found) in before {
+        schema(&vault, |transaction| becomes_older(transaction, older));
+        let checked = vault.run_with(&["check", "--quick"]);
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{said}");
+        assert!(
+            said.contains(&format!("has schema {older}")) && said.contains("`vaultd serve` brings it"),
+            "{said}"
+        );
+        assert!(said.contains(found), "{said}");
+        assert_eq!(schema(&vault, |_| {}), older, "check changes nothing");
+        let refused = refusal(&vault.run_with(&["restore", "--from", backup]), 1);
+        assert_says(&refused, &["a restore replaces none"]);
+        assert_eq!(schema(&vault, |_| {}), older, "nor does a restore that is refused");
+    }
+    schema(&vault, |transaction| becomes_older(transaction, 3));
+    let deep = vault.run_with(&["check", "--quick", "--deep"]);
+    assert!(String::from_utf8_lossy(&deep.stdout).contains("1 records: each opens"), "{deep:?}");
+    vault.restart();
+    let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": token }).to_string());
+    assert_eq!(answer.json()["pan"], "4111111111111111");
+    assert!(vault.stop().success());
+    assert_eq!(schema(&vault, |_| {}), newest);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
         SetupError,
     },
     sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
-    store::{OpenError, Store},
+    store::{OpenError, SCHEMA_VERSION, Store},
     vault::{inspect, last_signed},
 };
 
@@ -65,7 +65,9 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     match measured_by.zip(settings) {
         Some(_) if options.quick => {}
         // Whoever measures takes the token's time from those who serve.
-        Some(_) if store.is_none() => report.note("the token is not measured while vaultd runs"),
+        Some(_) if store.is_none() => {
+            report.note("the token is not measured while vaultd runs, nor without a store");
+        }
         Some((key, settings)) => speed(&settings, key, &mut report),
         None => {}
     }
@@ -228,10 +230,24 @@ fn token(
 
 /// The store, if nobody else has it open.
 fn store(config: &Config, report: &mut Report<'_>) -> Option<Store> {
-    match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
+    match Store::open_as_it_is(&config.store.dir, config.store.cache_bytes, config.store.queue) {
         Ok(store) => {
             report.good(format!("store {}", store.path().display()));
+            match store.schema() {
+                Ok(SCHEMA_VERSION) => {}
+                Ok(found) => report.note(format!(
+                    "the store has schema {found}: `vaultd serve` brings it to schema {SCHEMA_VERSION}, which an older \
+                     vaultd does not open"
+                )),
+                Err(error) => report.wrong(error),
+            }
             Some(store)
+        }
+        Err(error @ OpenError::OlderSchema { .. }) => {
+            report.note(format!(
+                "{error}, which an older vaultd does not open, and nothing more of it was looked at"
+            ));
+            None
         }
         Err(OpenError::InUse(path)) => {
             report.note(format!("store {} is in use by a running vaultd: not looked into", path.display()));

@@ -111,12 +111,13 @@ impl Place {
                 path.display()
             )))
         };
-        let empty = match Store::open(&config.store.dir, config.store.cache_bytes, config.store.queue) {
-            Err(OpenError::Missing(_)) => None,
-            Err(OpenError::InUse(_)) => return refused("there is a store in use"),
-            Err(error) => return refused(&format!("there is a store that does not open ({error})")),
-            Ok(store) => Some(store),
-        };
+        let empty =
+            match Store::open_as_it_is(&config.store.dir, config.store.cache_bytes, config.store.queue) {
+                Err(OpenError::Missing(_)) => None,
+                Err(OpenError::InUse(_)) => return refused("there is a store in use"),
+                Err(error) => return refused(&format!("there is a store that does not open ({error})")),
+                Ok(store) => Some(store),
+            };
         let place = Self { path: path.clone(), empty };
         let records = place.empty.as_ref().map_or(Ok(0), Store::records)?;
         if records > 0 {

@@ -20,7 +20,10 @@ use super::{
     change::{self, Change, Incoming},
     error::failed,
     handle::Handle,
-    layout::{META_SCHEMA, VAULT_ID_BYTES, lay_out, read_keys, read_meta, upgrade},
+    layout::{
+        META_SCHEMA, OLDEST_READ_AS_IT_IS, VAULT_ID_BYTES, lay_out, read_keys, read_meta, read_schema,
+        upgrade,
+    },
     schema::{TenantId, USE_ID_BYTES},
     tables::{Encoded, KEYS, META},
     uses::Use,
@@ -80,13 +83,41 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, cache_bytes: usize, queue: usize) -> Result<Self, OpenError> {
+        Self::open_after(dir, cache_bytes, queue, |handle| {
+            upgrade(handle).map_err(|error| failed(handle.path(), &error))
+        })
+    }
+
+    /// Opens the store in `dir` as [`Store::open`] does, but leaves an older schema as it is: for whoever only looks, so
+    /// that an older vaultd still opens it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::OlderSchema`] if its rows must be brought forward to be read.
+    pub fn open_as_it_is(dir: &Path, cache_bytes: usize, queue: usize) -> Result<Self, OpenError> {
+        Self::open_after(dir, cache_bytes, queue, |handle| {
+            let path = handle.path();
+            match handle.with(read_schema).map_err(|error| failed(path, &error))? {
+                found if found < OLDEST_READ_AS_IT_IS => {
+                    Err(OpenError::OlderSchema { path: path.to_owned(), found })
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn open_after(
+        dir: &Path,
+        cache_bytes: usize,
+        queue: usize,
+        vet_schema: impl FnOnce(&Handle) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
         let path = Self::file(dir);
         if is_missing(&path)? {
             return Err(OpenError::Missing(path));
         }
         let handle = Arc::new(Handle::open(&path, cache_bytes)?);
         let (vault_id, tenants) = read_meta(&handle)?;
-        upgrade(&handle).map_err(|error| failed(&path, &error))?;
+        vet_schema(&handle)?;
         let keys = handle.with(read_keys).map_err(|error| failed(&path, &error))?;
         let seals = SealBudget::new(keys.into_iter().map(|(name, key)| (name, key.reserved_seals)));
 
@@ -116,6 +147,14 @@ impl Store {
     /// The id of the vault the store belongs to: random, made with the store.
     pub fn vault_id(&self) -> [u8; VAULT_ID_BYTES] {
         self.inner.vault_id
+    }
+
+    /// Its schema: [`SCHEMA_VERSION`](super::SCHEMA_VERSION), unless it was opened as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn schema(&self) -> Result<u32, StoreError> {
+        self.inner.handle.with(read_schema)
     }
 
     /// The names of all tenants.

@@ -28,6 +28,14 @@ pub enum OpenError {
         /// The schema found in it.
         found: u32,
     },
+    /// An earlier version wrote it, and it was not to be changed.
+    #[error("the store {path} has schema {found}: `vaultd serve` brings it to schema {SCHEMA_VERSION}")]
+    OlderSchema {
+        /// The store's file.
+        path: PathBuf,
+        /// The schema found in it.
+        found: u32,
+    },
     /// The database layer failed.
     #[error("cannot open the store {path}: {reason}")]
     Failed {

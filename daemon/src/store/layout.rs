@@ -18,6 +18,8 @@ use super::{
 
 pub(super) const META_SCHEMA: &str = "schema";
 const META_VAULT: &str = "vault";
+/// The oldest schema whose rows are read as they are: the next one has only added tables, which the guards alone read.
+pub(super) const OLDEST_READ_AS_IT_IS: u32 = 3;
 /// Bytes of a vault's id.
 pub(super) const VAULT_ID_BYTES: usize = 16;
 
@@ -48,11 +50,10 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
 /// found by a search until the card is tokenized anew. Schema 3 added the states of keys, and the census; schema 4 the
 /// tables of the guards.
 pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
-    let found = handle.with(|database| {
-        let meta = database.begin_read()?.open_table(META)?;
-        Ok(meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok()).map(u32::from_be_bytes))
-    })?;
-    let Some(found) = found.filter(|found| *found < SCHEMA_VERSION) else { return Ok(()) };
+    let found = handle.with(read_schema)?;
+    if found >= SCHEMA_VERSION {
+        return Ok(());
+    }
     tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
     handle.change(|transaction| {
         transaction.open_table(HOLDERS)?;
@@ -133,6 +134,13 @@ pub(super) fn read_meta(handle: &Handle) -> Result<Meta, OpenError> {
         Ok(Ok((vault_id, read_tenants(&snapshot.open_table(TENANTS)?)?)))
     });
     read.map_err(|error| failed(path, &error))?
+}
+
+/// The schema of a store, which [`read_meta`] has found to be one.
+pub(super) fn read_schema(database: &Database) -> Result<u32, StoreError> {
+    let meta = database.begin_read()?.open_table(META)?;
+    let found = meta.get(META_SCHEMA)?.and_then(|bytes| bytes.value().try_into().ok());
+    found.map(u32::from_be_bytes).ok_or_else(|| StoreError::Failed("its schema is damaged".to_owned()))
 }
 
 /// The recorded keys, by name.

@@ -342,6 +342,26 @@ fn only_serving_brings_an_older_store_forward() {
 }
 
 #[test]
+fn limits_that_contradict_each_other_are_told() {
+    let vault = Vault::start_with(|config| {
+        config.replace("[hsm]\n", "[hsm]\ncall_timeout_seconds = 30\n")
+            + "\n[limits]\nbody_timeout_seconds = 31\n"
+    });
+    let checked = vault.run_with(&["check", "--quick"]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{said}");
+    for (key, advice) in [
+        ("hsm.call_timeout_seconds", "make it less than 30, or limits.request_timeout_seconds more than 30"),
+        ("limits.body_timeout_seconds", "make it 30 or less, or limits.request_timeout_seconds 31 or more"),
+    ] {
+        let told = |text: &str| text.lines().any(|line| line.contains(key) && line.contains(advice));
+        assert!(told(&said) && told(&vault.log()), "{key}: {said}{}", vault.log());
+    }
+    let quiet = Vault::start();
+    assert!(!quiet.log().contains("request_timeout_seconds"), "the defaults go together");
+}
+
+#[test]
 fn the_keys_are_sensitive_never_extractable_and_local() {
     let vault = stopped();
     let listed = vault.pkcs11_tool(&["--list-objects"]);

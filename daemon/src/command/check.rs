@@ -42,6 +42,7 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     let mut report = Report { say, wrong: 0 };
     let config_file = check_unalterable_file(&config.path);
     report.result(format!("config {}", config.path.display()), config_file);
+    config.warnings.iter().for_each(|warning| report.note(warning));
     let has_pin = files(&config, &mut report);
     // Before the store starts its thread.
     let environment = module_environment(&config);

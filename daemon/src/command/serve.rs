@@ -63,6 +63,9 @@ pub(super) fn run(config: &Config) -> Result<(), CommandError> {
 }
 
 fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit) -> Result<(), CommandError> {
+    for why in &config.warnings {
+        tracing::warn!(why, "the configuration contradicts itself");
+    }
     let restricted = harden().and_then(|()| ignore_hangups());
     restricted.map_err(|error| CommandError::new("cannot restrict the process", error))?;
     // Before it leaves anything behind.

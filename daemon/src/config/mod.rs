@@ -75,6 +75,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What is logged, and how.
     pub log: Log,
+    /// What is accepted and was hardly meant, with what to change: a line each.
+    pub warnings: Vec<String>,
 }
 
 /// `[server]`.

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, time::Duration};
 use vault_api::MAX_BATCH_ITEMS;
 
 use super::{
-    Config, ConfigError, Limits, Log, SelfIssuer, Server, SocketPlace, Store,
+    Config, ConfigError, Hsm, Limits, Log, SelfIssuer, Server, SocketPlace, Store,
     keys::Lifetimes,
     parse::Document,
     raw::{self, Raw},
@@ -51,6 +51,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let templates = v.templates(raw.tokens);
     v.sandbox(&raw.sandbox);
     let log = v.log(raw.log);
+    let warnings = hsm.as_ref().map(|hsm| contradictions(hsm, &limits)).unwrap_or_default();
 
     let mut errors = v.document.errors;
     errors.sort_by_key(|error| error.line);
@@ -75,10 +76,31 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 templates,
                 sandbox: raw.sandbox,
                 log,
+                warnings,
             })
         }
         _ => Err(errors),
     }
+}
+
+/// Limits that are good one by one and are not together. No errors: a vault that was served with them is served on.
+fn contradictions(hsm: &Hsm, limits: &Limits) -> Vec<String> {
+    let (call, body) = (hsm.call_timeout.as_secs(), limits.body_timeout.as_secs());
+    let request = limits.request_timeout.as_secs();
+    let mut found = Vec::new();
+    if call >= request {
+        found.push(format!(
+            "hsm.call_timeout_seconds is {call}, and a request ends after {request}: an HSM that hangs is answered as \
+             store_unavailable; make it less than {request}, or limits.request_timeout_seconds more than {call}"
+        ));
+    }
+    if body > request {
+        found.push(format!(
+            "limits.body_timeout_seconds is {body}, and a request ends after {request}: a body that does not come is \
+             answered as store_unavailable; make it {request} or less, or limits.request_timeout_seconds {body} or more"
+        ));
+    }
+    found
 }
 
 /// The document on its way to a [`Config`], and what is wrong with it so far.
@@ -267,6 +289,7 @@ mod tests {
         assert_eq!(config.server.socket.mode, 0o660);
         assert_eq!(config.limits.body_bytes, 1_048_576);
         assert_eq!(config.auth.leeway_s, 30);
+        assert_eq!(config.warnings, [""; 0]);
     }
 
     #[test]
@@ -309,6 +332,23 @@ mod tests {
     #[test]
     fn syntax_errors_have_their_line() {
         assert_eq!(errors("[server]\nsocket = \n")[0].0, 2);
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_warned_of() {
+        let warned = |call: u64, body: u64, request: u64| {
+            let hsm = format!("[hsm]\n        call_timeout_seconds = {call}");
+            let limits = format!(
+                "[limits]\nbody_timeout_seconds = {body}\nrequest_timeout_seconds = {request}\n{}",
+                GOOD.replace("[hsm]", &hsm)
+            );
+            let warnings = Config::parse(Path::new("vaultd.toml"), &limits).unwrap().warnings;
+            warnings.iter().map(|text| text.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(warned(29, 30, 30), [""; 0]);
+        assert_eq!(warned(30, 10, 30), ["hsm.call_timeout_seconds"]);
+        assert_eq!(warned(29, 31, 30), ["limits.body_timeout_seconds"]);
+        assert_eq!(warned(5, 10, 1), ["hsm.call_timeout_seconds", "limits.body_timeout_seconds"]);
     }
 
     #[test]

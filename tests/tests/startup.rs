@@ -9,12 +9,13 @@ use std::{
         net::UnixListener,
     },
     process::{Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use serde_json::json;
-use vault_tests::{Module, Pans, Vault, chaotic, run};
+use vault_tests::{Module, Pans, Vault, chaotic, run, vaultd};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -359,6 +360,29 @@ fn limits_that_contradict_each_other_are_told() {
     }
     let quiet = Vault::start();
     assert!(!quiet.log().contains("request_timeout_seconds"), "the defaults go together");
+}
+
+#[test]
+fn cards_that_check_opens_are_in_locked_memory() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    assert_eq!(vault.request("POST", "/v1/tokenize", r#"{"pan":"4111111111111111"}"#).status, 201);
+    assert!(vault.stop().success());
+    // So that there is time to look.
+    fs::write(vault.path("fault"), "C_Decrypt latency 500ms").unwrap();
+    let mut check = Command::new(vaultd());
+    check.args(["check", "--deep", "--quick", "--config"]).arg(vault.path("vaultd.toml"));
+    let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
+    let mut locked = false;
+    while check.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", check.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+        locked |= line.is_some_and(|line| line.trim() != "0 kB");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let checked = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && said.contains("1 records: each opens"), "{said}");
+    assert_ne!(locked, said.contains("note  memory is not locked"), "{said}");
 }
 
 #[test]

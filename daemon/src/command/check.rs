@@ -18,7 +18,10 @@ use crate::{
         self, Finding, Hsm, HsmError, KeyInfo, KeyName, OpenRequest, Operation, Purpose, SealRequest,
         SetupError,
     },
-    sandbox::{check_private_dir, check_private_file, check_unalterable_file, harden},
+    sandbox::{
+        allow_locked_memory, check_private_dir, check_private_file, check_unalterable_file, harden,
+        lock_memory,
+    },
     store::{OpenError, SCHEMA_VERSION, Store},
     vault::{inspect, last_signed},
 };
@@ -43,6 +46,13 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     let config_file = check_unalterable_file(&config.path);
     report.result(format!("config {}", config.path.display()), config_file);
     config.warnings.iter().for_each(|warning| report.note(warning));
+    if options.deep {
+        // Every card is opened.
+        allow_locked_memory();
+        if let Err(why) = lock_memory() {
+            report.note(format!("memory is not locked, and card data may be swapped to disk: {why}"));
+        }
+    }
     let has_pin = files(&config, &mut report);
     // Before the store starts its thread.
     let environment = module_environment(&config);

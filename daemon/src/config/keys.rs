@@ -7,7 +7,8 @@ use crate::{hsm::Purpose, store::MAX_SEALS_PER_KEY, vault::KeyRules};
 
 const DAY_S: u64 = 86_400;
 const MAX_DAYS: u64 = 10 * 365;
-/// Below this a key would be spent by a restart: encryptions are reserved many at a time.
+/// So few suit tests alone: encryptions are reserved 65,536 at a time, and a restart spends what is left of them, which is
+/// all of a limit that is no higher.
 const MIN_ENCRYPTIONS: u64 = 1_000;
 
 /// How long what is signed and sealed may live outside the store, in seconds.

@@ -1,10 +1,13 @@
 //! Modules that are as peculiar as some vendors' are: each is served from, or refused with a reason.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
-use vault_tests::{Module, Vault};
+use vault_tests::{Module, Vault, chaotic};
 
 /// A vault with a card in it, whose module has the `quirks` from now on. It is stopped.
 fn peculiar(quirks: &str) -> (Vault, String) {
@@ -80,6 +83,33 @@ fn a_module_that_copies_no_keys() {
     let (mut vault, token) = peculiar("no_copy");
     let said = serves(&mut vault, &token);
     assert_says(&said, &["note  copies no keys (C_CopyObject: FunctionNotSupported)"]);
+}
+
+#[test]
+fn a_module_that_copies_no_keys_and_loses_the_session_of_key_changes() {
+    let mut vault = Vault::start_with(|config| chaotic(&config));
+    assert!(vault.stop().success());
+    let order = |vault: &Vault, more: &str| {
+        let script = format!("C_CopyObject error CKR_FUNCTION_NOT_SUPPORTED\n{more}");
+        fs::write(vault.path("fault"), script).unwrap();
+    };
+    order(&vault, "");
+    vault.restart();
+    // A worker has a session now, which keeps the login.
+    tokenize(&vault, "4111111111111111");
+    for (method, path) in [("POST", "/v1/keys/audit/rotate"), ("DELETE", "/v1/keys/audit/1")] {
+        order(&vault, "C_FindObjectsInit lose-session count=1\n");
+        assert_eq!(vault.admin(method, path).code(), "hsm_unavailable", "{path}: it lost nothing");
+        let since = Instant::now();
+        loop {
+            let answer = vault.admin(method, path);
+            if matches!(answer.status, 200 | 201) {
+                break;
+            }
+            assert!(since.elapsed() < Duration::from_secs(10), "{path}: {answer:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 #[test]

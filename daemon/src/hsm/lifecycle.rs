@@ -9,8 +9,8 @@ use cryptoki::object::Attribute;
 use tokio::sync::oneshot;
 
 use super::{
-    CheckValue, Hsm, HsmError, KeyInfo, KeyName, SetupError, connection::Connection, generate::generate,
-    keys::KeyRing, link::Link, operations::Operator,
+    CheckValue, Hsm, HsmError, KeyInfo, KeyName, SetupError, class::Class, connection::Connection,
+    error::Fault, generate::generate, keys::KeyRing, link::Link, operations::Operator,
 };
 
 /// How long a step may take: slow tokens need many seconds for an RSA key.
@@ -121,8 +121,21 @@ impl Hsm {
 fn run<T>(link: &Link, step: impl FnOnce(&Connection, &str) -> Result<T, SetupError>) -> Result<T, HsmError> {
     let connection = link.connection()?;
     // The module stays initialised for as long as the step lasts.
-    let _visit = connection.visit().map_err(|error| HsmError::Unavailable(error.to_string()))?;
-    step(&connection, link.key_prefix()).map_err(|error| HsmError::Unavailable(error.to_string()))
+    let visit = connection.visit().map_err(|error| HsmError::Unavailable(error.to_string()))?;
+    let done = step(&connection, link.key_prefix());
+    drop(visit);
+    done.map_err(|error| {
+        let told = error.to_string();
+        if let SetupError::Pkcs11(error) = error {
+            // Where keys are no working copies, nobody else uses the control session. The module's own trouble is left
+            // to workers: a token that is full says no more than that it failed, and serves on.
+            let fault = Fault::Call(error);
+            if matches!(fault.class(), Class::Session | Class::Login | Class::Keys) {
+                link.report(connection.generation, &fault);
+            }
+        }
+        HsmError::Unavailable(told)
+    })
 }
 
 impl Connection {

@@ -120,6 +120,7 @@ impl Chaos {
                 Fault::Latency(least, most) => sleep(rule.time_between(least, most, number)),
                 Fault::Hang(limit) => self.hang(&rule.order, limit),
                 Fault::LoseSessions => self.close_all_sessions(),
+                Fault::LoseSession => self.close(call.session),
                 Fault::LoseLogin => self.log_out(call.session),
                 Fault::StaleHandles => self.handles.forget(),
                 Fault::WrongLength(by) => longer = longer.saturating_add(by),
@@ -177,6 +178,14 @@ impl Chaos {
         for slot in slots.into_iter().take(usize::try_from(count).unwrap_or_default()) {
             // SAFETY: no other thread is inside the module.
             unsafe { close(slot) };
+        }
+    }
+
+    fn close(&self, session: Option<CK_SESSION_HANDLE>) {
+        let _alone = self.calls.write().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(session), Some(close)) = (session, self.real.C_CloseSession) {
+            // SAFETY: no other thread is inside the module.
+            unsafe { close(session) };
         }
     }
 

@@ -13,6 +13,7 @@
 //! *                           latency 1ms         # or 1ms..3ms; us, ms, s
 //! C_Sign                      hang                # until the rule is gone; or hang 10s
 //! C_Encrypt                   lose-sessions after=100 count=1   # C_CloseAllSessions on every slot, then the call
+//! C_FindObjectsInit           lose-session count=1  # C_CloseSession on the call's own, then the call
 //! C_Sign                      lose-login count=1  # C_Logout, then the call
 //! C_DecryptInit               stale-handles       # every object handle given out so far is invalid for ever
 //! C_Sign                      wrong-length -1     # of an output; +1 where the caller's buffer has room

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Hang(Option<Duration>),
     /// Every session is closed before it.
     LoseSessions,
+    /// Its own session is closed before it, and no other.
+    LoseSession,
     /// The user is logged out before it.
     LoseLogin,
     /// Every object handle becomes invalid before it.
@@ -41,7 +43,7 @@ impl Fault {
     /// Whether a call of `function` can be struck like this.
     pub(crate) fn fits(&self, function: &Function) -> bool {
         match self {
-            Self::LoseLogin => function.takes_session,
+            Self::LoseSession | Self::LoseLogin => function.takes_session,
             Self::WrongLength(_) => function.writes,
             Self::Error(_) | Self::Latency(..) | Self::Hang(_) | Self::LoseSessions | Self::StaleHandles => {
                 true
@@ -174,6 +176,7 @@ mod tests {
         let length = Rule::new(Order { fault: Fault::WrongLength(1), count: 1, ..order() }, 1);
         assert!(length.strikes(&OPEN).is_none() && length.strikes(&SIGN).is_some());
         assert!(!Fault::LoseLogin.fits(&OPEN) && Fault::LoseLogin.fits(&SIGN));
+        assert!(!Fault::LoseSession.fits(&OPEN) && Fault::LoseSession.fits(&SIGN));
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn order(functions: &str, words: &[&str]) -> Result<Order, String> {
         ["hang"] => Fault::Hang(None),
         ["hang", limit] => Fault::Hang(Some(time(limit)?)),
         ["lose-sessions"] => Fault::LoseSessions,
+        ["lose-session"] => Fault::LoseSession,
         ["lose-login"] => Fault::LoseLogin,
         ["stale-handles"] => Fault::StaleHandles,
         ["wrong-length", by] => match by.parse() {
@@ -153,8 +154,7 @@ fn time(text: &str) -> Result<Duration, String> {
     number.parse().map(of).map_err(|_| format!("{text} is no time, such as 500us, 1ms or 10s"))
 }
 
-const FAULTS: &str =
-    "error CKR_…, latency TIME, hang [TIME], lose-sessions, lose-login, stale-handles, wrong-length N";
+const FAULTS: &str = "error CKR_…, latency TIME, hang [TIME], lose-sessions, lose-session, lose-login, stale-handles, wrong-length N";
 /// What fails when a return value stands alone: every operation on data, and every new session.
 const OUTAGE: [&str; 5] = ["C_OpenSession", "C_Encrypt", "C_Decrypt", "C_Sign", "C_GenerateRandom"];
 /// Without a `seed`, two runs of the same calls fail at the same places.
@@ -181,6 +181,7 @@ mod tests {
             ("* hang", Fault::Hang(None)),
             ("* hang 10s", Fault::Hang(Some(Duration::from_secs(10)))),
             ("* lose-sessions", Fault::LoseSessions),
+            ("* lose-session", Fault::LoseSession),
             ("* lose-login", Fault::LoseLogin),
             ("* stale-handles", Fault::StaleHandles),
             ("* wrong-length -1", Fault::WrongLength(-1)),
@@ -252,7 +253,7 @@ mod tests {
         let rules = page.split_once("```text\nCKR_").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
         assert_eq!(Script::parse(&format!("CKR_{rules}")).unwrap().rules.len(), 5);
         let own = include_str!("lib.rs").split("//! ```").nth(1).unwrap().trim_start_matches("text");
-        assert_eq!(Script::parse(&own.replace("//! ", "")).unwrap().rules.len(), 8);
+        assert_eq!(Script::parse(&own.replace("//! ", "")).unwrap().rules.len(), 9);
     }
 
     #[test]

@@ -23,6 +23,8 @@ const RECOVERY: Duration = Duration::from_secs(2);
 const CALLERS: u64 = 16;
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// What does not come back in this time never does.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What a busy build machine may add to an answer.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -266,6 +268,25 @@ fn objects(tokens: &Path) -> Vec<PathBuf> {
         path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object")
     };
     files.filter(is_object).collect()
+}
+
+#[test]
+fn a_module_that_is_slower_to_start_than_a_call_may_last_comes_back() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let vault = Vault::start_with(|config| {
+        let hsm = format!("[hsm]\ncall_timeout_seconds = {}\n", CALL_TIMEOUT.as_secs());
+        chaotic(&config).replace("[hsm]", &hsm)
+    });
+    let mut caller = Caller::new(&vault, seeded_random());
+    caller.everything().unwrap();
+    // Twice: a fresh session is tried first.
+    order(&vault, "C_Encrypt error CKR_DEVICE_REMOVED count=2\nC_Initialize latency 1500ms");
+    let since = Instant::now();
+    while let Err(refusal) = caller.everything() {
+        assert!(since.elapsed() < PATIENCE, "still {refusal:?}: {}", vault.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(vault.log().contains("the HSM is back"), "it was never away: {}", vault.log());
 }
 
 #[test]

@@ -163,6 +163,24 @@ impl<C: Clone> Breaker<C> {
         }
     }
 
+    /// The attempt that is under way lasts: callers wait for it no more, but what it comes to counts.
+    pub(super) fn outlast(&mut self) -> Option<Event> {
+        let State::Mending(Trouble { cause, since, depth, failures, next: Next::UnderWay(ticket) }) =
+            &self.state
+        else {
+            return None;
+        };
+        let event = Event::Down { cause: cause.clone() };
+        self.state = State::Down(Trouble {
+            cause: cause.clone(),
+            since: *since,
+            depth: *depth,
+            failures: *failures,
+            next: Next::UnderWay(*ticket),
+        });
+        Some(event)
+    }
+
     /// The attempt `ticket` has failed; `None` if it does not come back.
     pub(super) fn miss(&mut self, ticket: Option<u64>, cause: &str, now: Instant) -> Option<Event> {
         let (trouble, known) = match &self.state {
@@ -325,6 +343,23 @@ mod tests {
         assert_eq!(breaker.standing(), Standing::Refused("hangs".to_owned()));
         assert!(breaker.succeed(ticket, 3, now).is_some());
         assert_eq!(breaker.task(now).1, [2], "what came too late is closed");
+    }
+
+    #[test]
+    fn an_attempt_that_lasts_is_not_waited_for_but_counts() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(1, start);
+        let now = start + LATER;
+        breaker.fail(Some(0), Class::Module, "gone", now);
+        assert_eq!(breaker.outlast(), None, "it has not begun");
+        let (ticket, _) = attempt(&mut breaker, now);
+        assert_eq!(breaker.outlast(), Some(down("gone")));
+        assert_eq!(breaker.outlast(), None, "it was said before");
+        assert_eq!(breaker.standing(), Standing::Refused("gone".to_owned()));
+        assert_eq!(breaker.task(now + LATER).0, Task::Wait(None), "it is under way");
+        assert!(breaker.succeed(ticket, 2, now + LATER).is_some());
+        assert_eq!(breaker.standing(), Standing::Up(2));
+        assert_eq!(breaker.outlast(), None, "there is nothing to wait for");
     }
 
     #[test]

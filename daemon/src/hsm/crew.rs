@@ -15,13 +15,16 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{
     connection::lock,
     link::Link,
-    watch::Desk,
+    watch::{Call, Desk},
     worker::{Job, Worker},
 };
 
 /// How often the keeper looks, and how often a thread that is to end is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 const STOP_POLL: Duration = Duration::from_millis(5);
+/// The longest that it may last to start the module. Whoever takes the mender's place before it is started can only end
+/// it and start it once more.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How many threads there may be.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,15 @@ pub(super) struct Size {
     pub(super) written_off: usize,
     /// The longest that a call may last.
     pub(super) call_timeout: Duration,
+}
+
+impl Size {
+    fn longest(&self, call: Call) -> Duration {
+        match call {
+            Call::Start => self.call_timeout.max(START_TIMEOUT),
+            Call::Plain => self.call_timeout,
+        }
+    }
 }
 
 /// Every thread that may be inside the module.
@@ -131,8 +143,16 @@ impl Crew {
             tracing::error!(role = ?member.role, "an HSM thread ended with a panic and is replaced");
             self.lose(member.role, "an HSM thread ended with a panic");
         }
-        let limit = self.size.call_timeout;
-        let hangs = |member: &mut Member| member.desk.calling_for().is_some_and(|time| time > limit);
+        let starts = |member: &Member| match member.desk.calling_for() {
+            Some((time, Call::Start)) => time > self.size.call_timeout,
+            _ => false,
+        };
+        if roster.serving.iter().any(starts) {
+            self.link.outlast();
+        }
+        let hangs = |member: &mut Member| {
+            member.desk.calling_for().is_some_and(|(time, call)| time > self.size.longest(call))
+        };
         for member in roster.serving.extract_if(.., hangs) {
             member.desk.write_off();
             let role = member.role;

@@ -11,7 +11,10 @@ use cryptoki::{
     error::{Error as Pkcs11Error, RvError},
 };
 
-use super::SetupError;
+use super::{
+    SetupError,
+    watch::{Call, beat, beat_for},
+};
 
 /// Which library to load, and what it is told when it is initialised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +76,10 @@ pub(super) fn initialize(module: &Pkcs11, library: &Library) -> Result<(), Pkcs1
         // operator says that this one does.
         Some(pointer) => unsafe { CInitializeArgs::new_with_reserved(flags, pointer) },
     };
-    match module.initialize(arguments) {
+    beat_for(Call::Start);
+    let done = module.initialize(arguments);
+    beat();
+    match done {
         Err(Pkcs11Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
         other => other,
     }

@@ -145,6 +145,11 @@ impl Link {
         self.moved(|breaker, now| breaker.fail(None, Class::Login, cause, now));
     }
 
+    /// The mender takes longer than a caller is to wait.
+    pub(super) fn outlast(&self) {
+        self.moved(|breaker, _| breaker.outlast());
+    }
+
     /// The mender does not come back.
     pub(super) fn abandon(&self, cause: &str) {
         self.moved(|breaker, now| breaker.miss(None, cause, now));

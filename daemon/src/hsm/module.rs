@@ -14,7 +14,12 @@ use cryptoki::{
     slot::Slot,
 };
 
-use super::{Library, class::told, library, token};
+use super::{
+    Library,
+    class::told,
+    library, token,
+    watch::{Call, beat_for},
+};
 
 /// How often a busy module is looked at.
 const POLL: Duration = Duration::from_millis(1);
@@ -82,6 +87,7 @@ impl Module {
     /// then nothing is done.
     pub(super) fn reinitialize(&self, patience: Duration) -> Result<bool, Pkcs11Error> {
         let Some(mut epoch) = self.alone(patience) else { return Ok(false) };
+        beat_for(Call::Start);
         match self.pkcs11.clone().finalize() {
             Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::CryptokiNotInitialized, _)) => *epoch += 1,
             // It is still what it was, and so are its sessions.

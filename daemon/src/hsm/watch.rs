@@ -16,11 +16,20 @@ thread_local! {
     static DESK: OnceCell<Arc<Desk>> = const { OnceCell::new() };
 }
 
+/// What a call is, as far as it matters how long it may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// It starts or ends the module: some connect to their HSM meanwhile, or test themselves.
+    Start,
+    /// Any other.
+    Plain,
+}
+
 /// What others can see of a thread that calls the module.
 #[derive(Default)]
 pub(super) struct Desk {
-    /// When the call began that it is in.
-    call: Mutex<Option<Instant>>,
+    /// When the call began that it is in, and what it is.
+    call: Mutex<Option<(Instant, Call)>>,
     written_off: AtomicBool,
 }
 
@@ -34,15 +43,15 @@ impl Desk {
 
     /// Does something that calls the module.
     pub(super) fn watched<R>(&self, work: impl FnOnce() -> R) -> R {
-        *lock(&self.call) = Some(Instant::now());
+        *lock(&self.call) = Some((Instant::now(), Call::Plain));
         let result = work();
         *lock(&self.call) = None;
         result
     }
 
-    /// How long the call lasts by now; `None` between calls.
-    pub(super) fn calling_for(&self) -> Option<Duration> {
-        lock(&self.call).map(|began| began.elapsed())
+    /// How long the call lasts by now, and what it is; `None` between calls.
+    pub(super) fn calling_for(&self) -> Option<(Duration, Call)> {
+        lock(&self.call).map(|(began, call)| (began.elapsed(), call))
     }
 
     /// Nobody waits for the thread any more. It ends when its call comes back.
@@ -57,9 +66,14 @@ impl Desk {
 
 /// This thread is about to make another call, so the one before has come back.
 pub(super) fn beat() {
+    beat_for(Call::Plain);
+}
+
+/// The same; the other call is a `next`.
+pub(super) fn beat_for(next: Call) {
     DESK.with(|desk| {
-        if let Some(began) = desk.get().map(|desk| lock(&desk.call)).as_mut().and_then(|call| call.as_mut()) {
-            *began = Instant::now();
+        if let Some(call) = desk.get().map(|desk| lock(&desk.call)).as_mut().and_then(|call| call.as_mut()) {
+            *call = (Instant::now(), next);
         }
     });
 }
@@ -76,10 +90,13 @@ mod tests {
         assert_eq!(desk.calling_for(), None, "no call has begun");
         desk.watched(|| {
             std::thread::sleep(Duration::from_millis(20));
-            let first = desk.calling_for().unwrap();
-            assert!(first >= Duration::from_millis(20));
+            let (first, call) = desk.calling_for().unwrap();
+            assert!(first >= Duration::from_millis(20) && call == Call::Plain);
+            beat_for(Call::Start);
+            let (second, call) = desk.calling_for().unwrap();
+            assert!(second < first && call == Call::Start);
             beat();
-            assert!(desk.calling_for().unwrap() < first);
+            assert_eq!(desk.calling_for().unwrap().1, Call::Plain);
         });
         assert_eq!(desk.calling_for(), None);
     }

@@ -165,3 +165,28 @@ fn what_is_over_is_not_let_in_and_what_was_used_up_does_not_come_back() {
     assert_eq!(read(&once), "replayed_jwt");
     assert_eq!(detokenize(&now, &brief), "ok");
 }
+
+#[test]
+fn a_key_that_may_be_needed_is_not_destroyed_because_the_clock_leaps() {
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    let clock = Clock::start(&mut vault);
+    let minter = vault.minter();
+    let jwt = |from: i64| {
+        let scope = "envelopes:seal envelopes:open keys:rotate keys:destroy";
+        minter.mint(&json!({ "sub": "operator", "scope": scope, "iat": at(from), "exp": at(from + 600) }))
+    };
+    let card = json!({ "meta_data": { "card_number": "4111111111111111", "expiry_date": "12/31" } });
+    let envelope = vault.request_as(&jwt(0), "POST", "/v1/envelopes", &card.to_string()).json();
+    let rotated = vault.admin_as(&jwt(0), "POST", "/v1/keys/envelope/rotate", "");
+    assert_eq!(rotated.status, 201, "{rotated:?}");
+    // Envelopes live for a day at most.
+    for seconds in [2 * DAY, 0] {
+        clock.leap(seconds);
+        let answer = vault.admin_as(&jwt(seconds), "DELETE", "/v1/keys/envelope/1", "");
+        assert_eq!(answer.code(), "key_in_use", "{seconds} s: {answer:?}");
+        assert!(!answer.body.contains(" 0 more seconds"), "{seconds} s: {answer:?}");
+    }
+    let open = json!({ "jwt": envelope["jwt"] }).to_string();
+    assert_eq!(vault.request_as(&jwt(0), "POST", "/v1/envelopes/open", &open).status, 200);
+}

@@ -129,7 +129,7 @@ impl Keys {
         let Inner { hsm, store, .. } = &*self.inner;
         let gone = |(is, key): &(KeyName, StoredKey)| *is == name && key.state == KeyState::Destroyed;
         if !rows(store)?.iter().any(gone) {
-            step(store, name, KeyMove::Destroy).await?;
+            step_at(store, name, KeyMove::Destroy, self.settled_s().saturating_mul(1_000)).await?;
         }
         self.refresh()?;
         hsm.release_key(name);
@@ -143,6 +143,8 @@ impl Keys {
     pub async fn tend(&self) {
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, self.inner.spent_soon.notified()).await;
+            // A leap counts from when it was seen.
+            self.settled_s();
             if let Err(error) = self.refresh() {
                 tracing::warn!(%error, "the keys cannot be looked at");
             }
@@ -241,8 +243,12 @@ async fn give_up(hsm: &Hsm, store: &Store, name: KeyName) {
 }
 
 async fn step(store: &Store, name: KeyName, step: KeyMove) -> Result<(), VaultError> {
+    step_at(store, name, step, now_ms()).await
+}
+
+async fn step_at(store: &Store, name: KeyName, step: KeyMove, now_ms: u64) -> Result<(), VaultError> {
     let in_use = |why: String| Err(VaultError::KeyInUse(why));
-    match store.move_key(&name.to_string(), step, now_ms()).await? {
+    match store.move_key(&name.to_string(), step, now_ms).await? {
         KeyMoved::Done => Ok(()),
         KeyMoved::Impossible(None) => Err(VaultError::UnknownKey),
         KeyMoved::Impossible(Some(KeyState::Active)) => in_use(format!("{name} is active: rotate it first")),
@@ -257,7 +263,7 @@ async fn step(store: &Store, name: KeyName, step: KeyMove) -> Result<(), VaultEr
         }
         KeyMoved::NeededUntil(until_s) => in_use(format!(
             "what was made with {name} may live for {} more seconds",
-            until_s.saturating_sub(now_s())
+            until_s.saturating_sub(now_ms / 1_000)
         )),
     }
 }

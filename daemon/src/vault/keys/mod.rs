@@ -24,7 +24,7 @@ pub use change::finish_key_changes;
 pub use report::{KeyReport, KeyWarning};
 pub(super) use view::KeyView;
 
-use super::{VaultError, now_s};
+use super::{SettledClock, VaultError, now_s};
 use crate::{
     audit::Audit,
     hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic, SealRequest, Sealed},
@@ -94,6 +94,8 @@ struct Inner {
     changing: Arc<Mutex<Option<(Instant, VaultError)>>>,
     /// Told when a key nears its last encryption.
     spent_soon: Notify,
+    /// What is destroyed is gone for ever.
+    clock: sync::Mutex<SettledClock>,
 }
 
 type Publics = BTreeMap<KeyName, RsaPublic>;
@@ -110,8 +112,20 @@ impl Keys {
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
         let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
         let jwt_needed_s = AtomicU64::new(rules.jwt_needed_s);
-        let inner =
-            Inner { hsm, store, audit, rules, jwt_needed_s, signer, view, publics, changing, spent_soon };
+        let clock = sync::Mutex::default();
+        let inner = Inner {
+            hsm,
+            store,
+            audit,
+            rules,
+            jwt_needed_s,
+            signer,
+            view,
+            publics,
+            changing,
+            spent_soon,
+            clock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -165,6 +179,11 @@ impl Keys {
         }
         signer.change(signing_keys(&publics, &rows)?);
         Ok(())
+    }
+
+    /// Now, for what cannot be undone, in whole seconds of Unix time.
+    fn settled_s(&self) -> u64 {
+        self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner).now_s()
     }
 
     /// Remembers the public half of a key that was made just now, if it has one.

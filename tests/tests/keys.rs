@@ -387,3 +387,38 @@ fn a_jwt_that_a_reload_lets_live_longer_keeps_its_key() {
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(vault.admin("DELETE", "/v1/keys/jwt/1").code(), "key_in_use");
 }
+
+#[test]
+fn what_was_made_while_more_was_allowed_keeps_its_keys_after_a_restart() {
+    let mut vault = Vault::start();
+    let card =
+        r#"{"meta_data": {"card_number": "4111111111111111", "expiry_date": "12/31"}, "expires_in": 3600}"#;
+    let envelope = vault.request("POST", "/v1/envelopes", card).json();
+    assert!(vault.stop().success());
+    vault.change_config(|config| {
+        config
+            .replace("[auth]\n", "[auth]\nself_max_lifetime_seconds = 1\nleeway_seconds = 0\n")
+            .replace("max_lifetime_seconds = 3600", "max_lifetime_seconds = 1")
+            .replace(
+                "[tokens]\n",
+                "[envelopes]\nmax_expires_in = 1\n[limits]\nrequest_timeout_seconds = 5\n[tokens]\n",
+            )
+    });
+    vault.restart();
+    // It outlives the start that knew of the longer lifetimes.
+    vault.kill();
+    vault.restart();
+    assert_eq!(vault.request("POST", "/v1/envelopes", card).code(), "invalid_request", "no longer allowed");
+    rotate(&vault, "jwt");
+    rotate(&vault, "envelope");
+    // A second, the request's five and some more: what the configuration allows now.
+    std::thread::sleep(Duration::from_secs(8));
+    rotate(&vault, "jwt");
+    let open = serde_json::json!({ "jwt": envelope["jwt"] }).to_string();
+    let opened = vault.request("POST", "/v1/envelopes/open", &open);
+    assert_eq!(opened.status, 200, "{opened:?}");
+    for key in ["jwt", "envelope"] {
+        let answer = vault.admin("DELETE", &format!("/v1/keys/{key}/1"));
+        assert_eq!(answer.code(), "key_in_use", "{key}: {answer:?}");
+    }
+}

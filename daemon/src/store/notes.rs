@@ -23,6 +23,14 @@ impl Store {
     pub async fn put_note(&self, name: &'static str, value: Vec<u8>) -> Result<(), StoreError> {
         self.change(|answer| Change::PutNote { name, value, answer }).await
     }
+
+    /// The same. Blocks; for what is changed once in a while.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn put_note_now(&self, name: &'static str, value: &[u8]) -> Result<(), StoreError> {
+        self.inner.handle.change(|transaction| write(transaction, name, value))
+    }
 }
 
 pub(super) fn write(transaction: &WriteTransaction, name: &str, value: &[u8]) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, KeyRules, KeyView, Keys, VaultError, rows};
+use super::{Inner, KeyRules, KeyView, Keys, VaultError, lifetimes::Lifetimes, rows};
 use crate::{
     audit::{Audit, Event},
     hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
@@ -104,7 +104,7 @@ impl Keys {
         };
         match made {
             Ok(check_value) => {
-                let activated = activate(store, self.needed_s(name.purpose), name, check_value).await;
+                let activated = activate(store, self.needed_until_s(name.purpose), name, check_value).await;
                 // A commit that failed may have been kept.
                 self.refresh()?;
                 activated?;
@@ -181,6 +181,7 @@ pub async fn finish_key_changes(
     rules: &KeyRules,
     audit: &Audit,
 ) -> Result<(), VaultError> {
+    let lifetimes = Lifetimes::open(store, rules)?;
     for (name, key) in rows(store)? {
         match key.state {
             KeyState::Active | KeyState::Retired => {}
@@ -191,7 +192,8 @@ pub async fn finish_key_changes(
                 };
                 match whole {
                     Ok(check_value) => {
-                        activate(store, rules.needed_s(name.purpose), name, check_value).await?;
+                        let needed_until_s = lifetimes.needed_until_s(name.purpose, now_s());
+                        activate(store, needed_until_s, name, check_value).await?;
                         let (key, detail) =
                             (name.to_string(), Some("a rotation that was cut short is finished"));
                         audit.event(&Event {
@@ -219,14 +221,14 @@ pub async fn finish_key_changes(
     Ok(())
 }
 
-/// Takes the key `name` into use; the one before it may be needed for another `needed_s` seconds. If this fails the store may have done it all the same: the key must stay.
+/// Takes the key `name` into use; the one before it may be needed until `needed_until_s`. If this fails the store may have
+/// done it all the same: the key must stay.
 async fn activate(
     store: &Store,
-    needed_s: u64,
+    needed_until_s: u64,
     name: KeyName,
     check_value: CheckValue,
 ) -> Result<(), VaultError> {
-    let needed_until_s = now_s().saturating_add(needed_s);
     step(store, name, KeyMove::Activate { check_value: check_value.0, needed_until_s }).await
 }
 

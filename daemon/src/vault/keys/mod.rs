@@ -5,15 +5,13 @@
 //! records of active keys only, and does its work once more.
 
 mod change;
+mod lifetimes;
 mod report;
 mod view;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        self, Arc, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{self, Arc, PoisonError},
     time::Instant,
 };
 
@@ -21,6 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
 pub use change::finish_key_changes;
+use lifetimes::Lifetimes;
 pub use report::{KeyReport, KeyWarning};
 pub(super) use view::KeyView;
 
@@ -83,8 +82,7 @@ struct Inner {
     /// Told of what nobody asked for.
     audit: Audit,
     rules: KeyRules,
-    /// The longest that JWTs were ever allowed to be needed, in seconds.
-    jwt_needed_s: AtomicU64,
+    lifetimes: sync::Mutex<Lifetimes>,
     signer: Signer,
     view: ArcSwap<KeyView>,
     /// The public halves of keys, as the token has shown them. Held by whoever looks at the store again: of two looks
@@ -111,36 +109,31 @@ impl Keys {
         let publics = hsm.keys()?.into_iter().filter_map(|info| Some((info.name, info.public?))).collect();
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
         let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
-        let jwt_needed_s = AtomicU64::new(rules.jwt_needed_s);
+        let lifetimes = sync::Mutex::new(Lifetimes::open(&store, &rules)?);
         let clock = sync::Mutex::default();
-        let inner = Inner {
-            hsm,
-            store,
-            audit,
-            rules,
-            jwt_needed_s,
-            signer,
-            view,
-            publics,
-            changing,
-            spent_soon,
-            clock,
-        };
+        let inner =
+            Inner { hsm, store, audit, rules, lifetimes, signer, view, publics, changing, spent_soon, clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// From now on JWTs may be needed for `seconds`, if that is longer than before: those that were signed already are
-    /// not cut short.
+    /// not cut short. Blocks.
     pub fn allow_jwts(&self, seconds: u64) {
-        self.inner.jwt_needed_s.fetch_max(seconds, Ordering::Relaxed);
+        if let Err(error) = self.lifetimes().allow_jwts(&self.inner.store, seconds) {
+            tracing::error!(
+                %error,
+                "how long JWTs may live is not in the store: reload once more before lifetimes are shortened again"
+            );
+        }
     }
 
-    /// How long something outside the store may need a key of `purpose` that was used just now, in seconds.
-    fn needed_s(&self, purpose: Purpose) -> u64 {
-        match purpose {
-            Purpose::Jwt => self.inner.jwt_needed_s.load(Ordering::Relaxed),
-            other => self.inner.rules.needed_s(other),
-        }
+    /// Until when something outside the store may need a key of `purpose` that was used just now.
+    fn needed_until_s(&self, purpose: Purpose) -> u64 {
+        self.lifetimes().needed_until_s(purpose, now_s())
+    }
+
+    fn lifetimes(&self) -> sync::MutexGuard<'_, Lifetimes> {
+        self.inner.lifetimes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The most encryptions under one key.

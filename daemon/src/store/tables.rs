@@ -168,12 +168,6 @@ impl<'t> RecordTables<'t> {
         Ok(())
     }
 
-    /// Removes the row of a card that leads to no record.
-    pub(super) fn forget_card(&mut self, tenant: TenantId, card: &FingerprintKey) -> Result<(), StoreError> {
-        self.fingerprints.remove(shared_fingerprint_key(tenant, card).as_slice())?;
-        Ok(())
-    }
-
     fn put_other_rows(
         &mut self,
         tenant: TenantId,

@@ -258,10 +258,7 @@ impl<'t> Batch<'t> {
                 self.tables.set_aside(tenant, seen, &ended)?;
                 None
             }
-            Ok(None) => {
-                self.tables.forget_card(tenant, card)?;
-                None
-            }
+            Ok(None) => None,
             Err(StoreError::Damaged(error)) => Some(Inserted::Damaged(error)),
             Err(error) => return Err(error),
         })

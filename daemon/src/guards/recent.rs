@@ -24,9 +24,7 @@ impl Recent {
 
     /// Forgets what counts no more at `now_s`. What began to count later, by a clock that was ahead, begins now.
     pub(super) fn forget(&mut self, now_s: u64) {
-        for (since_s, _) in self.by_time.iter_mut().rev().take_while(|(since_s, _)| *since_s > now_s) {
-            *since_s = now_s;
-        }
+        bring_back(self.by_time.iter_mut().map(|(since_s, _)| since_s), now_s);
         while let Some((since_s, card)) = self.by_time.front().copied() {
             if Self::end_s(since_s, self.span_s) > now_s {
                 break;
@@ -66,5 +64,13 @@ impl Recent {
     /// When the oldest stops to count, in seconds of Unix time.
     pub(super) fn next_end_s(&self) -> Option<u64> {
         self.by_time.front().map(|(since_s, _)| Self::end_s(*since_s, self.span_s))
+    }
+}
+
+/// Sets what is later than `latest_s` back to it; `times_s` are in order. A clock that was ahead must not keep anything for longer
+/// than its span from now.
+pub(super) fn bring_back<'t>(times_s: impl DoubleEndedIterator<Item = &'t mut u64>, latest_s: u64) {
+    for time_s in times_s.rev().take_while(|time_s| **time_s > latest_s) {
+        *time_s = latest_s;
     }
 }

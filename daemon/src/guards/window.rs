@@ -7,7 +7,10 @@
 
 use std::collections::VecDeque;
 
-use super::{recent::Recent, rows::Row};
+use super::{
+    recent::{Recent, bring_back},
+    rows::Row,
+};
 
 /// A block is this part of the limit: small beside it, and few commits for many cards.
 pub(super) const BLOCKS_PER_LIMIT: usize = 20;
@@ -240,13 +243,8 @@ impl Window {
     fn forget(&mut self, now_s: u64) {
         self.counted.forget(now_s);
         self.refused.forget(now_s);
-        let latest_s = Recent::end_s(now_s, self.span_s);
-        for (_, end_s) in self.rows.iter_mut().rev().take_while(|(_, end_s)| *end_s > latest_s) {
-            *end_s = latest_s;
-        }
-        for (since_s, _) in self.lost.iter_mut().rev().take_while(|(since_s, _)| *since_s > now_s) {
-            *since_s = now_s;
-        }
+        bring_back(self.rows.iter_mut().map(|(_, end_s)| end_s), Recent::end_s(now_s, self.span_s));
+        bring_back(self.lost.iter_mut().map(|(since_s, _)| since_s), now_s);
         while self.lost.front().is_some_and(|(since_s, _)| Recent::end_s(*since_s, self.span_s) <= now_s) {
             self.lost.pop_front();
         }

@@ -191,9 +191,7 @@ impl Audit {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), AuditError> {
-        let Some(queue) = &self.inner.queue else { return Ok(()) };
-        let (answer, probed) = oneshot::channel();
-        queue.ask(Job::Probe(answer), probed).await
+        self.look(Job::Probe).await
     }
 
     /// Whether the log can be written now; one that could not be is tried at once. For the end, after which it is too late.
@@ -201,9 +199,16 @@ impl Audit {
     /// # Errors
     /// Why not.
     pub async fn retry(&self) -> Result<(), AuditError> {
+        self.look(Job::Retry).await
+    }
+
+    async fn look(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<(), AuditError>>) -> Job,
+    ) -> Result<(), AuditError> {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
-        let (answer, tried) = oneshot::channel();
-        queue.ask(Job::Retry(answer), tried).await
+        let (answer, looked) = oneshot::channel();
+        queue.ask(job(answer), looked).await
     }
 
     /// Whether the thread that writes takes work and answers, be it with an error. Waits for as long as it does not.

@@ -46,13 +46,7 @@ impl LogFile {
 
     /// Its lines from the byte `offset` of the uncompressed file on.
     pub(super) fn lines(&self, offset: u64) -> io::Result<Lines> {
-        let (file, compressed) = match open_plain(&self.path) {
-            // It may have been compressed since the directory was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.compressed => {
-                (open_plain(&self.path.with_extension("jsonl.gz"))?, true)
-            }
-            file => (file?, self.compressed),
-        };
+        let (file, compressed) = open_listed(&self.path, self.compressed, open_plain)?;
         let file = BufReader::with_capacity(READ_BYTES, file);
         let mut reader: Box<dyn BufRead + Send> = if compressed {
             Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(file)))
@@ -219,6 +213,20 @@ pub(super) fn write_keys(dir: &Path, keys: &[u8]) -> io::Result<()> {
     File::open(&fresh)?.sync_all()?;
     fs::rename(&fresh, &path)?;
     sync(dir)
+}
+
+/// The file that was at `path` when the directory was listed, opened by `open`, and whether it is compressed: it may have been since.
+pub(super) fn open_listed(
+    path: &Path,
+    compressed: bool,
+    open: impl Fn(&Path) -> io::Result<File>,
+) -> io::Result<(File, bool)> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !compressed => {
+            Ok((open(&path.with_extension("jsonl.gz"))?, true))
+        }
+        file => Ok((file?, compressed)),
+    }
 }
 
 /// Opens a file for reading that is no link.

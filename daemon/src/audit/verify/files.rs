@@ -12,7 +12,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use nix::fcntl::OFlag;
 
-use super::line::MAX_LINE_BYTES;
+use super::{super::dir::open_listed, line::MAX_LINE_BYTES};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 * 1_024;
@@ -46,13 +46,8 @@ impl LogFile {
     /// Its lines. Bytes are added to `done` as they are read from the disk.
     pub(super) fn lines(&self, done: Rc<Cell<u64>>) -> io::Result<Lines> {
         let is_compressed = self.path.extension().is_some_and(|extension| extension == "gz");
-        match open(&self.path) {
-            // It may have been compressed since the directory was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_compressed => {
-                Ok(Lines::of(open(&self.path.with_extension("jsonl.gz"))?, true, done))
-            }
-            file => Ok(Lines::of(file?, is_compressed, done)),
-        }
+        let (file, is_compressed) = open_listed(&self.path, is_compressed, open)?;
+        Ok(Lines::of(file, is_compressed, done))
     }
 }
 

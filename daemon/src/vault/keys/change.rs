@@ -181,7 +181,6 @@ pub async fn finish_key_changes(
     rules: &KeyRules,
     audit: &Audit,
 ) -> Result<(), VaultError> {
-    let lifetimes = Lifetimes::open(store, rules)?;
     for (name, key) in rows(store)? {
         match key.state {
             KeyState::Active | KeyState::Retired => {}
@@ -192,7 +191,8 @@ pub async fn finish_key_changes(
                 };
                 match whole {
                     Ok(check_value) => {
-                        let needed_until_s = lifetimes.needed_until_s(name.purpose, now_s());
+                        let needed_until_s =
+                            Lifetimes::open(store, rules)?.needed_until_s(name.purpose, now_s());
                         activate(store, needed_until_s, name, check_value).await?;
                         let (key, detail) =
                             (name.to_string(), Some("a rotation that was cut short is finished"));

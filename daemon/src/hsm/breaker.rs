@@ -37,6 +37,7 @@ enum State<C> {
     Closed { cause: String },
 }
 
+#[derive(Clone)]
 struct Trouble {
     cause: String,
     since: Instant,
@@ -46,6 +47,7 @@ struct Trouble {
     next: Next,
 }
 
+#[derive(Clone)]
 enum Next {
     At(Instant),
     /// The attempt with this number is being made.
@@ -165,19 +167,12 @@ impl<C: Clone> Breaker<C> {
 
     /// The attempt that is under way lasts: callers wait for it no more, but what it comes to counts.
     pub(super) fn outlast(&mut self) -> Option<Event> {
-        let State::Mending(Trouble { cause, since, depth, failures, next: Next::UnderWay(ticket) }) =
-            &self.state
-        else {
+        let State::Mending(trouble @ Trouble { next: Next::UnderWay(_), .. }) = &self.state else {
             return None;
         };
-        let event = Event::Down { cause: cause.clone() };
-        self.state = State::Down(Trouble {
-            cause: cause.clone(),
-            since: *since,
-            depth: *depth,
-            failures: *failures,
-            next: Next::UnderWay(*ticket),
-        });
+        let trouble = trouble.clone();
+        let event = Event::Down { cause: trouble.cause.clone() };
+        self.state = State::Down(trouble);
         Some(event)
     }
 

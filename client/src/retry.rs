@@ -75,13 +75,15 @@ pub(crate) fn verdict(effect: Effect, error: &Error, may_be_done: bool) -> Verdi
     let again = match error {
         // The vault has not got the request.
         Error::Connect { .. } => true,
+        // It has, and with it what is good for once.
+        _ if effect == Effect::Approved => false,
         // The vault may have done it.
         Error::Broken => twice_is_harmless,
         Error::Api(problem) => match problem.code {
             // The vault turned the request away before it did anything.
-            Code::RateLimited | Code::Overloaded => effect != Effect::Approved,
+            Code::RateLimited | Code::Overloaded => true,
             // The vault made nothing, but it may have noted what was spent.
-            Code::HsmUnavailable => !matches!(effect, Effect::Spends | Effect::Approved),
+            Code::HsmUnavailable => effect != Effect::Spends,
             // The vault may have stopped half-way.
             Code::StoreUnavailable | Code::AuditUnavailable => twice_is_harmless,
             Code::UnknownToken if effect == Effect::Removes && may_be_done => return Verdict::AlreadyDone,

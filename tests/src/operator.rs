@@ -15,19 +15,23 @@ pub const PURPOSES: [&str; 6] = ["record", "fingerprint", "holder", "envelope", 
 /// A job that does not end in this time hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// `config` with JWTs and envelopes that live for a second.
+pub fn short_lived(config: &str) -> String {
+    config
+        .replace("[auth]\n", "[auth]\nself_max_lifetime_seconds = 1\nleeway_seconds = 0\n")
+        .replace("max_lifetime_seconds = 3600", "max_lifetime_seconds = 1")
+        .replace(
+            "[tokens]\n",
+            "[envelopes]\nmax_expires_in = 1\n[limits]\nrequest_timeout_seconds = 5\n[tokens]\n",
+        )
+}
+
 /// A vault whose JWTs and envelopes live for a second, and which rewraps as fast as it can.
 pub fn fast_vault() -> Vault {
     let mut vault = Vault::start();
     assert!(vault.stop().success());
     vault.change_config(|config| {
-        config
-            .replace("[auth]\n", "[auth]\nself_max_lifetime_seconds = 1\nleeway_seconds = 0\n")
-            .replace("max_lifetime_seconds = 3600", "max_lifetime_seconds = 1")
-            .replace(
-                "[tokens]\n",
-                "[envelopes]\nmax_expires_in = 1\n[limits]\nrequest_timeout_seconds = 5\n[keys]\n\
-                 rewrap_records_per_second = 20000\n[tokens]\n",
-            )
+        short_lived(&config).replace("[tokens]\n", "[keys]\nrewrap_records_per_second = 20000\n[tokens]\n")
     });
     // The store remembers that more was allowed; one that is new does not.
     for dir in ["store", "audit"] {

@@ -350,13 +350,19 @@ async fn a_restore_replaces_no_record_and_disturbs_nobody() {
     vault.restart();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_without_records_is_replaced() {
+/// A vault that is stopped and has lost its store; the cards that were in it with their tokens, and where its backup is.
+async fn lost(cards: usize) -> (Vault, Vec<(String, String)>, PathBuf) {
     let mut vault = Vault::start();
-    let cards = fill(&vault.client(), &Pans::new().take(5)).await;
+    let cards = fill(&vault.client(), &Pans::new().take(cards)).await;
     let path = made(&vault, "the.backup");
     assert!(vault.stop().success());
     destroy_store(&vault);
+    (vault, cards, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_records_is_replaced() {
+    let (mut vault, cards, path) = lost(5).await;
     said(&vault.run("init"));
     let (altered, mut bytes) = (vault.path("altered.backup"), fs::read(&path).unwrap());
     *bytes.last_mut().unwrap() ^= 1;
@@ -394,11 +400,7 @@ fn restore_slowly(vault: &Vault, path: &Path, meanwhile: impl FnOnce()) -> Outpu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_restore_leaves_the_first_ones_work_alone() {
-    let mut vault = Vault::start();
-    let cards = fill(&vault.client(), &Pans::new().take(1_000)).await;
-    let path = made(&vault, "the.backup");
-    assert!(vault.stop().success());
-    destroy_store(&vault);
+    let (mut vault, cards, path) = lost(1_000).await;
     let first = restore_slowly(&vault, &path, || {
         refused(&restore(&vault, &path), "another restore is on its way");
         assert_eq!(in_store(&vault), ["restoring"], "the first one's");
@@ -411,11 +413,8 @@ async fn a_second_restore_leaves_the_first_ones_work_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_fails_at_last_is_not_on_record_as_done() {
-    let mut vault = Vault::start();
-    fill(&vault.client(), &Pans::new().take(1_000)).await;
-    let (path, store) = (made(&vault, "the.backup"), vault.path("store/vault.redb"));
-    assert!(vault.stop().success());
-    destroy_store(&vault);
+    let (vault, _, path) = lost(1_000).await;
+    let store = vault.path("store/vault.redb");
     let ran = restore_slowly(&vault, &path, || fs::write(&store, "another's").unwrap());
     refused(&ran, "vault.redb");
     assert_eq!((in_store(&vault).len(), fs::read(&store).unwrap()), (1, b"another's".to_vec()));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use vault_client::{RetryPolicy, SearchRequest, TokenizeRequest, VaultClient};
 use vault_tests::{
     Module, PURPOSES, Pans, Vault, assert_all_there, chaotic, destroy_retired, fast_vault, fill, keys,
-    rewrap, rotate,
+    rewrap, rotate, short_lived,
 };
 
 const CALLERS: usize = 64;
@@ -395,15 +395,7 @@ fn what_was_made_while_more_was_allowed_keeps_its_keys_after_a_restart() {
         r#"{"meta_data": {"card_number": "4111111111111111", "expiry_date": "12/31"}, "expires_in": 3600}"#;
     let envelope = vault.request("POST", "/v1/envelopes", card).json();
     assert!(vault.stop().success());
-    vault.change_config(|config| {
-        config
-            .replace("[auth]\n", "[auth]\nself_max_lifetime_seconds = 1\nleeway_seconds = 0\n")
-            .replace("max_lifetime_seconds = 3600", "max_lifetime_seconds = 1")
-            .replace(
-                "[tokens]\n",
-                "[envelopes]\nmax_expires_in = 1\n[limits]\nrequest_timeout_seconds = 5\n[tokens]\n",
-            )
-    });
+    vault.change_config(|config| short_lived(&config));
     vault.restart();
     // It outlives the start that knew of the longer lifetimes.
     vault.kill();

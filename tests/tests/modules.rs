@@ -100,16 +100,36 @@ fn a_module_that_copies_no_keys_and_loses_the_session_of_key_changes() {
     for (method, path) in [("POST", "/v1/keys/audit/rotate"), ("DELETE", "/v1/keys/audit/1")] {
         order(&vault, "C_FindObjectsInit lose-session count=1\n");
         assert_eq!(vault.admin(method, path).code(), "hsm_unavailable", "{path}: it lost nothing");
-        let since = Instant::now();
-        loop {
-            let answer = vault.admin(method, path);
-            if matches!(answer.status, 200 | 201) {
-                break;
-            }
-            assert!(since.elapsed() < Duration::from_secs(10), "{path}: {answer:?}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_until(&vault, |vault| matches!(vault.admin(method, path).status, 200 | 201));
     }
+}
+
+#[track_caller]
+fn wait_until(vault: &Vault, is_so: impl Fn(&Vault) -> bool) {
+    let since = Instant::now();
+    while !is_so(vault) {
+        assert!(since.elapsed() < Duration::from_secs(10), "{}", vault.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_key_is_not_said_to_be_destroyed_by_who_cannot_see_it() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    assert_eq!(vault.admin("POST", "/v1/keys/audit/rotate").status, 201);
+    let tokenizes = |vault: &Vault| {
+        vault.request("POST", "/v1/tokenize", r#"{"pan": "4111111111111111"}"#).status / 100 == 2
+    };
+    // At the first search, and at that of the session that removes.
+    for passed in [0, 1] {
+        fs::write(vault.path("fault"), format!("C_FindObjectsInit lose-login after={passed} count=1\n"))
+            .unwrap();
+        let answer = vault.admin("DELETE", "/v1/keys/audit/1");
+        assert_eq!(answer.code(), "hsm_unavailable", "after {passed} searches");
+        fs::remove_file(vault.path("fault")).unwrap();
+        wait_until(&vault, tokenizes);
+    }
+    wait_until(&vault, |vault| vault.admin("DELETE", "/v1/keys/audit/1").status == 200);
 }
 
 #[test]

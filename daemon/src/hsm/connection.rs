@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use cryptoki::{context::Pkcs11, error::Error as Pkcs11Error, slot::Slot};
+use cryptoki::{context::Pkcs11, error::Error as Pkcs11Error, session::SessionState, slot::Slot};
 use secrecy::SecretString;
 
 use super::{
@@ -40,6 +40,8 @@ pub(super) struct Connection {
     /// When it was made: in another epoch of the module its handles may be those of other keys.
     epoch: u64,
     control: Mutex<Lease>,
+    /// What the control session may see and do since the login, if the module tells.
+    state: Option<SessionState>,
 }
 
 impl Connection {
@@ -60,13 +62,19 @@ impl Connection {
         let copies = keys.use_working_copies(&control);
         keys.seal_references(&control)?;
         tracing::debug!(generation, copies, "logged in to the token");
-        let (keys, epoch, control) = (ArcSwap::from_pointee(keys), control.epoch(), Mutex::new(control));
-        Ok(Self { module: Arc::clone(module), slot, keys, generation, copies, epoch, control })
+        let (state, epoch) = (state_of(&control), control.epoch());
+        let (keys, control) = (ArcSwap::from_pointee(keys), Mutex::new(control));
+        Ok(Self { module: Arc::clone(module), slot, keys, generation, copies, epoch, control, state })
     }
 
     /// The session that working copies belong to.
     pub(super) fn control(&self) -> MutexGuard<'_, Lease> {
         lock(&self.control)
+    }
+
+    /// Whether `control` is still logged in, as it was when the keys were looked for.
+    pub(super) fn is_logged_in(&self, control: &Lease) -> bool {
+        state_of(control) == self.state
     }
 
     /// A session for one worker.
@@ -134,6 +142,10 @@ impl Connection {
         let control = self.control();
         recorded.fits(&Operator { session: &control, keys: &self.keys.load() }, name, context)
     }
+}
+
+fn state_of(session: &Lease) -> Option<SessionState> {
+    session.get_session_info().ok().map(|info| info.session_state())
 }
 
 /// The keys a connection must find; others in the token are not looked at.

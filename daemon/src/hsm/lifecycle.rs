@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cryptoki::object::Attribute;
+use cryptoki::{
+    context::Function,
+    error::{Error as Pkcs11Error, RvError},
+    object::Attribute,
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -178,29 +182,39 @@ impl Connection {
     }
 
     fn has(&self, prefix: &str, name: KeyName) -> Result<bool, SetupError> {
-        Ok(!self.control().find_objects(&labelled(prefix, name))?.is_empty())
+        let control = self.control();
+        if !control.find_objects(&labelled(prefix, name))?.is_empty() {
+            return Ok(true);
+        }
+        // A session that is logged out finds no private object, and says no more than that.
+        if self.is_logged_in(&control) {
+            Ok(false)
+        } else {
+            Err(Pkcs11Error::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects).into())
+        }
     }
 
     fn destroy(&self, prefix: &str, name: KeyName, given_up: &dyn Fn() -> bool) -> Result<(), SetupError> {
         // Whoever gave up may have made another key of the name by now.
         let too_late = || Err(SetupError::Key(format!("key {name} was to be removed too late")));
-        let control = self.control();
         if given_up() {
             return too_late();
         }
         self.keys.store(Arc::new(self.keys.load().without(name)));
-        let labelled = labelled(prefix, name);
         // A token that nobody may change can have lost it by other means.
-        if control.find_objects(&labelled)?.is_empty() {
+        if !self.has(prefix, name)? {
             return Ok(());
         }
         let session = self.writing_session()?;
         // The working copy goes as well: it has the same label.
-        for object in session.find_objects(&labelled)? {
+        for object in session.find_objects(&labelled(prefix, name))? {
             if given_up() {
                 return too_late();
             }
             session.destroy_object(object)?;
+        }
+        if self.has(prefix, name)? {
+            return Err(SetupError::Key(format!("key {name} is still in the token")));
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ impl Authenticator {
             "the approval is too old: have it issued anew",
         )?;
         let jti = grant.jti.as_deref().ok_or(ApprovalError::Rule("the approval has no `jti`"))?;
-        match self.use_up(&grant, jti, Scope::Approve, now_s).await {
+        match self.use_up(&grant, jti, Scope::Approve).await {
             Err(AuthError::Replayed) => Err(ApprovalError::Rule("the approval was used before")),
             used => used.map_err(ApprovalError::Jwt),
         }?;

@@ -101,7 +101,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`AuthError`]; for a missing scope it names the first of `scopes`.
-    pub async fn permit(&self, caller: &Caller, scopes: &[Scope], now_s: u64) -> Result<(), AuthError> {
+    pub async fn permit(&self, caller: &Caller, scopes: &[Scope]) -> Result<(), AuthError> {
         let grant = &caller.grant;
         if grant.bound_uid.is_some_and(|uid| uid != caller.peer.uid) {
             return Err(AuthError::Sender);
@@ -112,21 +112,15 @@ impl Authenticator {
             let jti = grant.jti.as_deref().ok_or(AuthError::Invalid(
                 "this scope takes a fresh JWT for each request: the JWT needs a `jti`",
             ))?;
-            self.use_up(grant, jti, scope, now_s).await?;
+            self.use_up(grant, jti, scope).await?;
         }
         Ok(())
     }
 
     /// Uses up the `jti` of `grant` for `scope`.
-    pub(super) async fn use_up(
-        &self,
-        grant: &Grant,
-        jti: &str,
-        scope: Scope,
-        now_s: u64,
-    ) -> Result<(), AuthError> {
+    pub(super) async fn use_up(&self, grant: &Grant, jti: &str, scope: Scope) -> Result<(), AuthError> {
         let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
-        self.replay.use_up(&grant.issuer, jti, scope, until_s, now_s).await
+        self.replay.use_up(&grant.issuer, jti, scope, until_s).await
     }
 
     /// Writes what became of the cache of verified JWTs.

@@ -4,7 +4,10 @@ use sha2::{Digest, Sha256};
 use vault_api::Scope;
 
 use super::AuthError;
-use crate::store::{Store, Use};
+use crate::{
+    store::{Store, Use},
+    vault::settled_s,
+};
 
 /// Remembers the `jti` of single-use JWTs in the store until they have expired, across restarts. Bounded: what does not
 /// fit is refused.
@@ -25,14 +28,13 @@ impl ReplayMemory {
         jti: &str,
         scope: Scope,
         until_s: u64,
-        now_s: u64,
     ) -> Result<(), AuthError> {
         let mut hash = Sha256::new();
         for part in ["vaultd jti v1", issuer, jti, scope.as_str()] {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }
-        match self.store.use_up(hash.finalize().into(), until_s, now_s, self.most).await? {
+        match self.store.use_up(hash.finalize().into(), until_s, settled_s(), self.most).await? {
             Use::First => Ok(()),
             Use::Again => Err(AuthError::Replayed),
             Use::Full => Err(AuthError::ReplayMemoryFull),

@@ -7,14 +7,13 @@ use crate::{
     auth::Authenticator,
     config::Config,
     guards::Guards,
-    vault::{Keys, SettledClock, Vault},
+    vault::{Keys, Vault, settled_s},
 };
 
 /// Removes tokens that have ended, and tells the audit log.
 pub(super) async fn sweep(vault: Vault, config: Config, audit: Audit) {
     let mut ticks = tokio::time::interval(config.store.sweep_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut clock = SettledClock::default();
     // Lets a caller who comes a little late hear "expired" rather than "unknown".
     let grace_s = config.store.expired_grace.as_secs();
     loop {
@@ -24,7 +23,7 @@ pub(super) async fn sweep(vault: Vault, config: Config, audit: Audit) {
             audit.event(&Event { event: "tokens.swept", detail: Some(&detail), ..Event::default() });
             tracing::info!(tokens, "removed tokens that have ended");
         };
-        if let Err(error) = vault.sweep(clock.now_s().saturating_sub(grace_s), told).await {
+        if let Err(error) = vault.sweep(settled_s().saturating_sub(grace_s), told).await {
             tracing::error!(%error, "cannot remove tokens that have ended");
         }
     }

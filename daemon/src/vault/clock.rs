@@ -1,6 +1,9 @@
 //! The clock of the domain: Unix time from the system.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Now, in whole seconds of Unix time. A clock before 1970 counts as 1970.
 pub fn now_s() -> u64 {
@@ -12,14 +15,21 @@ pub fn now_ms() -> u64 {
     u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Now, in whole seconds of Unix time, for what cannot be undone: it follows a leap forward only once that has lasted. What
+/// the time was when this was asked first is believed.
+///
+/// A clock that is wrong for a while must not cost a record that has years to live, nor the memory of what was used once.
+pub fn settled_s() -> u64 {
+    static CLOCK: LazyLock<Mutex<SettledClock>> =
+        LazyLock::new(|| Mutex::new(SettledClock { at: Instant::now(), was_s: now_s(), ahead_since: None }));
+    CLOCK.lock().unwrap_or_else(PoisonError::into_inner).look(now_s(), Instant::now())
+}
+
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The same clock for what cannot be undone: it follows a leap forward only once that has lasted.
-///
-/// A clock that is wrong for a while must not cost a record that has years to live, nor the memory of what was used once.
-pub struct SettledClock {
+struct SettledClock {
     /// When it was last looked at, and what the time was then.
     at: Instant,
     was_s: u64,
@@ -32,19 +42,7 @@ const BELIEVED_AFTER: Duration = Duration::from_hours(1);
 /// How far it may be ahead without having leapt: it is slewed, and whole seconds are rounded.
 const NO_LEAP_S: u64 = 60;
 
-impl Default for SettledClock {
-    /// A clock that believes what the time is now.
-    fn default() -> Self {
-        Self { at: Instant::now(), was_s: now_s(), ahead_since: None }
-    }
-}
-
 impl SettledClock {
-    /// Now, in whole seconds of Unix time.
-    pub fn now_s(&mut self) -> u64 {
-        self.look(now_s(), Instant::now())
-    }
-
     fn look(&mut self, system_s: u64, now: Instant) -> u64 {
         let due_s = self.was_s.saturating_add(now.duration_since(self.at).as_secs());
         if system_s > due_s.saturating_add(NO_LEAP_S) {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use vault_api::{CardData, EnvelopeClaims};
 use zeroize::Zeroizing;
 
-use super::{Vault, VaultError, now_s};
+use super::{Vault, VaultError, now_s, settled_s};
 use crate::{
     card::{CardExpiry, Pan},
     hsm::{KeyName, NONCE_BYTES, OpenRequest, Purpose, SealRequest, Sealed},
@@ -148,7 +148,7 @@ impl Vault {
     async fn use_up(&self, claims: &EnvelopeClaims) -> Result<(), VaultError> {
         let id = Sha256::new().chain_update(b"vaultd envelope v1\0").chain_update(&claims.jti).finalize();
         let most = self.envelopes.replay_entries;
-        match self.store.use_up(id.into(), claims.exp, now_s(), most).await? {
+        match self.store.use_up(id.into(), claims.exp, settled_s(), most).await? {
             Use::First => Ok(()),
             Use::Again => Err(VaultError::EnvelopeReplayed),
             Use::Full => Err(VaultError::TooManyUses),

@@ -29,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 use honey::Honey;
 use rewrap::Rewrapping;
 
-pub use clock::{SettledClock, now_ms, now_s};
+pub use clock::{now_ms, now_s, settled_s};
 pub use detokenize::Revealed;
 pub use envelope::{EnvelopeRules, EnvelopeWish};
 pub use error::VaultError;

@@ -100,7 +100,7 @@ fn what_is_over_is_not_let_in_and_what_was_used_up_does_not_come_back() {
     assert!(vault.stop().success());
     vault.change_config(|config| {
         config
-            .replace("[auth]", "[auth]\nsingle_use_scopes = [\"tokens:read\"]")
+            .replace("[auth]", "[auth]\nsingle_use_scopes = [\"tokens:read\"]\nreplay_entries = 1")
             .replace("[store]", "[store]\nsweep_interval_seconds = 1")
             + "\n[guards.subject]\npans_per_hour = 2\n"
     });
@@ -155,6 +155,11 @@ fn what_is_over_is_not_let_in_and_what_was_used_up_does_not_come_back() {
     assert_eq!(read(&once), "replayed_jwt");
     clock.leap(HOUR);
     assert_eq!(read(&once), "expired_jwt");
+
+    // Nor does a later use take its place.
+    read(&jwt("late", HOUR));
+    clock.leap(0);
+    assert_eq!(read(&once), "replayed_jwt");
 
     // The sweeper does not believe at once that so much is over, nor does whoever brings a card again.
     clock.leap(DAY);

@@ -14,7 +14,7 @@ use crate::{
     audit::{Audit, Event},
     hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
     store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
-    vault::{now_ms, now_s},
+    vault::{now_ms, now_s, settled_s},
 };
 
 /// How often the keys are looked at without being asked.
@@ -129,7 +129,7 @@ impl Keys {
         let Inner { hsm, store, .. } = &*self.inner;
         let gone = |(is, key): &(KeyName, StoredKey)| *is == name && key.state == KeyState::Destroyed;
         if !rows(store)?.iter().any(gone) {
-            step_at(store, name, KeyMove::Destroy, self.settled_s().saturating_mul(1_000)).await?;
+            step_at(store, name, KeyMove::Destroy, settled_s().saturating_mul(1_000)).await?;
         }
         self.refresh()?;
         hsm.release_key(name);
@@ -144,7 +144,7 @@ impl Keys {
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, self.inner.spent_soon.notified()).await;
             // A leap counts from when it was seen.
-            self.settled_s();
+            settled_s();
             if let Err(error) = self.refresh() {
                 tracing::warn!(%error, "the keys cannot be looked at");
             }

@@ -23,7 +23,7 @@ use lifetimes::Lifetimes;
 pub use report::{KeyReport, KeyWarning};
 pub(super) use view::KeyView;
 
-use super::{SettledClock, VaultError, now_s};
+use super::{VaultError, now_s};
 use crate::{
     audit::Audit,
     hsm::{Hsm, HsmError, KeyInfo, KeyName, Purpose, RsaPublic, SealRequest, Sealed},
@@ -92,8 +92,6 @@ struct Inner {
     changing: Arc<Mutex<Option<(Instant, VaultError)>>>,
     /// Told when a key nears its last encryption.
     spent_soon: Notify,
-    /// What is destroyed is gone for ever.
-    clock: sync::Mutex<SettledClock>,
 }
 
 type Publics = BTreeMap<KeyName, RsaPublic>;
@@ -110,9 +108,8 @@ impl Keys {
         let signer = Signer::new(hsm.clone(), signing_keys(&publics, &rows)?);
         let (publics, changing, spent_soon) = (sync::Mutex::new(publics), Arc::default(), Notify::new());
         let lifetimes = sync::Mutex::new(Lifetimes::open(&store, &rules)?);
-        let clock = sync::Mutex::default();
         let inner =
-            Inner { hsm, store, audit, rules, lifetimes, signer, view, publics, changing, spent_soon, clock };
+            Inner { hsm, store, audit, rules, lifetimes, signer, view, publics, changing, spent_soon };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -172,11 +169,6 @@ impl Keys {
         }
         signer.change(signing_keys(&publics, &rows)?);
         Ok(())
-    }
-
-    /// Now, for what cannot be undone, in whole seconds of Unix time.
-    fn settled_s(&self) -> u64 {
-        self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner).now_s()
     }
 
     /// Remembers the public half of a key that was made just now, if it has one.

@@ -116,6 +116,32 @@ async fn numeric_tokens_never_pass_luhn_and_never_repeat() {
 }
 
 #[tokio::test]
+async fn a_short_card_keeps_its_digits_until_there_are_no_more_tokens() {
+    let vault = Vault::start_with(|config| {
+        config
+            + "[tokens.templates.many]\nformat = \"numeric\"\nkeep_first = 6\nkeep_last = 4\nreuse = \"never\"\n"
+    });
+    let client = vault.client();
+    let many = |pan| TokenizeRequest { template: Some("many".to_owned()), ..request_of(pan) };
+    let amex = client.tokenize(&many("378282246310005")).await.unwrap().token;
+    assert_eq!((amex.len(), &amex[..6], &amex[11..]), (15, "378282", "0005"));
+
+    // Of a hundred, ten have a check digit that fits.
+    let mut tokens = std::collections::HashSet::new();
+    let full = loop {
+        match client.tokenize(&many("469635870295")).await {
+            Ok(new) => {
+                assert_eq!((new.token.len(), &new.token[..6], &new.token[8..]), (12, "469635", "0295"));
+                assert!(tokens.insert(new.token) && tokens.len() <= 90);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.code(), Some(Code::TokenSpaceExhausted));
+    assert!(tokens.len() > 30, "{}", tokens.len());
+}
+
+#[tokio::test]
 async fn a_settlement_swaps_thousands_and_one_bad_item_fails_alone() {
     let vault = Vault::start();
     let client = vault.client();

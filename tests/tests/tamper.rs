@@ -138,6 +138,43 @@ fn an_index_row_copied_over_another_does_not_give_another_cards_token() {
 }
 
 #[test]
+fn a_card_that_was_seen_before_is_in_the_record_that_is_named() {
+    const FINGERPRINT: std::ops::Range<usize> = 10..26;
+    let cards = ["4111111111111111", "5555555555554444", "378282246310005"].map(|pan| json!({ "pan": pan }));
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let tokens = cards.each_ref().map(|card| tokenize(&vault, &jwt, card));
+    vault.stop();
+    {
+        let store = store(&vault);
+        // The rows are in the order of their tokens, which grow.
+        let rows = records(&store);
+        let (mut taken, mut damaged) = (rows[0].clone(), rows[2].clone());
+        // The first token is said to be that of the second card, in its record and in the index.
+        taken.1[FINGERPRINT].copy_from_slice(&rows[1].1[FINGERPRINT]);
+        *damaged.1.last_mut().unwrap() ^= 1;
+        put_records(&store, &[taken, damaged]);
+        let transaction = store.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(FINGERPRINTS).unwrap();
+            let index = self::rows(&table);
+            let row = |place: usize| {
+                let mark = &rows[place].1[FINGERPRINT];
+                index.iter().find(|(key, _)| key.windows(mark.len()).any(|part| part == mark)).unwrap()
+            };
+            table.insert(row(1).0.as_slice(), row(0).1.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    vault.restart();
+    for card in &cards[1..] {
+        let answer = vault.request("POST", "/v1/tokenize", &card.to_string());
+        assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{answer:?}");
+        assert!(!tokens.iter().any(|token| answer.body.contains(token.as_str())), "{answer:?}");
+    }
+}
+
+#[test]
 fn what_is_shown_of_a_card_is_authenticated() {
     const BIN_PLACE: usize = 26;
     const KEY_VERSION_PLACE: usize = 2;

@@ -80,23 +80,34 @@ impl Vault {
 
     async fn reveal_stretch(&self, tenant: &str, tokens: &[Result<Token, VaultError>]) -> Vec<Tried> {
         let known: Vec<_> = tokens.iter().flatten().copied().collect();
-        let mut requests = Vec::with_capacity(known.len());
         let mut records = self.live_records(tenant, &known).into_iter();
-        let mut plan = |token: &Result<Token, VaultError>, key_version: &mut u32| {
-            let token = token.as_ref().map_err(Clone::clone)?;
-            let record = records.next().unwrap_or(Err(VaultError::UnknownToken))?;
-            *key_version = record.header.key_version;
-            let request = open_request(Part::Card, tenant, token, record);
+        let find = |token: &Result<Token, VaultError>| {
+            let token = token.clone()?;
+            Ok((token, records.next().unwrap_or(Err(VaultError::UnknownToken))?))
+        };
+        let found: Vec<Result<_, VaultError>> = tokens.iter().map(find).collect();
+        let version = |found: &Result<(Token, Record), _>| {
+            found.as_ref().map_or(0, |(_, record)| record.header.key_version)
+        };
+        let key_versions: Vec<_> = found.iter().map(version).collect();
+        let cards = self.open_cards(tenant, found).await.into_iter();
+        cards.zip(key_versions).map(|(result, key_version)| Tried { result, key_version }).collect()
+    }
+
+    /// The card in each record that was found, in order; [`VaultError::RecordForged`] for one that does not open.
+    pub(super) async fn open_cards(
+        &self,
+        tenant: &str,
+        found: Vec<Result<(Token, Record), VaultError>>,
+    ) -> Vec<Result<Revealed, VaultError>> {
+        let mut requests = Vec::with_capacity(found.len());
+        let mut plan = |found: Result<(Token, Record), VaultError>| {
+            let (token, record) = found?;
+            let request = open_request(Part::Card, tenant, &token, record);
             requests.push(request.ok_or(VaultError::RecordForged)?);
             Ok(())
         };
-        let planned: Vec<_> = tokens
-            .iter()
-            .map(|token| {
-                let mut key_version = 0;
-                (plan(token, &mut key_version), key_version)
-            })
-            .collect();
+        let planned: Vec<_> = found.into_iter().map(&mut plan).collect();
         let opened = self.hsm.open_sealed(requests).await.map_err(VaultError::from);
         let mut opened = opened.map(Vec::into_iter);
         let mut reveal = |plan: Result<(), VaultError>| {
@@ -105,8 +116,7 @@ impl Vault {
             let card = text.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
             Ok(Revealed { pan: card.0, expiry: card.1 })
         };
-        let tries = planned.into_iter();
-        tries.map(|(plan, key_version)| Tried { result: reveal(plan), key_version }).collect()
+        planned.into_iter().map(&mut reveal).collect()
     }
 
     /// What may be shown of the card of `token`.

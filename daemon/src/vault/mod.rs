@@ -18,6 +18,7 @@ mod notary;
 mod records;
 mod rewrap;
 mod search;
+mod seen;
 mod stats;
 mod template;
 mod token;

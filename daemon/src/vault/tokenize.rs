@@ -64,8 +64,8 @@ pub struct Tokenized {
 
 /// A card on its way through, with what is known about it.
 pub(super) struct Pending<'v> {
-    place: usize,
-    card: NewCard,
+    pub(super) place: usize,
+    pub(super) card: NewCard,
     name: &'v str,
     template: &'v Template,
     /// Its fingerprints: under the active key, then under those that are retired.
@@ -145,7 +145,7 @@ impl Vault {
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
         if !looked_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, keys)) {
-            self.settle_seen(keys, tenant, pending, results).await?;
+            self.settle_known(keys, tenant, pending, results).await?;
             *looked_under = Some(Arc::clone(keys));
         }
         if pending.is_empty() { Ok(()) } else { self.settle_new(turn, keys, tenant, pending, results).await }
@@ -187,7 +187,7 @@ impl Vault {
     }
 
     /// Fingerprints the cards, and answers those whose token is in the store already.
-    async fn settle_seen(
+    async fn settle_known(
         &self,
         keys: &KeyView,
         tenant: &str,
@@ -211,17 +211,16 @@ impl Vault {
             pending.iter().filter(|item| reusing(item)).map(|item| item.keys.as_slice()).collect();
         let mut found = self.store.find(tenant, &cards)?.into_iter();
         let now_s = now_s();
-        pending.retain(|item| {
-            let seen = if reusing(item) { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
-            let seen = seen.map(|seen| seen.filter(|(_, record)| !record.header.expired(now_s)));
-            let answer = match seen {
-                Ok(None) => return true,
-                Ok(Some((key, record))) => tokenized(Token::from_key(&key), item, record.header, false),
-                Err(error) => Err(error.into()),
-            };
-            settle(results, item.place, answer);
-            false
-        });
+        let mut seen = Vec::new();
+        for item in std::mem::take(pending) {
+            let known = if reusing(&item) { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
+            match known.map(|known| known.filter(|(_, record)| !record.header.expired(now_s))) {
+                Ok(None) => pending.push(item),
+                Ok(Some((key, record))) => seen.push((item, key, record)),
+                Err(error) => settle(results, item.place, Err(error.into())),
+            }
+        }
+        self.settle_seen(tenant, seen, results).await;
         Ok(())
     }
 
@@ -242,7 +241,7 @@ impl Vault {
         for item in pending.iter() {
             let token = mint(&self.hsm, item.template.format, &item.card.pan).await?;
             let header = header(keys, item, now_ms)?;
-            fresh.push(tokenized(Some(token), item, header.clone(), true));
+            fresh.push(tokenized(token, item, header.clone(), true));
             let card = card_text(&item.card.pan, item.card.expiry.as_ref());
             let (sealing, mut parts) = Sealing::requests(header, tenant, &token, card, item.private_text())?;
             sealings.push((token, sealing, item.keys.get(1..).unwrap_or_default().to_vec()));
@@ -259,22 +258,18 @@ impl Vault {
         let outcomes = self.store.insert(tenant, records, now_ms / 1_000).await?;
 
         let stale = outcomes.contains(&Inserted::Stale);
-        let mut outcomes = outcomes.into_iter().zip(fresh);
-        pending.retain(|item| match outcomes.next() {
-            Some((Inserted::Created, fresh)) => {
-                settle(results, item.place, fresh);
-                false
+        let mut seen = Vec::new();
+        for (item, (outcome, fresh)) in
+            std::mem::take(pending).into_iter().zip(outcomes.into_iter().zip(fresh))
+        {
+            match outcome {
+                Inserted::Created => settle(results, item.place, Ok(fresh)),
+                Inserted::Seen(key, record) => seen.push((item, key, record)),
+                Inserted::Damaged(error) => settle(results, item.place, Err(StoreError::from(error).into())),
+                Inserted::TokenTaken | Inserted::Stale => pending.push(item),
             }
-            Some((Inserted::Seen(key, record), _)) => {
-                settle(results, item.place, tokenized(Token::from_key(&key), item, record.header, false));
-                false
-            }
-            Some((Inserted::Damaged(error), _)) => {
-                settle(results, item.place, Err(StoreError::from(error).into()));
-                false
-            }
-            Some((Inserted::TokenTaken | Inserted::Stale, _)) | None => true,
-        });
+        }
+        self.settle_seen(tenant, seen, results).await;
         if stale { Err(VaultError::KeysChanged) } else { Ok(()) }
     }
 
@@ -344,7 +339,7 @@ pub(super) fn cut(mac: &[u8]) -> [u8; FINGERPRINT_CUT_BYTES] {
     mac.first_chunk().copied().unwrap_or_default()
 }
 
-fn settle(
+pub(super) fn settle(
     results: &mut [Result<Tokenized, VaultError>],
     place: usize,
     result: Result<Tokenized, VaultError>,
@@ -354,21 +349,15 @@ fn settle(
     }
 }
 
-/// What is shown of the PAN comes from the request: a record that is not opened is not authenticated.
-fn tokenized(
-    token: Option<Token>,
-    item: &Pending<'_>,
-    header: Header,
-    created: bool,
-) -> Result<Tokenized, VaultError> {
-    Ok(Tokenized {
-        token: token.ok_or(VaultError::RecordForged)?,
+pub(super) fn tokenized(token: Token, item: &Pending<'_>, header: Header, created: bool) -> Tokenized {
+    Tokenized {
+        token,
         created,
         masked: item.card.pan.masked(),
         template: header.template,
         created_at_ms: header.created_at_ms,
         expires_at_s: header.expires_at_s,
-    })
+    }
 }
 
 /// What a record shows of its PAN.

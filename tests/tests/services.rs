@@ -360,6 +360,35 @@ fn a_reload_that_would_rename_the_vault_is_refused() {
 }
 
 #[test]
+fn a_name_that_nobody_has_stops_no_vault_that_serves() {
+    let mut vault = Vault::start();
+    let with = |rule: &str| {
+        let rule = format!(
+            "[[auth.peers]]\nname = \"typo\"\n{rule}\ntenant = \"dev\"\nscopes = [\"tokenize\"]\n\n[tokens]"
+        );
+        move |config: String| config.replacen("[tokens]", &rule, 1)
+    };
+    let good = fs::read_to_string(vault.path("vaultd.toml")).unwrap();
+    for (rule, told) in
+        [("user = \"nosuch\"", "there is no user"), ("uid = 4001\ngroup = \"nosuch\"", "there is no group")]
+    {
+        vault.change_config(with(rule));
+        let refused = vault.admin("POST", "/v1/reload");
+        assert_eq!(refused.code(), "config_invalid", "{refused:?}");
+        assert!(refused.json()["detail"].to_string().contains(told), "{refused:?}");
+        assert_eq!(vault.request("GET", "/readyz", "").status, 200);
+
+        assert!(vault.stop().success());
+        let output = vault.run("serve");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(told), "{said}");
+        vault.change_config(|_| good.clone());
+        vault.restart();
+    }
+}
+
+#[test]
 fn each_tenant_has_limits_and_counts_of_its_own() {
     let vault = Vault::start_with(|config| config + "\n[limits]\nmax_requests_per_second_per_tenant = 20\n");
     let of = |tenant: &str| vault.minter().mint(&json!({ "tenant": tenant }));

@@ -146,8 +146,9 @@ const ANSWERED: [(c_long, c_int); 2] = [
 /// Sockets that do not block or are not inherited, how much there is to read, and whether a stream is a terminal: FIONBIO,
 /// FIOCLEX, FIONREAD, TCGETS (`asm-generic/ioctls.h`).
 const IOCTLS: [u64; 4] = [0x5421, 0x5451, 0x541b, 0x5401];
-/// Names of threads, and of mappings, which allocators give: `PR_SET_NAME`, `PR_SET_VMA` (`linux/prctl.h`).
-const PRCTLS: [u64; 2] = [15, 0x5356_4d41];
+/// Names of threads, and of mappings, which allocators give, and a look at the capabilities, which nss-systemd takes when a
+/// user is looked up: `PR_SET_NAME`, `PR_SET_VMA`, `PR_CAPBSET_READ` (`linux/prctl.h`).
+const PRCTLS: [u64; 3] = [15, 0x5356_4d41, 23];
 const WRITE: u64 = 2;
 const EXECUTE: u64 = 4;
 

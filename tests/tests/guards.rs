@@ -227,8 +227,6 @@ fn a_locked_service_cannot_log_in() {
     assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
     assert_eq!(detokenize(&vault, &jwt, &tokens[1]).code(), "caller_locked");
     assert_eq!(login().code(), "caller_locked");
-    // Each has an entry in the audit log, but not without end.
-    assert!((0..5_000).any(|_| login().code() == "rate_limited"));
 }
 
 /// Plants a honey token of `template` in the tenant `dev`.

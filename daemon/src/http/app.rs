@@ -274,8 +274,8 @@ pub(super) async fn around(
     if let Some(trail) = &trail {
         request.extensions_mut().insert(trail.clone());
     }
-    let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(app, &id, trail));
     let uid = request.extensions().get::<Peer>().map(|peer| peer.uid);
+    let abandoned = trail.as_ref().map(|trail| Abandoned::unless_done(app, &id, uid, trail));
     let limit = app.limits().request_timeout;
     // One clock for the work and its entry: each costs more than it looks.
     let mut late = pin!(tokio::time::sleep(limit));
@@ -297,10 +297,9 @@ pub(super) async fn around(
     if has_entry
         && response.status().is_client_error()
         && trail.as_ref().is_some_and(Trail::is_turned_away)
-        && let Some(failure) = app.one_too_many(uid)
+        && !app.writes_refusal(uid)
     {
         has_entry = false;
-        response = failure.into_response();
     }
     let mut code = match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {

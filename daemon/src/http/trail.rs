@@ -213,12 +213,13 @@ impl Trail {
 pub(super) struct Abandoned<'a> {
     app: &'a App,
     request_id: &'a str,
+    uid: Option<u32>,
     trail: Option<Trail>,
 }
 
 impl<'a> Abandoned<'a> {
-    pub(super) fn unless_done(app: &'a App, request_id: &'a str, trail: &Trail) -> Self {
-        Self { app, request_id, trail: Some(trail.clone()) }
+    pub(super) fn unless_done(app: &'a App, request_id: &'a str, uid: Option<u32>, trail: &Trail) -> Self {
+        Self { app, request_id, uid, trail: Some(trail.clone()) }
     }
 
     pub(super) fn done(mut self) {
@@ -228,7 +229,9 @@ impl<'a> Abandoned<'a> {
 
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
-        if let Some(trail) = &self.trail {
+        if let Some(trail) = &self.trail
+            && (!trail.is_turned_away() || self.app.writes_refusal(self.uid))
+        {
             self.app.audit().note(trail.entry(self.request_id, None, Some(ABANDONED)));
         }
     }

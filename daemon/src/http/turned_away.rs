@@ -1,6 +1,6 @@
 //! Requests that are refused for their caller: no valid JWT, no login, locked, without the scope, over its tenant's limit. Each
 //! refusal has an entry in the audit log, as long as one user id does not make so many that they would fill the disk, and with
-//! that stop service for everybody.
+//! that stop service for everybody: then they are counted.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{app::App, bucket::Bucket, problem::Failure};
+use tokio::runtime::Handle;
+
+use super::{app::App, bucket::Bucket};
 use crate::audit::Event;
 
 /// Refusals a second of one user id that are written, and how many at once: some ten kilobytes a second.
@@ -66,23 +68,21 @@ impl TurnedAway {
 }
 
 impl App {
-    /// What a caller with the user id `uid` is told instead of its refusal, if that is one too many to be written.
-    pub(super) fn one_too_many(&self, uid: Option<u32>) -> Option<Failure> {
+    /// Whether the refusal of a caller with the user id `uid` is written, and not only counted.
+    pub(super) fn writes_refusal(&self, uid: Option<u32>) -> bool {
         let mut uid = uid;
-        match self.turned_away().place(&mut uid, Instant::now()) {
-            Place::Written => return None,
-            Place::Counted => {}
-            Place::CountedFirst => {
-                let app = self.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(TOLD_AFTER).await;
-                    app.tell_unwritten(uid);
-                });
-            }
+        let place = self.turned_away().place(&mut uid, Instant::now());
+        if place == Place::CountedFirst
+            // Without one it is the end, where what was counted is told.
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let app = self.clone();
+            runtime.spawn(async move {
+                tokio::time::sleep(TOLD_AFTER).await;
+                app.tell_unwritten(uid);
+            });
         }
-        self.guards().stats().rate_limited("refusals");
-        let detail = "too many requests that were refused for their caller: see what the first were told";
-        Some(Failure::too_fast("refusals", WRITTEN_PER_S, detail))
+        place == Place::Written
     }
 
     /// Tells the audit log what was counted and not told yet. For the end.

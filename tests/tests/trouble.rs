@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
-use vault_tests::{Vault, chaotic};
+use serde_json::{Value, json};
+use vault_tests::{Pans, Vault, chaotic};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
@@ -166,6 +166,37 @@ fn a_disk_that_takes_no_more_is_503_until_it_does() {
     assert_eq!(answer.status, 201, "nothing was kept of the one that failed: {answer:?}");
     let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": known }).to_string());
     assert_eq!(answer.json()["pan"], "4111111111111111");
+}
+
+#[test]
+fn a_full_disk_is_not_called_ready_between_two_failures() {
+    let vault = Vault::start();
+    let store = vault.path("store/vault.redb");
+    let size = fs::metadata(&store).unwrap().len();
+    let full = Command::new("prlimit")
+        .args(["--pid", &vault.pid().to_string(), &format!("--fsize={size}:unlimited")])
+        .status();
+    assert!(full.unwrap().success());
+    let mut pans = Pans::new();
+    loop {
+        let items: Vec<_> = pans.take(200).iter().map(|pan| json!({ "pan": pan })).collect();
+        let answer = vault.request("POST", "/v1/tokenize/batch", &json!({ "items": items }).to_string());
+        let results = answer.json()["results"].clone();
+        let failed = |results: &Vec<Value>| results.iter().any(|result| result["error"].is_object());
+        if results.as_array().is_none_or(failed) {
+            break;
+        }
+    }
+    let mut one =
+        || vault.request("POST", "/v1/tokenize", &json!({ "pan": pans.take(1)[0] }).to_string()).status;
+    while one() == 201 {}
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(4) {
+        let ready = vault.request("GET", "/readyz", "");
+        assert_eq!((ready.status, &ready.json()["checks"]["store"]["ok"]), (503, &json!(false)));
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!vault.log().contains("the store can be written again"), "{}", vault.log());
 }
 
 #[test]

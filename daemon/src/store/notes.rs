@@ -38,6 +38,11 @@ pub(super) fn write(transaction: &WriteTransaction, name: &str, value: &[u8]) ->
     Ok(())
 }
 
+pub(super) fn remove(transaction: &WriteTransaction, name: &str) -> Result<(), StoreError> {
+    transaction.open_table(META)?.remove(key(name).as_str())?;
+    Ok(())
+}
+
 /// Apart from the store's own values in the same table.
 fn key(name: &str) -> String {
     format!("note/{name}")

@@ -24,6 +24,9 @@ const MAX_CHANGES_PER_COMMIT: usize = 4_096;
 
 /// How long after a failed commit the next one is tried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// What is written and removed again to see whether there is room.
+const TRIAL: &str = "trial";
+const TRIAL_BYTES: usize = 64 * 1_024;
 
 /// The writer's loop; ends at [`Change::Stop`], after everything that came before it.
 ///
@@ -91,10 +94,18 @@ fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
     }
 }
 
-/// Tries whether a transaction is committed that changes nothing. `on_tenants` learns of all tenants: the commit that failed may
-/// have been kept, and with it a tenant whose caller was refused.
+/// Tries whether the store can be written: with as much as a small group of changes needs, for on a full disk there is always
+/// room for nothing. `on_tenants` learns of all tenants: the commit that failed may have been kept, and with it a tenant whose
+/// caller was refused.
 fn recover(handle: &Handle, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
-    match handle.change(|transaction| read_tenants(&transaction.open_table(TENANTS)?)) {
+    let tried = handle.change(|transaction| notes::write(transaction, TRIAL, &vec![0; TRIAL_BYTES]));
+    let recovered = tried.and_then(|()| {
+        handle.change(|transaction| {
+            notes::remove(transaction, TRIAL)?;
+            read_tenants(&transaction.open_table(TENANTS)?)
+        })
+    });
+    match recovered {
         Ok(tenants) => {
             on_tenants(&tenants);
             handle.committed();

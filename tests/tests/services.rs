@@ -8,7 +8,7 @@ use vault_client::{
     CardData, Code, LoginRequest, Scope, SealEnvelopeRequest, SearchRequest, Sensitive, TokenPatch,
     TokenizeRequest,
 };
-use vault_tests::{AuditLog, Pans, Vault, luhn_valid};
+use vault_tests::{AuditLog, Pans, Vault, chaotic, luhn_valid};
 
 const PAN: &str = "4111111111111111";
 
@@ -176,6 +176,18 @@ async fn what_was_used_once_stays_used_after_kill_9() {
         vault.kill();
         vault.restart();
     }
+}
+
+#[test]
+fn an_envelope_whose_time_ends_while_the_hsm_works_stays_closed() {
+    let vault = Vault::start_with(|config| chaotic(&config));
+    let card = json!({ "card_number": PAN, "expiry_date": "12/31" });
+    let seal = json!({ "meta_data": card, "single_use": true, "expires_in": 2 }).to_string();
+    let sealed = vault.request("POST", "/v1/envelopes", &seal).json();
+    fs::write(vault.path("fault"), "C_Decrypt latency 3s count=1\n").unwrap();
+    let open = json!({ "jwt": sealed["jwt"] }).to_string();
+    let opened = vault.request("POST", "/v1/envelopes/open", &open);
+    assert_eq!((opened.status, opened.code().as_str()), (422, "envelope_expired"), "{opened:?}");
 }
 
 #[test]

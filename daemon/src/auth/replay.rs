@@ -37,6 +37,7 @@ impl ReplayMemory {
         match self.store.use_up(hash.finalize().into(), until_s, settled_s(), self.most).await? {
             Use::First => Ok(()),
             Use::Again => Err(AuthError::Replayed),
+            Use::Over => Err(AuthError::Expired),
             Use::Full => Err(AuthError::ReplayMemoryFull),
         }
     }

@@ -94,6 +94,8 @@ pub(super) fn holder_key(tenant: TenantId, holder: &BlindKey, token: &TokenKey) 
 
 /// Bytes of what stands for something that may be used once.
 pub const USE_ID_BYTES: usize = 32;
+/// Bytes of a use's end, before its id.
+pub(super) const USE_END_BYTES: usize = size_of::<u64>();
 
 /// When a use may be forgotten.
 pub(super) fn use_end_key(until_s: u64, id: &[u8; USE_ID_BYTES]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::{
     StoreError,
-    schema::{USE_ID_BYTES, use_end_key},
+    schema::{USE_END_BYTES, USE_ID_BYTES, use_end_key},
     tables::{USE_ENDS, USES, ended},
 };
 
@@ -18,11 +18,13 @@ pub enum Use {
     First,
     /// It was used before.
     Again,
+    /// Its time is over, and whether it was used may be forgotten.
+    Over,
     /// No more uses can be remembered for now.
     Full,
 }
 
-/// Uses up `id`, unless it was used before or `most` uses are remembered.
+/// Uses up `id`, unless it was used before, its time is over at `now_s`, or `most` uses are remembered.
 pub(super) fn use_up(
     transaction: &WriteTransaction,
     id: &[u8; USE_ID_BYTES],
@@ -30,9 +32,12 @@ pub(super) fn use_up(
     now_s: u64,
     most: usize,
 ) -> Result<Use, StoreError> {
-    let known = transaction.open_table(USES)?.get(id.as_slice())?.map(|until_s| until_s.value());
-    if known.is_some_and(|until_s| until_s > now_s) {
+    if transaction.open_table(USES)?.get(id.as_slice())?.is_some() {
         return Ok(Use::Again);
+    }
+    // Whoever vetted it may have looked at the clock a while ago.
+    if until_s <= now_s {
+        return Ok(Use::Over);
     }
     let full = || {
         Ok::<_, StoreError>(transaction.open_table(USES)?.len()? >= u64::try_from(most).unwrap_or(u64::MAX))
@@ -53,13 +58,31 @@ pub(super) fn forget(transaction: &WriteTransaction, now_s: u64) -> Result<(), S
     let (mut uses, mut ends) = (transaction.open_table(USES)?, transaction.open_table(USE_ENDS)?);
     for key in &ended(&ends, now_s.saturating_add(1), MOST_FORGOTTEN)? {
         ends.remove(key.as_slice())?;
-        if let Some((until_s, id)) = key.split_first_chunk() {
-            // Used again since: the later end has a row of its own.
-            let until_s = u64::from_be_bytes(*until_s);
-            if uses.get(id)?.is_some_and(|known| known.value() == until_s) {
-                uses.remove(id)?;
-            }
+        if let Some((_, id)) = key.split_first_chunk::<USE_END_BYTES>() {
+            uses.remove(id)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, backends::InMemoryBackend};
+
+    use super::*;
+
+    fn database() -> Database {
+        Database::builder().create_with_backend(InMemoryBackend::new()).unwrap()
+    }
+
+    #[test]
+    fn what_was_used_stays_used_to_its_last_instant() {
+        let transaction = database().begin_write().unwrap();
+        let at = |now_s| use_up(&transaction, &[1; USE_ID_BYTES], 100, now_s, 10).unwrap();
+        assert_eq!(at(50), Use::First);
+        assert_eq!(at(99), Use::Again);
+        assert_eq!(at(100), Use::Again, "as long as it is known");
+        forget(&transaction, 100).unwrap();
+        assert_eq!(at(100), Use::Over);
+    }
 }

@@ -151,6 +151,8 @@ impl Vault {
         match self.store.use_up(id.into(), claims.exp, settled_s(), most).await? {
             Use::First => Ok(()),
             Use::Again => Err(VaultError::EnvelopeReplayed),
+            // While the HSM worked.
+            Use::Over => Err(VaultError::EnvelopeExpired),
             Use::Full => Err(VaultError::TooManyUses),
         }
     }

@@ -5,10 +5,11 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
+use redb::{Database, TableDefinition};
 use tokio::runtime::Runtime;
 use vaultd::store::{
     BlindKey, Header, Importer, KeyState, NewRecord, Record, Row, SealedPart, Store, StoreError, StoredKey,
-    StoredLock, TokenKey, WindowRows,
+    StoredLock, TokenKey, Use, UseKind, WindowRows,
 };
 
 const CACHE_BYTES: usize = 1 << 20;
@@ -61,7 +62,9 @@ async fn fill_all(store: &Store) {
     fill(store, "shop", 0..500).await;
     fill(store, "other", 0..500).await;
     for byte in 0..20 {
-        store.use_up([byte; 32], 1_900_000_000 + u64::from(byte), 1, 100).await.unwrap();
+        for kind in UseKind::ALL {
+            store.use_up(kind, [byte; 32], 1_900_000_000 + u64::from(byte), 1, 100).await.unwrap();
+        }
     }
     let lock = StoredLock {
         issuer: "an issuer".to_owned(),
@@ -106,6 +109,30 @@ fn a_copy_is_the_same_store() {
     let token = record(3).token;
     assert_eq!(copy.get("shop", &[token]).unwrap(), store.get("shop", &[token]).unwrap());
     copy.close();
+    store.close();
+}
+
+#[test]
+fn a_store_of_before_each_kind_of_use_had_its_tables_is_copied_and_remembers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = new_store(dir.path());
+    let runtime = runtime();
+    let used = |store: &Store, kind, id| runtime.block_on(store.use_up(kind, [id; 32], 9, 1, 1)).unwrap();
+    used(&store, UseKind::Envelope, 1);
+    store.close();
+    drop(store);
+    let transaction = Database::open(dir.path().join("vault.redb")).unwrap().begin_write().unwrap();
+    for table in ["jwt_uses", "jwt_use_ends", "approval_uses", "approval_use_ends"] {
+        assert!(transaction.delete_table(TableDefinition::<'_, &[u8], &[u8]>::new(table)).unwrap());
+    }
+    transaction.commit().unwrap();
+
+    let store = Store::open(dir.path(), CACHE_BYTES, QUEUE).unwrap();
+    assert!(all(&store).iter().any(|row| row.key == [1; 32]));
+    for kind in [UseKind::Jwt, UseKind::Approval] {
+        assert_eq!([1, 2].map(|id| used(&store, kind, id)), [Use::Again, Use::First]);
+    }
+    assert!(all(&store).iter().any(|row| row.key == [2; 32]));
     store.close();
 }
 

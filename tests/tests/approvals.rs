@@ -119,6 +119,36 @@ fn what_is_wrong_with_an_approval_is_said() {
 }
 
 #[test]
+fn no_kind_of_use_fills_the_memory_of_another() {
+    let vault = Vault::start_with(|config| {
+        config.replace("[auth]\n", "[auth]\nsingle_use_scopes = [\"tokens:read\"]\nreplay_entries = 2\n")
+            + "\n[envelopes]\nreplay_entries = 3\n[approvals]\noperations = [\"locks.unlock\"]\n"
+    });
+    let minter = vault.minter();
+    let card = json!({ "card_number": "4111111111111111", "expiry_date": "12/31" });
+    let seal = json!({ "meta_data": card, "single_use": true }).to_string();
+    let open = || {
+        let sealed = vault.request("POST", "/v1/envelopes", &seal).json();
+        vault.request("POST", "/v1/envelopes/open", &json!({ "jwt": sealed["jwt"] }).to_string())
+    };
+    let made = vault.request("POST", "/v1/tokenize", r#"{"pan":"4111111111111111"}"#).json();
+    let path = format!("/v1/tokens/{}", made["token"].as_str().unwrap());
+    let read = || vault.request_as(&minter.mint(&json!({})), "GET", &path, "");
+    let approved = || unlock(&vault, &[&approval(&minter, &json!({}))]);
+    let fills = |most: usize, once: &dyn Fn() -> Answer| {
+        for number in 0..most {
+            let answer = once();
+            assert_eq!(answer.status, 200, "{number}: {answer:?}");
+        }
+        let answer = once();
+        assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"), "{answer:?}");
+    };
+    fills(3, &open);
+    fills(2, &read);
+    fills(2, &approved);
+}
+
+#[test]
 fn keys_and_bulk_reveals_are_held_to_it_and_nothing_else_is() {
     let vault = vault();
     let minter = vault.minter();

@@ -24,7 +24,7 @@ pub struct Settings {
     pub cache_entries: usize,
     /// Scopes whose use takes a fresh JWT each time.
     pub single_use: ScopeSet,
-    /// How many used `jti` are remembered.
+    /// How many used `jti` are remembered, and how many of approvals.
     pub replay_entries: usize,
 }
 

@@ -5,7 +5,7 @@ use vault_api::Scope;
 
 use super::AuthError;
 use crate::{
-    store::{Store, Use},
+    store::{Store, Use, UseKind},
     vault::settled_s,
 };
 
@@ -34,7 +34,9 @@ impl ReplayMemory {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }
-        match self.store.use_up(hash.finalize().into(), until_s, settled_s(), self.most).await? {
+        // So that no caller's JWTs are in the way of approvals.
+        let kind = if scope == Scope::Approve { UseKind::Approval } else { UseKind::Jwt };
+        match self.store.use_up(kind, hash.finalize().into(), until_s, settled_s(), self.most).await? {
             Use::First => Ok(()),
             Use::Again => Err(AuthError::Replayed),
             Use::Over => Err(AuthError::Expired),

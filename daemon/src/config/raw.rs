@@ -197,7 +197,7 @@ pub(super) struct Auth {
     pub(super) cache_entries: Option<u64>,
     /// Scopes that take a fresh JWT, with a `jti`, for each request. Default none.
     pub(super) single_use_scopes: Vec<String>,
-    /// Used `jti` that are remembered until they expire. Default 100000.
+    /// Used `jti` that are remembered until they expire, and as many of approvals. Default 100000.
     pub(super) replay_entries: Option<u64>,
     /// Issuers whose JWTs are accepted.
     pub(super) issuers: Vec<Issuer>,

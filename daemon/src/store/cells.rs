@@ -9,7 +9,10 @@ use redb::{Key, TableDefinition, TableHandle, Value};
 
 use super::{
     StoreError,
-    tables::{EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, LOCKS, META, RECORDS, TENANTS, USE_ENDS, USES, WINDOWS},
+    tables::{
+        APPROVAL_USE_ENDS, APPROVAL_USES, EXPIRIES, FINGERPRINTS, HOLDERS, JWT_USE_ENDS, JWT_USES, KEYS,
+        LOCKS, META, RECORDS, TENANTS, USE_ENDS, USES, WINDOWS,
+    },
 };
 
 /// A row of a table.
@@ -58,7 +61,11 @@ pub(super) fn visit_tables(visitor: &mut impl Visitor) -> Result<(), StoreError>
     visitor.table(8, EXPIRIES)?;
     visitor.table(9, LOCKS)?;
     visitor.table(10, WINDOWS)?;
-    visitor.table(KEYS_TABLE, KEYS)
+    visitor.table(KEYS_TABLE, KEYS)?;
+    visitor.table(12, JWT_USES)?;
+    visitor.table(13, JWT_USE_ENDS)?;
+    visitor.table(14, APPROVAL_USES)?;
+    visitor.table(15, APPROVAL_USE_ENDS)
 }
 
 /// The name of each table, by its number.
@@ -201,7 +208,7 @@ mod tests {
     #[test]
     fn no_table_is_left_out() {
         let names = table_names();
-        assert_eq!(names.keys().copied().collect::<Vec<_>>(), (1..=KEYS_TABLE).collect::<Vec<_>>());
+        assert_eq!(names.keys().copied().collect::<Vec<_>>(), (1..=15).collect::<Vec<_>>());
         assert_eq!(names[&KEYS_TABLE], KEYS.name());
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(dir.path(), [1; 16], 1 << 20, 1).unwrap();

@@ -9,7 +9,7 @@ use super::{
     rewrap::Replacement,
     schema::{TenantId, USE_ID_BYTES},
     tables::Encoded,
-    uses::Use,
+    uses::{Use, UseKind},
 };
 
 /// A record that is to be stored under a new token.
@@ -85,6 +85,7 @@ pub(super) enum Change {
         answer: Answer<usize>,
     },
     UseUp {
+        kind: UseKind,
         id: [u8; USE_ID_BYTES],
         until_s: u64,
         now_s: u64,

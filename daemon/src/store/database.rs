@@ -26,7 +26,7 @@ use super::{
     },
     schema::{TenantId, USE_ID_BYTES},
     tables::{Encoded, KEYS, META},
-    uses::Use,
+    uses::{Use, UseKind},
     writer,
 };
 
@@ -192,7 +192,7 @@ impl Store {
         })
     }
 
-    /// Uses up `id`, which is remembered until `until_s`; at most `most` uses are remembered at a time.
+    /// Uses up `id`, which is remembered until `until_s`; at most `most` uses of its kind are remembered at a time.
     ///
     /// Durable when it returns, so that a use holds across restarts.
     ///
@@ -200,12 +200,13 @@ impl Store {
     /// [`StoreError`]; then it is not known whether it was used up.
     pub async fn use_up(
         &self,
+        kind: UseKind,
         id: [u8; USE_ID_BYTES],
         until_s: u64,
         now_s: u64,
         most: usize,
     ) -> Result<Use, StoreError> {
-        self.change(|answer| Change::UseUp { id, until_s, now_s, most, answer }).await
+        self.change(|answer| Change::UseUp { kind, id, until_s, now_s, most, answer }).await
     }
 
     /// Stores new records, and says of each what became of it once that is durable.

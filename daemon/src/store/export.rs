@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use redb::{Key, ReadTransaction, ReadableDatabase, ReadableTableMetadata, TableDefinition, TableHandle};
+use redb::{
+    Key, ReadTransaction, ReadableDatabase, ReadableTableMetadata, TableDefinition, TableError, TableHandle,
+};
 
 use super::{
     Row, Store, StoreError,
@@ -60,7 +62,14 @@ impl Visitor for Gather<'_> {
         number: u8,
         definition: TableDefinition<'static, K, V>,
     ) -> Result<(), StoreError> {
-        let table = self.transaction.open_table(definition)?;
+        let table = match self.transaction.open_table(definition) {
+            // In a store of before each kind of use had its tables: one comes with its first use.
+            Err(TableError::TableDoesNotExist(name)) => {
+                self.counts.insert(name, 0);
+                return Ok(());
+            }
+            table => table?,
+        };
         self.counts.insert(definition.name().to_owned(), table.len()?);
         // These keep the transaction alive by themselves.
         let rows = table.range::<K::SelfType<'_>>(..)?.map(move |row| {

@@ -2,18 +2,16 @@
 
 use std::collections::HashMap;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableError, WriteTransaction};
+use redb::{Database, Key, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::{
     KeyState, OpenError, SCHEMA_VERSION, StoreError, StoredKey,
+    cells::{Cell, Visitor, visit_tables},
     error::failed,
     handle::Handle,
     key_book::{parse_name, read_rows},
     schema::TenantId,
-    tables::{
-        EXPIRIES, FINGERPRINTS, HOLDERS, KEYS, LOCKS, META, RECORDS, RecordTables, TENANTS, USE_ENDS, USES,
-        WINDOWS, read_tenants,
-    },
+    tables::{KEYS, META, RecordTables, TENANTS, read_tenants},
 };
 
 pub(super) const META_SCHEMA: &str = "schema";
@@ -30,18 +28,25 @@ pub(super) fn lay_out(database: &Database, vault_id: [u8; VAULT_ID_BYTES]) -> Re
         let mut meta = transaction.open_table(META)?;
         meta.insert(META_SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
         meta.insert(META_VAULT, vault_id.as_slice())?;
-        transaction.open_table(TENANTS)?;
-        transaction.open_table(RECORDS)?;
-        transaction.open_table(FINGERPRINTS)?;
-        transaction.open_table(HOLDERS)?;
-        transaction.open_table(EXPIRIES)?;
-        transaction.open_table(USES)?;
-        transaction.open_table(USE_ENDS)?;
-        transaction.open_table(KEYS)?;
-        transaction.open_table(LOCKS)?;
-        transaction.open_table(WINDOWS)?;
     }
+    make_tables(&transaction)?;
     Ok(transaction.commit()?)
+}
+
+/// Makes the tables that are missing.
+fn make_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    struct Make<'t>(&'t WriteTransaction);
+    impl Visitor for Make<'_> {
+        fn table<K: Key + Cell + 'static, V: Cell + 'static>(
+            &mut self,
+            _: u8,
+            definition: TableDefinition<'static, K, V>,
+        ) -> Result<(), StoreError> {
+            self.0.open_table(definition)?;
+            Ok(())
+        }
+    }
+    visit_tables(&mut Make(transaction))
 }
 
 /// Brings a store of an older schema to the newest, in one transaction.
@@ -56,11 +61,7 @@ pub(super) fn upgrade(handle: &Handle) -> Result<(), StoreError> {
     }
     tracing::info!(from = found, to = SCHEMA_VERSION, "bringing the store to a newer schema");
     handle.change(|transaction| {
-        transaction.open_table(HOLDERS)?;
-        transaction.open_table(USES)?;
-        transaction.open_table(USE_ENDS)?;
-        transaction.open_table(LOCKS)?;
-        transaction.open_table(WINDOWS)?;
+        make_tables(transaction)?;
         if found < 3 {
             give_keys_states(transaction)?;
             let mut tables = RecordTables::open(transaction)?;

@@ -50,4 +50,4 @@ pub use schema::{
     BlindKey, FingerprintKey, Lookup, MAX_TOKEN_KEY_BYTES, SCHEMA_VERSION, TokenKey, USE_ID_BYTES,
 };
 pub use search::Hit;
-pub use uses::Use;
+pub use uses::{Use, UseKind};

@@ -10,6 +10,8 @@ use super::{
 };
 
 pub(super) type Bytes = &'static [u8];
+pub(super) type UseTable = TableDefinition<'static, Bytes, u64>;
+pub(super) type UseEndTable = TableDefinition<'static, Bytes, ()>;
 
 /// Schema version, vault id, and how far the rewrap job is.
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -21,10 +23,17 @@ pub(super) const RECORDS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::n
 pub(super) const FINGERPRINTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("fingerprints");
 /// Tenant ‖ key version ‖ holder's hash ‖ token → nothing.
 pub(super) const HOLDERS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("holders");
-/// Id of what may be used once → when that may be forgotten, in seconds of Unix time.
-pub(super) const USES: TableDefinition<'_, Bytes, u64> = TableDefinition::new("uses");
+/// Id of an envelope that was opened → when that may be forgotten, in seconds of Unix time. Of before the
+/// other kinds had their tables, also theirs.
+pub(super) const USES: UseTable = TableDefinition::new("uses");
 /// End ‖ id → nothing.
-pub(super) const USE_ENDS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("use_ends");
+pub(super) const USE_ENDS: UseEndTable = TableDefinition::new("use_ends");
+/// The same of `jti` of callers.
+pub(super) const JWT_USES: UseTable = TableDefinition::new("jwt_uses");
+pub(super) const JWT_USE_ENDS: UseEndTable = TableDefinition::new("jwt_use_ends");
+/// The same of `jti` of approvals.
+pub(super) const APPROVAL_USES: UseTable = TableDefinition::new("approval_uses");
+pub(super) const APPROVAL_USE_ENDS: UseEndTable = TableDefinition::new("approval_use_ends");
 /// End ‖ tenant ‖ token → nothing.
 pub(super) const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
 /// Issuer, subject → when it was locked in milliseconds of Unix time, tenant, reason.

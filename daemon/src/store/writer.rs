@@ -185,8 +185,8 @@ impl<'t> Batch<'t> {
             Change::Sweep { ended_before_s, most, .. } => {
                 self.sweep(*ended_before_s, *most).map(Outcome::Swept)
             }
-            Change::UseUp { id, until_s, now_s, most, .. } => {
-                uses::use_up(self.transaction, id, *until_s, *now_s, *most).map(Outcome::Used)
+            Change::UseUp { kind, id, until_s, now_s, most, .. } => {
+                uses::use_up(self.transaction, *kind, id, *until_s, *now_s, *most).map(Outcome::Used)
             }
             Change::ReserveSeals { key_name, reserved, .. } => {
                 self.tables.keys.reserve_seals(key_name, *reserved)?;

@@ -12,7 +12,7 @@ use crate::{
     card::{CardExpiry, Pan},
     hsm::{KeyName, NONCE_BYTES, OpenRequest, Purpose, SealRequest, Sealed},
     jose::Compact,
-    store::Use,
+    store::{Use, UseKind},
 };
 
 /// The type of an envelope's JWT: a bearer token has another, so that neither can be used as the other.
@@ -148,7 +148,7 @@ impl Vault {
     async fn use_up(&self, claims: &EnvelopeClaims) -> Result<(), VaultError> {
         let id = Sha256::new().chain_update(b"vaultd envelope v1\0").chain_update(&claims.jti).finalize();
         let most = self.envelopes.replay_entries;
-        match self.store.use_up(id.into(), claims.exp, settled_s(), most).await? {
+        match self.store.use_up(UseKind::Envelope, id.into(), claims.exp, settled_s(), most).await? {
             Use::First => Ok(()),
             Use::Again => Err(VaultError::EnvelopeReplayed),
             // While the HSM worked.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use vaultd::store::{
     Inserted, KeyMove, KeyMoved, KeyState, NewRecord, Replaced, RewrapJob, Rewrapped, Store, StoredLock, Use,
-    WindowRows,
+    UseKind, WindowRows,
 };
 
 use super::{
@@ -177,7 +177,10 @@ impl<'s> Lane<'s> {
                 let rows = WindowRows { put: vec![(vec![thing], vec![thing; 500])], remove: Vec::new() };
                 self.store.change_windows(rows).await.unwrap();
             }
-            _ => assert_eq!(self.store.use_up([thing; 32], NOW_S + 9, NOW_S, 1_000).await, Ok(Use::First)),
+            _ => assert_eq!(
+                self.store.use_up(UseKind::Envelope, [thing; 32], NOW_S + 9, NOW_S, 1_000).await,
+                Ok(Use::First)
+            ),
         }
         self.journal.answered(number, true);
     }

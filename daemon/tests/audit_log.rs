@@ -53,6 +53,7 @@ fn entry_of(op: &'static str, request_id: &str) -> Entry {
         key: None,
         about: None,
         approved_by: None,
+        approved_by_issuer: None,
         detail: None,
         alarm: false,
     };

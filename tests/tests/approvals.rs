@@ -84,6 +84,7 @@ fn a_second_person_approves_one_request_once() {
     let entry = entry.lines().find(|line| line.contains("\"approved_by\"")).unwrap();
     let entry: Value = serde_json::from_str(entry).unwrap();
     assert_eq!((entry["subject"].as_str(), entry["approved_by"].as_str()), (Some("alice"), Some("bob")));
+    assert_eq!(entry["approved_by_issuer"], "dev-issuer");
     assert_eq!((entry["op"].as_str(), entry["outcome"].as_str()), (Some("locks.unlock"), Some("granted")));
 }
 
@@ -175,6 +176,17 @@ fn keys_and_bulk_reveals_are_held_to_it_and_nothing_else_is() {
     let revealed = reveal(3, &[&good]);
     assert!(revealed.json()["results"][2]["pan"].is_string(), "{revealed:?}");
     assert_eq!(vault.admin("GET", "/v1/keys").status, 200);
+}
+
+#[test]
+fn one_account_with_two_names_approves_nothing_for_itself() {
+    let vault = vault();
+    let minter = vault.minter();
+    let bound_to = |uid: u32| approval(&minter, &json!({ "cnf": { "uid": uid } }));
+    let me = fs::metadata("/proc/self").unwrap().uid();
+    let found = detail(&unlock(&vault, &[&bound_to(me)]));
+    assert!(found.contains("account"), "{found}");
+    assert_eq!(unlock(&vault, &[&bound_to(me + 1)]).status, 200);
 }
 
 #[test]

@@ -410,16 +410,19 @@ fn what_needs_two_people_says_how_and_is_done_with_both() {
     assert!(complaint.contains("(approval_required, ") && complaint.contains("--approval-file"), "{alone:?}");
     let digest = complaint.split('"').nth(1).unwrap();
 
-    // Whoever runs this is the second person.
     let file = vault.path("approval.jwt");
     let file = file.to_str().unwrap();
+    let both = ["--approval-file", file];
     let approves = vault.ctl(&format!("login --approves {digest} --save {file}"), "");
     assert!(approves.out().contains("approve\n"), "{approves:?}");
-    let both = ["--approval-file", file];
+    assert!(unlock(&both).complaint(1).contains("own account"), "whoever runs this is alice");
+    let elsewhere = json!({"sub": "developer", "scope": "approve", "approves": digest});
+    fs::write(file, vault.minter().mint(&elsewhere)).unwrap();
     assert_eq!(unlock(&both).out(), "it was not locked\n");
     assert!(unlock(&both).complaint(1).contains("used before"));
     let entries = vault.ctl("audit search --subject alice --outcome granted --json", "").json();
     assert_eq!(entries["entries"][0]["approved_by"], "developer");
+    assert_eq!(entries["entries"][0]["approved_by_issuer"], "dev-issuer");
 }
 
 #[test]

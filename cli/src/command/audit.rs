@@ -204,6 +204,7 @@ struct Entry {
     key: Option<String>,
     jti: Option<String>,
     approved_by: Option<String>,
+    approved_by_issuer: Option<String>,
     detail: Option<String>,
     alarm: bool,
 }
@@ -244,6 +245,7 @@ fn line(entry: &Entry) -> String {
     named("key", entry.key.clone());
     named("jti", entry.jti.clone());
     named("approved_by", entry.approved_by.clone());
+    named("approved_by_issuer", entry.approved_by_issuer.clone());
     named("unit", entry.unit.clone());
     named("uid", entry.uid.map(|uid| uid.to_string()));
     about.extend(entry.detail.clone());

@@ -91,6 +91,9 @@ pub struct Access<'a> {
     /// The subject of the second JWT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<&'a str>,
+    /// Its issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_by_issuer: Option<&'a str>,
     /// More about it, for people. Never card data, tokens or secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,

@@ -86,8 +86,8 @@ pub struct Approver {
 impl Authenticator {
     /// Who approves with `jwt` that `caller` does what `digest` stands for. The approval is used up.
     ///
-    /// To whom the JWT is bound (`cnf`) does not count: it is the caller who presents it, and it is good for nothing
-    /// but this request.
+    /// The JWT may be bound (`cnf`) to anybody else: it is the caller who presents it, and it is good for nothing but this
+    /// request.
     ///
     /// # Errors
     /// [`ApprovalError`].
@@ -105,6 +105,11 @@ impl Authenticator {
         rule(
             grant.subject != caller.subject(),
             "the approval is of the caller: another person has to approve",
+        )?;
+        // One account may log in under two names. What the caller's own JWT is bound to is its peer's.
+        rule(
+            grant.bound_uid != Some(caller.peer.uid),
+            "the approval is of the caller's own account: another person has to approve from another account",
         )?;
         rule(grant.tenant == caller.tenant(), "the approval is for another tenant")?;
         rule(grant.approves.as_deref() == Some(digest), "the approval is for another request")?;

@@ -108,7 +108,7 @@ impl App {
         if self.guards().is_locked(&approver.issuer, &approver.subject) {
             return Err(refuse("the approval is of a caller that is locked"));
         }
-        call.trail().approved_by(&approver.subject);
+        call.trail().approved_by(approver);
         Ok(())
     }
 }

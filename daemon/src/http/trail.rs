@@ -13,7 +13,7 @@ use axum::{
 use super::{app::App, approval::Approvable, server::PeerUnit};
 use crate::{
     audit::{Access, Entry, FailedItem, Outcome},
-    auth::{Caller, Peer},
+    auth::{Approver, Caller, Peer},
     vault::Token,
 };
 
@@ -45,7 +45,7 @@ struct Noted {
     jti: Option<String>,
     key: Option<String>,
     about: Option<String>,
-    approved_by: Option<String>,
+    approved_by: Option<Approver>,
     detail: Option<String>,
     alarm: bool,
     /// Whether it was carried out, so that its tokens are tokens.
@@ -150,8 +150,8 @@ impl Trail {
     }
 
     /// This second person has approved it.
-    pub(super) fn approved_by(&self, subject: &str) {
-        self.noted().approved_by = Some(subject.to_owned());
+    pub(super) fn approved_by(&self, approver: Approver) {
+        self.noted().approved_by = Some(approver);
     }
 
     /// More about it, for people. Never card data, tokens or secrets.
@@ -197,7 +197,8 @@ impl Trail {
             jti: noted.jti.as_deref(),
             key: noted.key.as_deref(),
             about: noted.about.as_deref(),
-            approved_by: noted.approved_by.as_deref(),
+            approved_by: noted.approved_by.as_ref().map(|approver| approver.subject.as_str()),
+            approved_by_issuer: noted.approved_by.as_ref().map(|approver| approver.issuer.as_str()),
             detail: noted.detail.as_deref(),
             alarm: noted.alarm,
         };

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use serde_json::{Value, json};
-use vault_tests::{Answer, Minter, Pans, Vault, destroy_retired, fast_vault, rewrap, rotate};
+use vault_tests::{Answer, Minter, Pans, Vault, chaotic, destroy_retired, fast_vault, rewrap, rotate};
 
 /// A vault with more configuration.
 fn vault_with(config: &str) -> Vault {
@@ -227,6 +227,29 @@ fn a_locked_service_cannot_log_in() {
     assert_eq!(detokenize(&vault, &jwt, &tokens[0]).status, 200);
     assert_eq!(detokenize(&vault, &jwt, &tokens[1]).code(), "caller_locked");
     assert_eq!(login().code(), "caller_locked");
+}
+
+#[test]
+fn a_login_that_is_refused_is_not_signed() {
+    let vault = Vault::start_with(|config| {
+        chaotic(&config)
+            + "\n[guards.subject]\npans_per_hour = 1\nlock_at_pans_per_hour = 2\n\
+               [limits]\nmax_requests_per_second_per_tenant = 20\n"
+    });
+    let tokens = tokens(&vault, 2);
+    let login = || vault.request("POST", "/v1/login", "{}");
+    let jwt = login().json()["access_token"].as_str().unwrap().to_owned();
+    let too_fast = (0..60).map(|_| login()).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((too_fast.status, too_fast.code().as_str()), (429, "rate_limited"), "{too_fast:?}");
+    thread::sleep(Duration::from_millis(1_100));
+
+    assert_eq!(batch(&vault, &jwt, &tokens).code(), "caller_locked");
+    std::fs::write(vault.path("fault"), "C_Sign error CKR_FUNCTION_FAILED\n").unwrap();
+    assert_eq!(login().code(), "caller_locked", "without the HSM");
+    let entries = audit(&vault);
+    let entry = entries.iter().rfind(|entry| entry["op"] == "login").unwrap();
+    assert_eq!((&entry["subject"], &entry["tenant"]), (&json!("developer"), &json!("dev")));
+    assert_eq!((&entry["code"], &entry["outcome"]), (&json!("caller_locked"), &json!("refused")));
 }
 
 /// Plants a honey token of `template` in the tenant `dev`.

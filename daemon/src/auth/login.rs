@@ -46,21 +46,22 @@ pub struct LoginWish {
     pub approves: Option<String>,
 }
 
-/// A login that was granted.
+/// A login that is granted: what its JWT will say.
 #[derive(Debug)]
-pub struct LoggedIn {
+pub struct LoginGrant {
     /// The JWT's `iss`.
     pub issuer: String,
     /// Its `sub`.
     pub subject: String,
-    /// The JWT.
-    pub jwt: String,
     /// Its lifetime in seconds.
     pub expires_in_s: u64,
     /// Its scopes, space-separated.
     pub scope: String,
     /// Its tenant.
     pub tenant: String,
+    uid: u32,
+    client: Option<String>,
+    approves: Option<String>,
 }
 
 /// Why a login is refused. What is configured is not told to whom it does not concern.
@@ -84,9 +85,6 @@ pub enum LoginError {
     /// What is to be approved is no digest of a request.
     #[error("approves must be the digest of a request: SHA-256 in base64url")]
     Digest,
-    /// The HSM failed.
-    #[error(transparent)]
-    Hsm(#[from] HsmError),
 }
 
 /// Logs peers in.
@@ -135,46 +133,47 @@ impl Login {
         self.rules.load().iter().any(|rule| rule.unit.is_some())
     }
 
-    /// A JWT for `peer`, whose systemd unit is `unit` if it is known.
+    /// What `peer`, whose systemd unit is `unit` if it is known, is granted. Nothing is signed yet.
     ///
     /// # Errors
     /// [`LoginError`].
-    pub async fn login(
-        &self,
-        peer: Peer,
-        unit: Option<&str>,
-        wish: &LoginWish,
-        now_s: u64,
-    ) -> Result<LoggedIn, LoginError> {
-        let rules = self.rules.load_full();
+    pub fn grant(&self, peer: Peer, unit: Option<&str>, wish: LoginWish) -> Result<LoginGrant, LoginError> {
+        let rules = self.rules.load();
         let rule = rules.iter().find(|rule| rule.fits(peer, unit)).ok_or(LoginError::NotConfigured)?;
-        let tenant = rule.tenant(wish.client.as_deref())?;
-        if wish.approves.as_deref().is_some_and(|digest| !is_approval_digest(digest)) {
+        let LoginWish { client, scopes, expires_in_s, approves } = wish;
+        let tenant = rule.tenant(client.as_deref())?.to_owned();
+        if approves.as_deref().is_some_and(|digest| !is_approval_digest(digest)) {
             return Err(LoginError::Digest);
         }
-        let approving = wish.approves.is_some().then_some([Scope::Approve].as_slice());
-        let scope = rule.scope(approving.or(wish.scopes.as_deref()))?;
-        let expires_in_s =
-            wish.expires_in_s.map_or(rule.max_lifetime_s, |wanted| wanted.min(rule.max_lifetime_s));
+        let approving = approves.is_some().then_some([Scope::Approve].as_slice());
+        let scope = rule.scope(approving.or(scopes.as_deref()))?;
+        let expires_in_s = expires_in_s.map_or(rule.max_lifetime_s, |wanted| wanted.min(rule.max_lifetime_s));
         if expires_in_s == 0 {
             return Err(LoginError::Lifetime);
         }
+        let (issuer, subject) = (self.issuer.clone(), rule.name.clone());
+        Ok(LoginGrant { issuer, subject, expires_in_s, scope, tenant, uid: peer.uid, client, approves })
+    }
+
+    /// The JWT for what was granted, signed in the HSM at `now_s`.
+    ///
+    /// # Errors
+    /// [`HsmError`].
+    pub async fn sign(&self, grant: &LoginGrant, now_s: u64) -> Result<String, HsmError> {
         let claims = Claims {
-            iss: &self.issuer,
-            sub: &rule.name,
+            iss: &grant.issuer,
+            sub: &grant.subject,
             aud: &self.audience,
             iat: now_s,
-            exp: now_s + expires_in_s,
+            exp: now_s + grant.expires_in_s,
             jti: self.signer.jti().await?,
-            scope: &scope,
-            tenant,
-            client: wish.client.as_deref(),
-            approves: wish.approves.as_deref(),
-            cnf: Binding { uid: peer.uid },
+            scope: &grant.scope,
+            tenant: &grant.tenant,
+            client: grant.client.as_deref(),
+            approves: grant.approves.as_deref(),
+            cnf: Binding { uid: grant.uid },
         };
-        let jwt = self.signer.sign(ACCESS_TOKEN, &claims).await?;
-        let (issuer, subject, tenant) = (self.issuer.clone(), rule.name.clone(), tenant.to_owned());
-        Ok(LoggedIn { issuer, subject, jwt, expires_in_s, scope, tenant })
+        self.signer.sign(ACCESS_TOKEN, &claims).await
     }
 }
 

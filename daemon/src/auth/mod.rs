@@ -18,4 +18,4 @@ pub use caller::{Caller, Peer, ScopeSet};
 pub use error::AuthError;
 pub use issuer::{Issuer, IssuerKeys, Issuers, is_tenant_name};
 pub use jwt::Claims;
-pub use login::{LoggedIn, Login, LoginError, LoginWish, PeerRule};
+pub use login::{Login, LoginError, LoginGrant, LoginWish, PeerRule};

@@ -218,8 +218,7 @@ impl App {
             let call = Call::new(identified.await?, trail.unwrap_or_default(), approvable);
             self.refuse_locked(call.issuer(), call.subject())?;
             self.inner.auth.permit(&call, scopes).await?;
-            let admitted = self.inner.tenants.admit(call.tenant(), tenant_of.as_ref());
-            admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))?;
+            self.admit_tenant(call.tenant(), tenant_of.as_ref())?;
             call.trail().admitted();
             self.require_approval(&call).await?;
             Ok(call)

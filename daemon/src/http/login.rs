@@ -9,11 +9,14 @@ use axum::{
 };
 use vault_api::{LoginAnswer, LoginRequest, Problem};
 
-use super::{app::App, body, problem::Failure, reply::private_json, server::PeerProcess, trail::Trail};
+use super::{
+    app::App, body, problem::Failure, reply::private_json, server::PeerProcess, tenants::TenantOf,
+    trail::Trail,
+};
 use crate::{
     auth::{AuthError, LoginWish, Peer},
     sandbox::unit_of,
-    vault::now_s,
+    vault::{VaultError, now_s},
 };
 
 /// The most bytes of a body that comes without a JWT: many times what a login needs.
@@ -32,6 +35,7 @@ const MOST_BODY_BYTES: usize = 16 * 1_024;
 )]
 pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
     let trail = request.extensions().get::<Trail>().cloned().unwrap_or_default();
+    let tenant_of = request.extensions().get::<TenantOf>().cloned();
     let peer = request.extensions().get::<Peer>().copied().ok_or(AuthError::Sender)?;
     // There only if a rule asks for units.
     let unit = request.extensions().get::<PeerProcess>().and_then(|process| {
@@ -52,17 +56,20 @@ pub(super) async fn login(State(app): State<App>, request: Request<Body>) -> Res
         body::parse(&body::read(request, most, app.limits().body_timeout).await?)?
     };
     let wish = LoginWish { client, scopes, expires_in_s: expires_in, approves };
-    let done = app.login().login(peer, unit.as_deref(), &wish, now_s()).await?;
-    trail.login(&done.subject, &done.tenant);
-    app.refuse_locked(&done.issuer, &done.subject)?;
+    let granted = app.login().grant(peer, unit.as_deref(), wish)?;
+    trail.login(&granted.subject, &granted.tenant);
+    app.refuse_locked(&granted.issuer, &granted.subject)?;
+    app.admit_tenant(&granted.tenant, tenant_of.as_ref())?;
     trail.admitted();
-    tracing::info!(uid = peer.uid, unit, tenant = done.tenant, scope = done.scope, "logged in");
+    // Not before: nobody who is refused keeps the HSM busy.
+    let jwt = app.login().sign(&granted, now_s()).await.map_err(VaultError::Hsm)?;
+    tracing::info!(uid = peer.uid, unit, tenant = granted.tenant, scope = granted.scope, "logged in");
     let answer = LoginAnswer {
-        access_token: done.jwt.into(),
+        access_token: jwt.into(),
         token_type: "Bearer".to_owned(),
-        expires_in: done.expires_in_s,
-        scope: done.scope,
-        tenant: done.tenant,
+        expires_in: granted.expires_in_s,
+        scope: granted.scope,
+        tenant: granted.tenant,
     };
     Ok(private_json(StatusCode::OK, &answer))
 }

@@ -159,7 +159,6 @@ impl From<LoginError> for Failure {
             LoginError::Client => Code::WrongTenant,
             LoginError::Scope(_) => Code::InsufficientScope,
             LoginError::ClientNeeded | LoginError::Lifetime | LoginError::Digest => Code::InvalidRequest,
-            LoginError::Hsm(error) => return VaultError::Hsm(error).into(),
         };
         Self::new(code, error.to_string())
     }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{bucket::Bucket, problem::Failure};
+use super::{app::App, bucket::Bucket, problem::Failure};
 use crate::metrics::Page;
 
 /// Tenants that are counted by name; those after them are counted as one. An issuer may name any number.
@@ -35,14 +35,22 @@ pub(super) struct Tenant {
     bucket: Mutex<Option<Bucket>>,
 }
 
+impl App {
+    /// Notes that a request is `tenant`'s, and refuses it if there are too many.
+    pub(super) fn admit_tenant(&self, tenant: &str, tenant_of: Option<&TenantOf>) -> Result<(), Failure> {
+        let admitted = self.tenants().admit(tenant, tenant_of);
+        admitted.inspect_err(|_| self.guards().stats().rate_limited("tenant_requests"))
+    }
+}
+
 impl Tenants {
     pub(super) fn new(most_per_second: Option<u32>) -> Self {
         let unknown = Arc::new(Tenant { name: UNKNOWN.to_owned(), ..Tenant::default() });
         Self { most_per_second, by_name: RwLock::default(), unknown }
     }
 
-    /// Notes that a request is `name`'s, and refuses it if there are too many.
-    pub(super) fn admit(&self, name: &str, tenant_of: Option<&TenantOf>) -> Result<(), Failure> {
+    /// As [`App::admit_tenant`], but counts no refusal.
+    fn admit(&self, name: &str, tenant_of: Option<&TenantOf>) -> Result<(), Failure> {
         let tenant = self.tenant(name);
         let admitted = self.most_per_second.map_or(Ok(()), |most| tenant.take(most));
         if let Some(TenantOf(place)) = tenant_of {

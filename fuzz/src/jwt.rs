@@ -42,6 +42,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let issuer = Issuer {
         keys: IssuerKeys::File(KeySet::parse(&pem).expect("it is one of RSA")),
         max_lifetime_s: MAX_LIFETIME_S,
+        older_until_s: 0,
         scopes: ScopeSet::all(),
         tenants: None,
     };

@@ -147,6 +147,7 @@ async fn serve(dir: &Path, logs_in: bool, limits: &Limits) -> (Vault, Http) {
     let own = Issuer {
         keys: IssuerKeys::Own(signer.clone()),
         max_lifetime_s: u64::MAX,
+        older_until_s: 0,
         scopes: ScopeSet::all(),
         tenants: None,
     };

@@ -8,7 +8,7 @@ use vault_client::{
     CardData, Code, LoginRequest, Scope, SealEnvelopeRequest, SearchRequest, Sensitive, TokenPatch,
     TokenizeRequest,
 };
-use vault_tests::{AuditLog, Pans, Vault, chaotic, luhn_valid};
+use vault_tests::{AuditLog, Pans, Vault, chaotic, luhn_valid, short_lived};
 
 const PAN: &str = "4111111111111111";
 
@@ -397,6 +397,24 @@ fn a_name_that_nobody_has_stops_no_vault_that_serves() {
         assert!(said.contains(told), "{said}");
         vault.change_config(|_| good.clone());
         vault.restart();
+    }
+}
+
+#[test]
+fn shorter_lifetimes_cut_no_jwt_short_that_was_given_out() {
+    let mut vault = Vault::start();
+    let card = json!({ "pan": PAN }).to_string();
+    let login = |vault: &Vault| vault.request("POST", "/v1/login", "{}").json();
+    let early = login(&vault)["access_token"].as_str().unwrap().to_owned();
+    let status = |vault: &Vault| vault.request_as(&early, "POST", "/v1/tokenize", &card).status;
+    vault.change_config(|config| short_lived(&config));
+    assert_eq!(vault.admin("POST", "/v1/reload").status, 200);
+    assert_eq!(login(&vault)["expires_in"], 1, "from now on");
+    assert_eq!(status(&vault), 201, "after a reload");
+    for restart in ["the first", "the second"] {
+        vault.kill();
+        vault.restart();
+        assert_eq!(status(&vault), 200, "after {restart} restart");
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Issuer {
     pub keys: IssuerKeys,
     /// The longest `exp` − `iat` it may give, in seconds.
     pub max_lifetime_s: u64,
+    /// What ends by then may live longer: it was allowed to when it was made. In seconds of Unix time.
+    pub older_until_s: u64,
     /// The scopes it may give; others in its JWTs do not count.
     pub scopes: ScopeSet,
     /// The tenants it may speak for; any if `None`.
@@ -65,8 +67,8 @@ impl Issuers {
             .ok_or(AuthError::Invalid("the JWT's issuer is not configured here"))?;
         let key = issuer.keys.key(jwt.kid()).ok_or(AuthError::UnknownKey)?;
         jwt.verify(&key)?;
-        let max_lifetime_s = issuer.max_lifetime_s;
-        jwt.claims.check(&Expected { audience, max_lifetime_s, leeway_s, now_s })?;
+        let Issuer { max_lifetime_s, older_until_s, .. } = *issuer;
+        jwt.claims.check(&Expected { audience, max_lifetime_s, older_until_s, leeway_s, now_s })?;
         issuer.grant(jwt.claims)
     }
 }

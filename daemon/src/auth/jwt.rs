@@ -69,6 +69,7 @@ pub struct Confirmation {
 pub(super) struct Expected<'a> {
     pub(super) audience: &'a str,
     pub(super) max_lifetime_s: u64,
+    pub(super) older_until_s: u64,
     pub(super) leeway_s: u64,
     pub(super) now_s: u64,
 }
@@ -99,7 +100,7 @@ impl<'a> Jwt<'a> {
 impl Claims {
     /// Holds verified claims against what is expected of them.
     pub(super) fn check(&self, expected: &Expected<'_>) -> Result<(), AuthError> {
-        let Expected { audience, max_lifetime_s, leeway_s, now_s } = *expected;
+        let Expected { audience, max_lifetime_s, older_until_s, leeway_s, now_s } = *expected;
         let audience_fits = match &self.aud {
             Audience::One(one) => one == audience,
             Audience::Many(many) => many.iter().any(|one| one == audience),
@@ -122,7 +123,7 @@ impl Claims {
         }
         match self.exp.checked_sub(self.iat) {
             None => Err(AuthError::Invalid("the JWT's `exp` is before its `iat`")),
-            Some(lifetime) if lifetime > max_lifetime_s => {
+            Some(lifetime) if lifetime > max_lifetime_s && self.exp > older_until_s => {
                 Err(AuthError::Invalid("the JWT lives longer than its issuer's maximum"))
             }
             Some(_) => Ok(()),
@@ -172,7 +173,9 @@ mod tests {
     }
 
     fn check(change: &str) -> Result<(), AuthError> {
-        let expected = Expected { audience: "vaultd", max_lifetime_s: 60, leeway_s: 30, now_s: NOW };
+        let older_until_s = NOW + 50;
+        let expected =
+            Expected { audience: "vaultd", max_lifetime_s: 60, older_until_s, leeway_s: 30, now_s: NOW };
         claims(change).check(&expected)
     }
 
@@ -243,6 +246,12 @@ mod tests {
         assert_eq!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW, NOW + 60)), Ok(()));
         assert!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW, NOW + 61)).is_err());
         assert!(check(&format!(r#"{{"exp":{}}}"#, u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn what_was_given_out_before_lives_on() {
+        assert_eq!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW - 600, NOW + 50)), Ok(()));
+        assert!(check(&format!(r#"{{"iat":{},"exp":{}}}"#, NOW - 600, NOW + 51)).is_err());
     }
 
     #[test]

@@ -6,8 +6,10 @@ use super::CommandError;
 use crate::{
     auth::{Issuer, IssuerKeys, Issuers, ScopeSet, Watch},
     config::{self, Config},
-    jose::{KeySet, KeySetError, Signer},
+    hsm::Purpose,
+    jose::{KeySet, KeySetError},
     sandbox::check_unalterable_file,
+    vault::Keys,
 };
 
 /// What tells one state of a file from another without reading it.
@@ -20,7 +22,7 @@ struct Stamp {
 }
 
 /// Reads the key files of every issuer, and adds the vault's own keys. The [`Watch`] says when a file has changed.
-pub(super) fn load(config: &Config, signer: &Signer) -> Result<(Issuers, Watch), CommandError> {
+pub(super) fn load(config: &Config, keys: &Keys) -> Result<(Issuers, Watch), CommandError> {
     let mut issuers = Issuers::default();
     let mut watched = Vec::new();
     for issuer in &config.issuers {
@@ -30,10 +32,10 @@ pub(super) fn load(config: &Config, signer: &Signer) -> Result<(Issuers, Watch),
         issuers.by_name.insert(issuer.name.clone(), trusted);
         watched.push((issuer.clone(), stamp));
     }
-    let max_lifetime_s = config.self_issuer.max_lifetime_s;
     let own = Issuer {
-        keys: IssuerKeys::Own(signer.clone()),
-        max_lifetime_s,
+        keys: IssuerKeys::Own(keys.signer().clone()),
+        max_lifetime_s: config.self_issuer.max_lifetime_s,
+        older_until_s: keys.needed_until_s(Purpose::Jwt),
         scopes: ScopeSet::all(),
         tenants: None,
     };
@@ -84,6 +86,7 @@ pub(super) fn load_one(issuer: &config::Issuer) -> Result<Issuer, KeySetError> {
     Ok(Issuer {
         keys: IssuerKeys::File(KeySet::load(&issuer.keys)?),
         max_lifetime_s: issuer.max_lifetime_s,
+        older_until_s: 0,
         scopes: issuer.scopes,
         tenants: issuer.tenants.clone(),
     })

@@ -196,14 +196,13 @@ async fn until_stopped(
     finish_key_changes(hsm, store, &config.keys, audit).await?;
     let keys = Keys::new(hsm.clone(), store.clone(), audit.clone(), config.keys.clone())?;
     let notary = Notary::new(keys.clone(), audit.clone());
-    let signer = keys.signer().clone();
-    let (trusted, watch) = issuers::load(config, &signer)?;
+    let (trusted, watch) = issuers::load(config, &keys)?;
     let (templates, envelopes) = (config.templates.clone(), config.envelopes.clone());
     let vault = Vault::new(keys.clone(), templates, envelopes, config.rewrap_pace);
     vault.load_honey().await?;
     let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
     let login = Arc::new(Login::new(
-        signer.clone(),
+        keys.signer().clone(),
         config.self_issuer.name.clone(),
         config.auth.audience.clone(),
         peers::resolve(config)?,
@@ -317,7 +316,7 @@ fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> 
                 config.self_issuer.name
             )));
         }
-        Ok((issuers::load(&fresh, keys.signer())?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
+        Ok((issuers::load(&fresh, keys)?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
     });
     match resolved {
         Ok(((issuers, watch), rules, jwt_needed_s)) => {

@@ -124,8 +124,9 @@ impl Keys {
         }
     }
 
-    /// Until when something outside the store may need a key of `purpose` that was used just now.
-    fn needed_until_s(&self, purpose: Purpose) -> u64 {
+    /// Until when something outside the store may need a key of `purpose` that was used just now or before, in seconds of Unix
+    /// time.
+    pub fn needed_until_s(&self, purpose: Purpose) -> u64 {
         self.lifetimes().needed_until_s(purpose, now_s())
     }
 

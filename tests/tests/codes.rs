@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{AuditLog, Vault, exchange, read_answer};
+use vault_tests::{AuditLog, PURPOSES, Vault, exchange, keys, read_answer};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 const UNKNOWN: &str = "/v1/tokens/00000000-0000-7000-8000-000000000000";
@@ -43,6 +43,52 @@ fn bad_bodies_are_malformed_or_invalid() {
     assert_eq!(batch("/v1/detokenize/batch", r#"{"tokens":[]}"#), "invalid_request");
     let many = vec![r#""x""#; 1_001].join(",");
     assert_eq!(batch("/v1/detokenize/batch", &format!("{{\"tokens\":[{many}]}}")), "invalid_request");
+}
+
+#[test]
+fn where_no_body_is_asked_for_one_may_say_nothing() {
+    let vault = Vault::start();
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].as_str().unwrap().to_owned();
+    let send = |socket: &str, method: &str, path: &str, kind: &str, body: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {}\r\ncontent-type: {kind}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            vault.jwt(),
+            body.len()
+        );
+        exchange(&vault.path(socket), request.as_bytes())
+    };
+    let (admin, api, json) = ("admin.sock", "vaultd.sock", "application/json");
+    let card = format!("/v1/tokens/{token}");
+    for (socket, method, path) in [
+        (admin, "POST", "/v1/reload"),
+        (admin, "POST", "/v1/rewrap"),
+        (admin, "POST", "/v1/keys/jwt/rotate"),
+        (admin, "POST", "/v1/backup"),
+        (admin, "DELETE", "/v1/keys/jwt/1"),
+        (admin, "DELETE", "/v1/honey/dev/00000000-0000-7000-8000-000000000000"),
+        (api, "DELETE", card.as_str()),
+    ] {
+        for (kind, body, status, code) in [
+            (json, r#"{"zzz":1}"#, 400, "invalid_request"),
+            (json, "[]", 400, "invalid_request"),
+            (json, "garbage", 400, "malformed_json"),
+            ("text/plain", "garbage", 415, "unsupported_media_type"),
+        ] {
+            let answer = send(socket, method, path, kind, body);
+            assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path} {body}");
+        }
+    }
+    assert_eq!(keys(&vault).len(), PURPOSES.len(), "nothing was rotated");
+    for (socket, method, path, kind, body, status) in [
+        (admin, "POST", "/v1/reload", "text/plain", "", 200),
+        (admin, "POST", "/v1/reload", json, "{}", 200),
+        (admin, "POST", "/v1/rewrap", json, " {} ", 202),
+        (admin, "POST", "/v1/keys/jwt/rotate", json, "{}", 201),
+        (api, "DELETE", card.as_str(), json, "{}", 204),
+    ] {
+        assert_eq!(send(socket, method, path, kind, body).status, status, "{method} {path} {body}");
+    }
 }
 
 #[test]

@@ -235,6 +235,11 @@ impl App {
         body::parse(&self.body(request).await?)
     }
 
+    /// Refuses a body that says anything, where none is asked for.
+    pub(super) async fn no_body(&self, request: Request<Body>) -> Result<(), Failure> {
+        body::read_nothing(request, self.limits().body_bytes, self.limits().body_timeout).await
+    }
+
     fn next_request_id(&self) -> String {
         let number = self.inner.requests.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number:x}", self.inner.request_prefix)

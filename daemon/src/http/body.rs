@@ -78,7 +78,27 @@ pub(super) async fn read(
     read_bytes(request.into_body(), most, patience).await
 }
 
-/// The same, whatever it is declared to be.
+/// A body that nothing can be said in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Reads the body where none is asked for: there is none, whatever it is declared to be, or it is an empty object.
+pub(super) async fn read_nothing(
+    request: Request<Body>,
+    most: usize,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let (parts, body) = request.into_parts();
+    let bytes = read_bytes(body, most, patience).await?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    require_json(&parts.headers)?;
+    parse(&bytes).map(|Nothing {}| ())
+}
+
+/// The same as [`read`], whatever it is declared to be.
 pub(super) async fn read_bytes(
     mut body: Body,
     most: usize,
@@ -184,6 +204,10 @@ fn harmless(message: &str) -> String {
         if is_cvv_name(name) {
             return "a card verification value is never stored: leave it out".to_owned();
         }
+        // Says nothing of what is expected; the name that was sent could.
+        if message.contains("there are no fields") {
+            return "unknown field; expected none".to_owned();
+        }
         return format!("unknown field; {}", expectation(message));
     }
     // The names in these come from the types, not from the request.
@@ -252,6 +276,16 @@ mod tests {
     #[test]
     fn a_cvv_is_refused_by_name() {
         assert!(refusal(r#"{"pan":"1","cvv":"123"}"#).1.contains("never stored"));
+    }
+
+    #[test]
+    fn a_name_where_none_is_expected_is_not_repeated() {
+        for name in ["4111111111111111", "expected 4111111111111111", "there are no fields"] {
+            let (code, detail) =
+                parse_json::<Nothing>(format!(r#"{{"{name}":1}}"#).as_bytes()).err().unwrap();
+            assert_eq!(code, Code::InvalidRequest);
+            assert!(detail.starts_with("unknown field; expected none, at line 1"), "{detail}");
+        }
     }
 
     #[test]

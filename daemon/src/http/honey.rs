@@ -104,6 +104,7 @@ pub(super) async fn dig_up(
     let Path((tenant, text)) = path.map_err(|_| VaultError::MalformedToken)?;
     let token = Token::parse(&text)?;
     caller.trail().token(&token);
+    app.no_body(request).await?;
     app.vault().dig_up(&tenant, token).await?;
     tracing::info!(tenant, by = caller.subject(), "removed a honey token");
     Ok(no_content())

@@ -50,6 +50,7 @@ pub(super) async fn rotate(
     let caller = app.authorize(&request, &[Scope::KeysRotate]).await?;
     let purpose = purpose.ok().and_then(|Path(name)| Purpose::parse(&name)).ok_or_else(no_such_purpose)?;
     caller.trail().key(&purpose);
+    app.no_body(request).await?;
     let keys = app.vault().keys().clone();
     let name = to_the_end(async move { keys.rotate(purpose).await }).await?;
     caller.trail().key(&name);
@@ -83,6 +84,7 @@ pub(super) async fn destroy(
         .and_then(|Path((purpose, version))| Some(KeyName { purpose: Purpose::parse(&purpose)?, version }));
     let name = name.ok_or_else(|| Failure::from(VaultError::UnknownKey))?;
     caller.trail().key(&name);
+    app.no_body(request).await?;
     let keys = app.vault().keys().clone();
     to_the_end(async move { keys.destroy(name).await }).await?;
     tracing::info!(key = %name, caller = caller.subject(), "destroyed on request");

@@ -41,6 +41,7 @@ pub(super) async fn read(State(app): State<App>, request: Request<Body>) -> Resu
 )]
 pub(super) async fn start(State(app): State<App>, request: Request<Body>) -> Result<Response<Body>, Failure> {
     let caller = app.authorize(&request, &[Scope::KeysRotate]).await?;
+    app.no_body(request).await?;
     let report = app.vault().start_rewrap().await?;
     tracing::info!(caller = caller.subject(), left = report.left, "rewrap asked for");
     Ok(public_json(StatusCode::ACCEPTED, &answer(&report)))

@@ -54,6 +54,7 @@ pub(super) async fn reload(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     app.authorize(&request, &[Scope::ConfigReload]).await?;
+    app.no_body(request).await?;
     // Reads files.
     let reloaded = tokio::task::spawn_blocking(move || app.reload()).await;
     let reloaded = reloaded.map_err(|_| Failure::no_answer())?;

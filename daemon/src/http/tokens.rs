@@ -89,6 +89,7 @@ pub(super) async fn forget(
     let caller = app.authorize(&request, &[Scope::TokensDelete]).await?;
     let token = parse(token)?;
     caller.trail().token(&token);
+    app.no_body(request).await?;
     app.notice_honey(&caller, [&token]);
     app.vault().forget(caller.tenant(), token).await?;
     Ok(no_content())

@@ -92,6 +92,8 @@ codes! {
     EnvelopeReplayed = "envelope_replayed", 422, "The envelope was opened before";
     /// The caller is over a limit.
     RateLimited = "rate_limited", 429, "Too many requests";
+    /// The request's head is larger than the limit, or has too many fields.
+    HeadTooLarge = "head_too_large", 431, "The head of the request is too large";
     /// The HSM cannot be used at the moment.
     HsmUnavailable = "hsm_unavailable", 503, "The HSM is unavailable";
     /// The store cannot be used, or a record in it does not verify.

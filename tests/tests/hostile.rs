@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use vault_tests::{Vault, exchange, read_answer};
+use vault_tests::{Vault, exchange, read_answer, read_answers};
 
 #[test]
 fn floods_fragments_and_nonsense_do_not_hurt() {
@@ -37,6 +37,70 @@ fn floods_fragments_and_nonsense_do_not_hurt() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{nonsense:?}: {answer}");
     }
     assert_eq!(vault.request("GET", "/healthz", "").status, 200);
+}
+
+/// What is no request, and the status and code of its answer.
+fn no_requests() -> Vec<(String, u16, &'static str)> {
+    let long = "y".repeat(100_000);
+    let get = "GET /healthz HTTP/1.1\r\nhost: v\r\n";
+    vec![
+        (format!("{get}{}\r\n", "x: y\r\n".repeat(1_000)), 431, "head_too_large"),
+        (format!("{get}x: {long}\r\n\r\n"), 431, "head_too_large"),
+        (format!("GET /{long} HTTP/1.1\r\nhost: v\r\n\r\n"), 431, "head_too_large"),
+        ("GET /healthz HTTP/9.9\r\n\r\n".to_owned(), 400, "invalid_request"),
+        ("\u{0}\u{1}\u{2}\r\n\r\n".to_owned(), 400, "invalid_request"),
+        ("GET  /healthz HTTP/1.1\r\n\r\n".to_owned(), 400, "invalid_request"),
+        (format!("{get}content-length: 1\r\ncontent-length: 2\r\n\r\nab"), 400, "invalid_request"),
+        (format!("{get}content-length: x\r\n\r\n"), 400, "invalid_request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400, "invalid_request"),
+    ]
+}
+
+#[test]
+fn what_is_no_request_is_told_so_after_the_answers_before_it() {
+    let vault = Vault::start();
+    let before = [
+        ("", &[][..]),
+        ("GET /healthz HTTP/1.1\r\nhost: v\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: v\r\n\r\n", &[200, 404]),
+        ("GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n", &[200]),
+    ];
+    for (bytes, status, code) in no_requests() {
+        for (requests, statuses) in before {
+            let mut stream = UnixStream::connect(vault.socket()).unwrap();
+            let _ = stream.write_all(format!("{requests}{bytes}").as_bytes());
+            let (mut answers, has_ended) = read_answers(&mut stream, Duration::from_secs(5));
+            let last = answers.pop().unwrap();
+            assert_eq!((last.status, last.code().as_str()), (status, code), "{bytes:.60}: {last:?}");
+            assert!(has_ended && last.headers["connection"] == "close", "{bytes:.60}: {last:?}");
+            let found: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+            assert_eq!(found, statuses, "{bytes:.60}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_whole_before_what_is_no_request() {
+    const REQUESTS: usize = 40;
+    let vault = Vault::start();
+    // More than the socket has room for, and read late.
+    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let request = "GET /v1/openapi.json HTTP/1.1\r\nhost: v\r\n\r\n".repeat(REQUESTS);
+    stream.write_all(format!("{request}nonsense\r\n\r\n").as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let (answers, has_ended) = read_answers(&mut stream, Duration::from_secs(5));
+    let (last, whole) = answers.split_last().unwrap();
+    assert!(whole.len() == REQUESTS && whole.iter().all(|answer| answer.body == whole[0].body));
+    assert_eq!((last.code().as_str(), has_ended), ("invalid_request", true));
+
+    // One that is made while it is sent.
+    let mut stream = UnixStream::connect(vault.path("admin.sock")).unwrap();
+    stream.write_all(b"POST /v1/backup HTTP/1.1\r\nhost: v\r\n\r\nnonsense\r\n\r\n").unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text:.200}");
+    let (_, last) = text.split_once("\r\n0\r\n\r\n").unwrap();
+    assert!(last.starts_with("HTTP/1.1 400") && last.contains("invalid_request"), "{last}");
 }
 
 #[test]

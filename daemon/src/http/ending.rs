@@ -27,6 +27,9 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::{body::Coming, stream::SocketStream};
 
+/// How an answer begins.
+const FIRST_WORDS: &[u8] = b"HTTP/1.";
+
 /// What the parts of one connection know of its end. Clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Ending(Arc<State>);
@@ -35,6 +38,8 @@ pub(super) struct Ending(Arc<State>);
 struct State {
     /// A request is being answered.
     busy: AtomicBool,
+    /// A request has come whose answer is not sent to its end.
+    answering: AtomicBool,
     /// No further request is to be read.
     wanted: AtomicBool,
     /// Who is to look whether it can end now.
@@ -49,6 +54,7 @@ impl Ending {
     /// To be called when `request` has come; gives it as it is to be answered.
     pub(super) fn begin(&self, request: Request<Incoming>) -> Request<Body> {
         self.0.busy.store(true, Relaxed);
+        self.speak();
         request.map(|body| Body::new(Coming::new(body, self.clone())))
     }
 
@@ -67,6 +73,23 @@ impl Ending {
     fn done(&self) {
         self.0.busy.store(false, Relaxed);
         self.0.waker.wake();
+    }
+
+    /// Lets an answer out that hyper was not asked for; false if another is on its way.
+    pub(super) fn speak(&self) -> bool {
+        !self.0.answering.swap(true, Relaxed)
+    }
+
+    /// All that hyper had to send is sent.
+    fn sent(&self) {
+        if !self.0.busy.load(Relaxed) {
+            self.0.answering.store(false, Relaxed);
+        }
+    }
+
+    /// Whether `bytes` begin an answer that hyper makes by itself, to what is no request: it has no body and no request id.
+    fn is_unasked(&self, bytes: &[u8]) -> bool {
+        !self.0.answering.load(Relaxed) && bytes.starts_with(FIRST_WORDS)
     }
 
     /// Has the connection that `poll` serves end, and waits for it: at once without a request, and with one after its answer.
@@ -127,7 +150,8 @@ impl hyper::body::Body for Growing {
     }
 }
 
-/// A connection's stream, which ends as [`Ending`] says.
+/// A connection's stream, which ends as [`Ending`] says. What hyper says unasked goes nowhere: whoever serves the connection
+/// learns of it by the error that it ends with, and answers.
 pub(super) struct Stream {
     inner: Pin<Box<TimeoutStream<SocketStream>>>,
     ending: Ending,
@@ -172,6 +196,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.ending.is_unasked(buffer) {
+            return Poll::Ready(Ok(buffer.len()));
+        }
         let written = self.inner.as_mut().poll_write(context, buffer);
         self.is_blocked = written.is_pending();
         written
@@ -182,6 +209,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if buffers.first().is_some_and(|buffer| self.ending.is_unasked(buffer)) {
+            return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
+        }
         let written = self.inner.as_mut().poll_write_vectored(context, buffers);
         self.is_blocked = written.is_pending();
         written
@@ -192,6 +222,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ending.sent();
         self.inner.as_mut().poll_flush(context)
     }
 

@@ -242,8 +242,8 @@ impl From<CardExpiryError> for Failure {
 }
 
 /// A whole HTTP answer as text, for a connection without a request.
-pub(super) fn whole_answer(code: Code) -> String {
-    let problem = Problem::new(code, code.title(), "none");
+pub(super) fn whole_answer(code: Code, detail: &str) -> String {
+    let problem = Problem::new(code, detail, "none");
     let body = serde_json::to_string(&problem).unwrap_or_default();
     let reason = status(code).canonical_reason().unwrap_or_default();
     let retry =

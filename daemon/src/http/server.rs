@@ -165,7 +165,7 @@ async fn accept(listener: UnixListener, serving: Serving) {
                 match peer_of(&stream) {
                     Ok(peer) => match serving.connections.enter(peer.uid) {
                         Some(place) => drop(tokio::spawn(serve(stream, peer, place, serving))),
-                        None => refuse(stream, Code::Overloaded),
+                        None => refuse(stream, Code::Overloaded, Code::Overloaded.title()),
                     },
                     Err(error) => {
                         tracing::warn!(%error, "a peer has no credentials; its connection is closed");
@@ -231,18 +231,32 @@ async fn serve(stream: UnixStream, peer: Peer, place: Place, serving: Serving) {
         }
     };
     let parts = connection.into_parts();
-    // A head that stops half way has no request to answer, but its sender is told all the same.
-    if ended.is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
-        refuse(parts.io.into_inner(), Code::RequestTimeout);
+    // What did not become a request is not answered, but its sender is told all the same.
+    let refusal = ended.err().and_then(|error| refusal(&error, !parts.read_buf.is_empty()));
+    if let Some((code, detail)) = refusal.filter(|_| ending.speak()) {
+        refuse(parts.io.into_inner(), code, detail);
     }
     drop(place);
 }
 
+/// Why a connection ended that something came on which is no request; `is_open` if it stopped half way.
+fn refusal(error: &hyper::Error, is_open: bool) -> Option<(Code, &'static str)> {
+    if error.is_timeout() {
+        is_open.then_some((Code::RequestTimeout, Code::RequestTimeout.title()))
+    } else if error.is_parse_too_large() {
+        Some((Code::HeadTooLarge, "limits.max_header_bytes and limits.max_headers are the most"))
+    } else if error.is_parse() {
+        Some((Code::InvalidRequest, "this is no request of HTTP/1.1, or its length is in doubt"))
+    } else {
+        None
+    }
+}
+
 /// Answers outside of any request, if the peer is ready to read, and closes the connection.
-fn refuse(mut stream: impl AsyncWrite + Send + Unpin + 'static, code: Code) {
+fn refuse(mut stream: impl AsyncWrite + Send + Unpin + 'static, code: Code, detail: &'static str) {
     tokio::spawn(async move {
         const PATIENCE: Duration = Duration::from_secs(1);
-        let answer = problem::whole_answer(code);
+        let answer = problem::whole_answer(code, detail);
         let _ = tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await;
     });
 }

@@ -3,8 +3,10 @@
 import http.client
 import os
 import pathlib
+import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 
@@ -32,9 +34,13 @@ def listening(path):
     return listener
 
 
+def binary():
+    return os.environ.get("VAULTD_BIN", REPOSITORY / "target/debug/vaultd")
+
+
 def spawn(directory, sockets, notify, **environment):
     """Starts `vaultd serve` the way systemd does."""
-    binary = os.environ.get("VAULTD_BIN", REPOSITORY / "target/debug/vaultd")
+    program = binary()
     pid = os.fork()
     if pid == 0:
         for place, listener in enumerate(sockets.values()):
@@ -47,7 +53,7 @@ def spawn(directory, sockets, notify, **environment):
             **environment,
         }
         config = str(directory / "vaultd.toml")
-        os.execve(binary, [str(binary), "serve", "--config", config], environment)
+        os.execve(program, [str(program), "serve", "--config", config], environment)
     return pid
 
 
@@ -85,11 +91,37 @@ def test_sockets_are_taken_over_and_readiness_is_told(stopped_vault):
     assert (directory / "vaultd.sock").exists(), "a socket that systemd opened is systemd's to remove"
 
 
-def test_a_socket_of_unknown_name_is_refused(stopped_vault):
+def test_a_socket_of_unknown_name_is_refused_where_there_is_no_place_for_it(stopped_vault):
     directory = stopped_vault
-    pid = spawn(directory, {"surprise": listening(directory / "vaultd.sock")}, directory / "notify")
+    sockets = {
+        "vaultd.socket": listening(directory / "vaultd.sock"),
+        "surprise": listening(directory / "third.sock"),
+    }
+    pid = spawn(directory, sockets, directory / "notify")
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 1
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
+def test_sockets_without_a_name_are_known_by_their_place(stopped_vault):
+    directory = stopped_vault
+    (directory / "admin.sock").unlink(missing_ok=True)
+    sockets = [directory / "x.sock", directory / "admin.sock"]
+    command = ["systemd-socket-activate"]
+    command += [f"--listen={path}" for path in sockets]
+    command += [binary(), "serve", "--config", directory / "vaultd.toml"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            while not all(path.exists() for path in sockets):
+                time.sleep(0.01)
+            for path, needs_admin in zip(sockets, (False, True)):
+                connection = Kept(path)
+                assert connection.get().status == 200
+                connection.request("GET", "/metrics")
+                assert (connection.getresponse().status == 200) == needs_admin
+        finally:
+            daemon.terminate()
+    assert daemon.returncode == 0
 
 
 def serving(directory, **environment):

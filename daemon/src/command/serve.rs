@@ -124,7 +124,8 @@ struct Sockets {
 
 impl Sockets {
     fn open(config: &Config, owner: Option<(u32, u32)>) -> Result<Self, CommandError> {
-        let inherited = inherited_sockets().map_err(|error| CommandError::new("socket activation", error))?;
+        let inherited = inherited_sockets(&config.server.admin_socket.path)
+            .map_err(|error| CommandError::new("socket activation", error))?;
         let open = |inherited: Option<_>, place| match inherited {
             Some(listener) => Ok(BoundSocket::inherited(listener)),
             None => BoundSocket::bind(place, owner),

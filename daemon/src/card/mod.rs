@@ -9,7 +9,7 @@ mod expiry;
 mod luhn;
 mod pan;
 
-pub use cvv::is_cvv_name;
+pub use cvv::{is_cvv_name, tells_cvv};
 pub use expiry::{CardExpiry, CardExpiryError};
 pub use luhn::luhn_valid;
 pub use pan::{MAX_PAN_DIGITS, MIN_PAN_DIGITS, Masked, Pan, PanError};

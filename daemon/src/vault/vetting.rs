@@ -4,7 +4,7 @@ use vault_api::{Metadata, MetadataValue};
 use zeroize::Zeroizing;
 
 use super::{MAX_EXPIRES_IN_S, VaultError};
-use crate::card::{Masked, is_cvv_name};
+use crate::card::{Masked, is_cvv_name, tells_cvv};
 
 const MAX_HOLDER_CHARS: usize = 200;
 const MAX_METADATA_NAMES: usize = 32;
@@ -20,11 +20,17 @@ pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {
     }
 }
 
-/// A name, and not the PAN: whoever may read holders need not be one who may read PANs.
+/// A name, and neither the PAN, because whoever may read holders need not be one who may read PANs, nor a card verification
+/// value.
 pub(super) fn vet_holder(holder: &str, card: &Masked) -> Result<(), VaultError> {
     vet_name(holder)?;
     if holds(holder, card) {
         return Err(VaultError::Request("holder holds the card number: give the name".to_owned()));
+    }
+    if tells_cvv(holder) {
+        return Err(VaultError::Request(
+            "a card verification value is never stored: give the name".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -66,7 +72,7 @@ pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), Vau
         {
             return refuse("metadata must not hold control characters".to_owned());
         }
-        if is_cvv_name(name) {
+        if is_cvv_name(name) || tells_cvv(&text) {
             return refuse("a card verification value is never stored: leave it out of metadata".to_owned());
         }
         if holds(name, card) || holds(&text, card) {
@@ -103,6 +109,13 @@ mod tests {
         for name in ["cvv", "CVV2", "c_v_c", "Security Code", "card-verification-value", "cav2"] {
             assert!(refused(name, "123"), "{name}");
         }
+        for name in ["card_cvv", "cvc_check", "card_security_code", "cardCode", "verification_value", "icvv"]
+        {
+            assert!(refused(name, "123"), "{name}");
+        }
+        assert!(refused("note", "cvv 123") && refused("note", "paid with CVC: 1234"));
+        assert!(!refused("recv_value", "123") && !refused("note", "cvv matched, order 1234"));
+        assert!(vet_holder("Ada Lovelace CVV 123", &card()).is_err());
         assert!(refused("note", "card 4111-1111 1111.1111"));
         assert!(refused("note", "\u{1}"));
         assert!(refused("note", "not this card, but nobody is to learn that: 4111119876541111"));

@@ -3,6 +3,8 @@
 //! Names are English ones, in one word or several. What is looked for within other words is in no ordinary one, and never
 //! goes over the end of a word: `recv_value` is no `cvv`.
 
+use super::plain::plain;
+
 /// In whatever word: `cvv2`, `icvv`, `cvcnumber`.
 const ROOTS: [&str; 4] = ["cvv", "cvc", "cvn", "cav2"];
 /// As a word, with or without digits after it: too short to be looked for within words.
@@ -75,11 +77,11 @@ fn without_number(word: &str) -> &str {
     word.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
-/// The words of `text` in lower case. A capital after another letter's small one begins a word.
+/// The words of `text` in [`plain`] lower case. A capital after another letter's small one begins a word.
 fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut after_small = false;
-    for c in text.chars() {
+    for c in plain(text).chars() {
         if !c.is_alphanumeric() || (after_small && c.is_uppercase()) {
             words.push(String::new());
         }

@@ -8,8 +8,10 @@ mod cvv;
 mod expiry;
 mod luhn;
 mod pan;
+mod plain;
 
 pub use cvv::{is_cvv_name, tells_cvv};
 pub use expiry::{CardExpiry, CardExpiryError};
 pub use luhn::luhn_valid;
 pub use pan::{MAX_PAN_DIGITS, MIN_PAN_DIGITS, Masked, Pan, PanError};
+pub use plain::plain;

@@ -4,7 +4,7 @@ use vault_api::{Metadata, MetadataValue};
 use zeroize::Zeroizing;
 
 use super::{MAX_EXPIRES_IN_S, VaultError};
-use crate::card::{Masked, is_cvv_name, tells_cvv};
+use crate::card::{Masked, is_cvv_name, plain, tells_cvv};
 
 const MAX_HOLDER_CHARS: usize = 200;
 const MAX_METADATA_NAMES: usize = 32;
@@ -83,9 +83,10 @@ pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), Vau
 }
 
 /// Whether there is a number in `text` that is masked as `card` is, be it that card's or not: an answer that depended on the digits
-/// in between would tell them to whoever may write metadata and not reveal cards.
+/// in between would tell them to whoever may write metadata and not reveal cards. Digits are those of any script.
 fn holds(text: &str, card: &Masked) -> bool {
-    let digits: Zeroizing<String> = Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect());
+    let digits: Zeroizing<String> =
+        Zeroizing::new(plain(text).chars().filter(char::is_ascii_digit).collect());
     let (first, last) = (card.bin(), card.last4());
     let is_alike = |number: &[u8]| number.starts_with(first.as_bytes()) && number.ends_with(last.as_bytes());
     digits.as_bytes().windows(card.pan_digits()).any(is_alike)
@@ -122,6 +123,26 @@ mod tests {
         assert!(!refused("note", "two\nlines, 4111"));
         assert!(vet_holder("4111 1111 1111 1111", &card()).is_err());
         assert!(vet_holder("Ada Lovelace", &card()).is_ok());
+    }
+
+    #[test]
+    fn a_card_number_is_known_in_the_digits_of_any_script() {
+        let in_script = |zero: char| {
+            let digit = |c: char| char::from_u32(u32::from(zero) + c.to_digit(10)?);
+            "4111111111111111".chars().filter_map(digit).collect::<String>()
+        };
+        for zero in ['\u{ff10}', '\u{660}', '\u{6f0}', '\u{966}', '\u{17e0}', '\u{1d7ec}', '\u{1e950}'] {
+            let number = in_script(zero);
+            let kept = |name: &str, text: &str| {
+                let value = MetadataValue::Text(text.to_owned());
+                vet_metadata(&Metadata([(name.to_owned(), value)].into()), &card()).is_ok()
+            };
+            assert!(vet_holder(&number, &card()).is_err(), "{number}");
+            assert!(!kept("note", &number) && !kept(&number, "note") && kept("note", "4111"), "{number}");
+            let verification: String = number.chars().take(3).collect();
+            assert!(!kept("note", &format!("\u{ff23}\u{ff36}\u{ff36} {verification}")), "{number}");
+        }
+        assert!(vet_holder("\u{2463}111 1111 1111 1111", &card()).is_err());
     }
 
     #[test]

@@ -185,6 +185,30 @@ fn a_change_is_made_to_what_was_read_or_not_at_all() {
 }
 
 #[test]
+fn a_token_that_has_made_room_for_another_is_not_brought_back() {
+    let (_dir, store) = new_store();
+    let ended = record(1, 1, Some(NOW_S));
+    let back = |end_s| Record { header: record(1, 1, end_s).header, ..record(1, 3, None) };
+    runtime().block_on(async {
+        insert(&store, token(1), ended.clone(), NOW_S - 1).await;
+        assert_eq!(insert(&store, token(2), record(1, 2, None), NOW_S).await, Inserted::Created);
+        let replace = |old: &Record, new: &Record| store.replace(TENANT, token(1), old.clone(), new.clone());
+        for end_s in [None, Some(NOW_S + 600)] {
+            assert_eq!(replace(&ended, &back(end_s)).await, Ok(Replaced::Gone));
+        }
+        assert_eq!(get(&store, token(1)), Some(ended.clone()));
+        // So does a rewrap.
+        assert_eq!(replace(&ended, &back(Some(NOW_S))).await, Ok(Replaced::Done));
+        store.remove(TENANT, token(2)).await.unwrap();
+        assert_eq!(
+            replace(&back(Some(NOW_S)), &back(None)).await,
+            Ok(Replaced::Gone),
+            "nor when that has gone"
+        );
+    });
+}
+
+#[test]
 fn another_tenant_sees_nothing() {
     let (_dir, store) = new_store();
     runtime().block_on(async {
@@ -320,6 +344,16 @@ impl Model {
         Inserted::Created
     }
 
+    fn replace(&mut self, key: TokenKey, new: Record) -> Replaced {
+        let is_aside = self.cards.get(&new.header.fingerprint) != Some(&key);
+        let old = self.records.get_mut(&key).unwrap();
+        if is_aside && old.header.expires_at_s != new.header.expires_at_s {
+            return Replaced::Gone;
+        }
+        *old = new;
+        Replaced::Done
+    }
+
     fn retain(&mut self, keep: impl Fn(&TokenKey, &Record) -> bool) {
         self.records.retain(|key, record| keep(key, record));
         self.cards.retain(|_, key| self.records.contains_key(key));
@@ -345,8 +379,7 @@ proptest! {
                     let Some(old) = model.records.get(&token(n)) else { continue };
                     let new = record(old.header.fingerprint[0], mark, expires_at_s);
                     let replaced = runtime.block_on(store.replace(TENANT, token(n), old.clone(), new.clone()));
-                    prop_assert_eq!(replaced, Ok(Replaced::Done));
-                    model.records.insert(token(n), new);
+                    prop_assert_eq!(replaced, Ok(model.replace(token(n), new)));
                 }
                 Step::Remove { token: n } => {
                     let was_there = model.records.contains_key(&token(n));

@@ -46,7 +46,7 @@ pub enum Replaced {
     Done,
     /// Somebody changed the record meanwhile: read it again.
     Changed,
-    /// The token is gone.
+    /// The token is gone, or it has made room for another of its card and would get another end.
     Gone,
     /// The new record depends on keys that are no longer active: make it anew.
     Stale,

@@ -177,6 +177,17 @@ impl<'t> RecordTables<'t> {
         Ok(())
     }
 
+    /// Whether `token` has made room for another of its card.
+    pub(super) fn is_aside(
+        &self,
+        tenant: TenantId,
+        token: &TokenKey,
+        record: &Record,
+    ) -> Result<bool, StoreError> {
+        let own = self.token_at(&own_fingerprint_row(tenant, token, record))?;
+        Ok(record.header.reusable && own == Some(*token))
+    }
+
     fn put_other_rows(
         &mut self,
         tenant: TenantId,

@@ -285,6 +285,13 @@ impl<'t> Batch<'t> {
         match self.tables.record(tenant, token)? {
             None => Ok(Replaced::Gone),
             Some(now) if now != *old => Ok(Replaced::Changed),
+            // Its card has another token, or had: to bring it back would be to give the card two.
+            Some(now)
+                if now.header.expires_at_s != new.record.header.expires_at_s
+                    && self.tables.is_aside(tenant, token, &now)? =>
+            {
+                Ok(Replaced::Gone)
+            }
             Some(_) if !self.tables.keys.takes(&new.record.header, Some(&old.header)) => Ok(Replaced::Stale),
             Some(now) => {
                 self.tables.replace(tenant, token, &now, new)?;

@@ -89,7 +89,10 @@ impl Vault {
             };
             match self.store.replace(tenant, token.key(), old, new.clone()).await? {
                 Replaced::Done => return view(token, &new, private),
-                Replaced::Gone => return Err(VaultError::UnknownToken),
+                // Or it has ended, and made room for another of its card.
+                Replaced::Gone => {
+                    return Err(self.live_record(tenant, token).err().unwrap_or(VaultError::TokenExpired));
+                }
                 Replaced::Changed => {}
                 Replaced::Stale => self.keys.refresh()?,
             }

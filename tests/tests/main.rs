@@ -25,6 +25,7 @@ mod modules;
 mod power_daemon;
 mod power_store;
 mod root_start;
+mod search;
 mod services;
 mod startup;
 mod story;

@@ -15,7 +15,7 @@ use vault_api::{Metadata, MetadataValue, Sensitive};
 use zeroize::Zeroizing;
 
 use super::{
-    NewCard, Reuse, Template, Token, Vault, VaultError,
+    NewCard, RecordView, Reuse, Template, Token, Vault, VaultError,
     mint::fill_digits,
     tokenize::{Pending, cut},
 };
@@ -188,20 +188,34 @@ impl Vault {
     pub async fn honey(&self) -> Result<Vec<HoneyView>, VaultError> {
         let mut views = Vec::new();
         for (tenant, key) in self.honey.all() {
-            let Some(record) = self.store.get(&tenant, &[key])?.pop().transpose()?.flatten() else {
-                continue;
-            };
-            let token = Token::from_key(&key).ok_or(VaultError::RecordForged)?;
-            let view = self.view(&tenant, token, record).await?;
+            let Some(view) = self.honey_record(&tenant, key).await? else { continue };
             let note = view.metadata.0.get(NOTE).and_then(|note| match note {
                 MetadataValue::Text(note) => Some(note.clone()),
                 MetadataValue::Bool(_) | MetadataValue::Number(_) => None,
             });
-            let (template, planted_at_ms) = (view.template, view.created_at_ms);
+            let (token, template, planted_at_ms) = (view.token, view.template, view.created_at_ms);
             views.push(HoneyView { token, tenant, template, note, planted_at_ms });
         }
         views.sort_unstable_by(|a, b| (&a.tenant, a.planted_at_ms).cmp(&(&b.tenant, b.planted_at_ms)));
         Ok(views)
+    }
+
+    /// The record of a honey token; `None` if it has gone or is damaged, which is to hide no other.
+    async fn honey_record(&self, tenant: &str, key: TokenKey) -> Result<Option<RecordView>, VaultError> {
+        const MAX_ATTEMPTS: usize = 2;
+        // Again, because it may have been rewrapped since it was read.
+        for _ in 0..MAX_ATTEMPTS {
+            let record = match self.store.get(tenant, &[key])?.pop().transpose() {
+                Ok(Some(Some(record))) => record,
+                Ok(_) => return Ok(None),
+                Err(_) => break,
+            };
+            if let Some(view) = self.sound(tenant, &key, record).await? {
+                return Ok(Some(view));
+            }
+        }
+        tracing::error!(tenant, "a damaged record is left out of the honey tokens");
+        Ok(None)
     }
 
     /// Removes a honey token.

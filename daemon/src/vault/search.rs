@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     card::{MAX_PAN_DIGITS, Pan},
-    store::{BlindKey, Hit, Lookup},
+    store::{BlindKey, Hit, Lookup, Record, TokenKey},
 };
 
 /// The longest position in an index: a template's name and a token.
@@ -80,8 +80,7 @@ impl Vault {
                 if record.header.expired(now_s) || !fits || self.honey.contains(tenant, &token) {
                     continue;
                 }
-                let token = Token::from_key(&token).ok_or(VaultError::RecordForged)?;
-                page.records.push(self.view(tenant, token, record).await?);
+                page.records.extend(self.sound(tenant, &token, record).await?);
             }
             if last {
                 return Ok(page);
@@ -89,6 +88,28 @@ impl Vault {
         }
         page.cursor = Some(URL_SAFE_NO_PAD.encode(position));
         Ok(page)
+    }
+
+    /// A record that was found; `None` for one that is damaged or has gone since, which is to cost the others nothing.
+    pub(super) async fn sound(
+        &self,
+        tenant: &str,
+        key: &TokenKey,
+        record: Record,
+    ) -> Result<Option<RecordView>, VaultError> {
+        let view = match Token::from_key(key) {
+            Some(token) => self.view(tenant, token, record).await,
+            None => Err(VaultError::RecordForged),
+        };
+        match view {
+            Ok(view) => Ok(Some(view)),
+            Err(error @ VaultError::RecordForged) => {
+                tracing::error!(%error, tenant, "a damaged record is left out of what was found");
+                Ok(None)
+            }
+            Err(VaultError::UnknownToken | VaultError::TokenExpired) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether `token` stands for `pan`. The comparison takes the same time wherever the two differ.

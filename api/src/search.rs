@@ -33,7 +33,8 @@ pub struct SearchRequest {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SearchAnswer {
-    /// The records found, in the order of their tokens.
+    /// The records found, in the order of their tokens. Fewer than the limit, or none, is no sign that there are no more:
+    /// that is an answer without `cursor`.
     pub tokens: Vec<TokenRecord>,
     /// Opaque; present if there may be more: send it with the same search.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,8 @@
 //! Searches where not every record that is met is one to give.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use redb::{Database, ReadableTable, TableDefinition};
 use vault_client::{SearchRequest, TokenizeRequest};
 use vault_tests::{Pans, Vault};
@@ -73,4 +75,26 @@ fn a_damaged_honey_token_hides_no_other() {
 fn plant(vault: &Vault) -> String {
     let answer = vault.admin_as(&vault.jwt(), "POST", "/v1/honey", r#"{"tenant":"dev"}"#);
     answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_page_ends_where_much_was_looked_at_in_vain() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let mut pans = Pans::new();
+    for _ in 0..3 {
+        let ending: Vec<_> = pans
+            .take(700)
+            .iter()
+            .map(|pan| TokenizeRequest { expires_in: Some(1), ..of_holder(pan) })
+            .collect();
+        client.tokenize_batch(&ending).await.unwrap();
+    }
+    let live = client.tokenize(&of_holder(&pans.next_pan())).await.unwrap().token;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut request = by_holder(1);
+    let first = client.search(&request).await.unwrap();
+    assert!(first.tokens.is_empty() && first.cursor.is_some(), "{} records", first.tokens.len());
+    request.cursor = first.cursor;
+    assert_eq!(client.search(&request).await.unwrap().tokens[0].token, live);
 }

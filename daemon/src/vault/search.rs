@@ -17,6 +17,10 @@ use crate::{
 
 /// The longest position in an index: a template's name and a token.
 const MAX_POSITION_BYTES: usize = 128;
+/// Rows that are looked at together once the first, as many as the page is to have, were not enough.
+const STRETCH: usize = 250;
+/// A page ends early after so many stretches: who searches where nearly all has ended is to hold up nobody.
+const MOST_STRETCHES: usize = 8;
 
 /// What to search for; at least one of the two.
 #[derive(Clone, Copy, Default)]
@@ -32,7 +36,7 @@ pub struct Search<'s> {
 /// A page of records.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The records.
+    /// The records: fewer than were asked for, or none, where much was looked at in vain.
     pub records: Vec<RecordView>,
     /// Where the next page starts, if there may be one.
     pub cursor: Option<String>,
@@ -70,11 +74,14 @@ impl Vault {
         let mut position = search.cursor.map(decode_cursor).transpose()?.unwrap_or_default();
         let now_s = now_s();
         let mut page = Page::default();
-        while page.records.len() < limit {
-            let wanted = limit - page.records.len();
-            let hits = self.store.search(tenant, first, &position, wanted)?;
-            let last = hits.len() < wanted;
-            for Hit { position: at, token, record } in hits {
+        let mut rows = limit;
+        for _ in 0..MOST_STRETCHES {
+            let hits = self.store.search(tenant, first, &position, rows)?;
+            let last = hits.len() < rows;
+            let mut hits = hits.into_iter();
+            while page.records.len() < limit
+                && let Some(Hit { position: at, token, record }) = hits.next()
+            {
                 position = at;
                 let fits = others.iter().all(|other| record.fits(other));
                 if record.header.expired(now_s) || !fits || self.honey.contains(tenant, &token) {
@@ -82,9 +89,15 @@ impl Vault {
                 }
                 page.records.extend(self.sound(tenant, &token, record).await?);
             }
-            if last {
+            if last && hits.len() == 0 {
                 return Ok(page);
             }
+            if page.records.len() >= limit {
+                break;
+            }
+            rows = STRETCH;
+            // Where all have ended nothing else here lets others have the thread.
+            tokio::task::yield_now().await;
         }
         page.cursor = Some(URL_SAFE_NO_PAD.encode(position));
         Ok(page)

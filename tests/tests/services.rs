@@ -73,6 +73,20 @@ async fn a_checkout_finds_cards_by_the_holders_name() {
     assert_eq!(nothing.code(), Some(Code::InvalidRequest));
 }
 
+#[test]
+fn changes_of_one_token_at_once_are_all_made() {
+    let vault = Vault::start();
+    let new = vault.request("POST", "/v1/tokenize", &json!({ "pan": PAN }).to_string()).json();
+    let path = format!("/v1/tokens/{}", new["token"].as_str().unwrap());
+    let change =
+        &|hours: u64| vault.request("PATCH", &path, &json!({ "expires_in": hours * 3_600 }).to_string());
+    let statuses: Vec<_> = thread::scope(|scope| {
+        let changes: Vec<_> = (1..=20).map(|hours| scope.spawn(move || change(hours).status)).collect();
+        changes.into_iter().map(|change| change.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+}
+
 #[tokio::test]
 async fn a_bank_logs_in_by_its_coordinates_and_fetches_a_record() {
     let vault = with_banks();

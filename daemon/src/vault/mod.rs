@@ -28,6 +28,7 @@ mod vetting;
 use std::{sync::Arc, time::Duration};
 
 use honey::Honey;
+use records::Turns;
 use rewrap::Rewrapping;
 
 pub use clock::{now_ms, now_s, settled_s};
@@ -64,6 +65,7 @@ pub struct Vault {
     keys: Keys,
     rewrapping: Rewrapping,
     honey: Honey,
+    turns: Turns,
     /// How long a rewrapped record is to take.
     rewrap_pace: Duration,
 }
@@ -73,8 +75,8 @@ impl Vault {
     pub fn new(keys: Keys, templates: Templates, envelopes: EnvelopeRules, rewrap_pace: Duration) -> Self {
         let (hsm, store) = (keys.hsm().clone(), keys.store().clone());
         let (templates, envelopes) = (Arc::new(templates), Arc::new(envelopes));
-        let (rewrapping, honey) = (Rewrapping::default(), Honey::default());
-        Self { hsm, store, templates, envelopes, keys, rewrapping, honey, rewrap_pace }
+        let (rewrapping, honey, turns) = (Rewrapping::default(), Honey::default(), Turns::default());
+        Self { hsm, store, templates, envelopes, keys, rewrapping, honey, turns, rewrap_pace }
     }
 
     /// The keys it works with.

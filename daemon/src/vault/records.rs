@@ -1,6 +1,12 @@
 //! Records: what is known of a token without its PAN, and changes to it.
 
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 use vault_api::{Metadata, Sensitive};
 
 use super::{
@@ -55,6 +61,28 @@ pub struct RecordChange {
     pub expires_in_s: Option<u64>,
 }
 
+/// One change of a token at a time: of many at once each would find what it has read changed by another, and would have used
+/// the HSM for nothing. Tokens share a fixed number of turns, which a change holds for moments.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<[Mutex<()>; TURNS]>);
+
+const TURNS: usize = 256;
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(std::array::from_fn(|_| Mutex::default())))
+    }
+}
+
+impl Turns {
+    async fn take(&self, tenant: &str, token: Token) -> Option<MutexGuard<'_, ()>> {
+        let mut hasher = DefaultHasher::new();
+        (tenant, token.key()).hash(&mut hasher);
+        let [place, ..] = hasher.finish().to_be_bytes();
+        Some(self.0.get(usize::from(place))?.lock().await)
+    }
+}
+
 impl Vault {
     /// The record of `token` without the PAN, which is not opened.
     ///
@@ -80,6 +108,7 @@ impl Vault {
         if let Some(seconds) = change.expires_in_s {
             vet_expires_in(seconds)?;
         }
+        let _turn = self.turns.take(tenant, token).await;
         for _ in 0..MAX_ATTEMPTS {
             let old = self.live_record(tenant, token)?;
             let (new, private) = match self.changed(tenant, token, &old, &change).await {

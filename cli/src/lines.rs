@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// The longest line, its line feed not counted: a holder's name has 200 characters of up to 4 bytes.
 pub const MAX_LINE_BYTES: u64 = 4_096;
+/// What some programs write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One line that holds something.
 pub struct Row {
@@ -51,6 +53,8 @@ pub enum Why {
     NoValue,
     /// A field beside the value is not UTF-8.
     NotUtf8,
+    /// It has fields that belong to no column.
+    TooManyFields,
 }
 
 impl fmt::Display for Why {
@@ -59,6 +63,7 @@ impl fmt::Display for Why {
             Self::TooLong => write!(f, "it has more than {MAX_LINE_BYTES} bytes: nothing was sent"),
             Self::NoValue => f.write_str("it holds no value that is UTF-8: nothing was sent"),
             Self::NotUtf8 => f.write_str("a field is not UTF-8: nothing was sent"),
+            Self::TooManyFields => f.write_str("it has more fields than the first line: nothing was sent"),
         }
     }
 }
@@ -102,7 +107,10 @@ impl<R: Read> Lines<R> {
     pub fn new(reader: R, name: &str) -> Result<Self, LinesError> {
         let reader = BufReader::new(reader);
         let mut lines = Self { reader, names: None, first: None, column: 0, line: 0, bytes: 0 };
-        if let Some(first) = lines.next_line()? {
+        if let Some(mut first) = lines.next_line()? {
+            if lines.line == 1 && first.bytes.starts_with(BYTE_ORDER_MARK) {
+                first.bytes.drain(..BYTE_ORDER_MARK.len());
+            }
             let names = fields(&first.bytes);
             // Neither a card number nor a token has a comma, or is the name of a column.
             match names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes())) {
@@ -120,6 +128,14 @@ impl<R: Read> Lines<R> {
     /// The place of the column `name`, if the file is CSV and has it.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.names.as_ref()?.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// The first column that is none of `known`, if the file is CSV and has one: its place, from 1, and its name.
+    pub fn column_beside(&self, known: &[&str]) -> Option<(usize, String)> {
+        let is_known = |cell: &[u8]| known.iter().any(|name| cell.eq_ignore_ascii_case(name.as_bytes()));
+        let mut cells = self.names.as_ref()?.iter().zip(1..);
+        let (cell, place) = cells.find(|(cell, _)| !is_known(cell))?;
+        Some((place, String::from_utf8_lossy(cell).into_owned()))
     }
 
     /// The number of the line that was read last.
@@ -148,8 +164,12 @@ impl<R: Read> Lines<R> {
         if text.is_cut {
             return Err(Why::TooLong);
         }
-        let is_csv = self.names.is_some();
-        let fields = if is_csv { fields(&text.bytes) } else { ByteRecord::from(vec![&*text.bytes]) };
+        let fields = match &self.names {
+            Some(names) => Some(fields(&text.bytes))
+                .filter(|fields| fields.len() <= names.len())
+                .ok_or(Why::TooManyFields)?,
+            None => ByteRecord::from(vec![&*text.bytes]),
+        };
         let cell = fields.get(self.column).and_then(|cell| std::str::from_utf8(cell).ok()).map(str::trim);
         let value = cell.filter(|value| !value.is_empty()).map(Sensitive::from).ok_or(Why::NoValue)?;
         Ok(Row { line: self.line, value, fields })

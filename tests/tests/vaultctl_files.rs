@@ -69,8 +69,43 @@ fn a_field_that_is_not_utf8_fails_its_line_alone() {
     }
 
     // What is not sent may be anything.
-    fs::write(&file, [b"pan,note\n", PAN.as_bytes(), b",\xfc\n"].concat()).unwrap();
-    assert_eq!(vault.ctl(&format!("tokenize --file {}", file.display()), "").out().lines().count(), 2);
+    fs::write(&file, [b"pan,line\n", PAN.as_bytes(), b",\xfc\n"].concat()).unwrap();
+    let made = vault.ctl(&format!("tokenize --json --file {}", file.display()), "").json();
+    let token = made["results"][0]["token"].as_str().unwrap();
+    fs::write(&file, [b"token,note\n", token.as_bytes(), b",\xfc\n"].concat()).unwrap();
+    assert_eq!(vault.ctl(&format!("detokenize --file {}", file.display()), "").out().lines().count(), 2);
+}
+
+#[test]
+fn nothing_of_a_file_is_left_out_in_silence() {
+    let vault = Vault::start();
+    for (names, told) in [("pan,expiry", "number 2 (`expiry`)"), ("Name,PAN", "number 1 (`Name`)")] {
+        let refused = vault.ctl("tokenize --file -", &format!("{names}\n{PAN},12/30\n"));
+        let complaint = refused.complaint(2);
+        assert!(complaint.contains(told) && complaint.contains("`holder`, `expiry_date`"), "{refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+    let card = vault.ctl("tokenize --json --file -", &format!("pan,{OTHER_PAN}\n{PAN},\n"));
+    assert!(card.complaint(2).contains("number 2; ") && !card.stderr.contains(OTHER_PAN), "{card:?}");
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 0);
+
+    let made =
+        vault.ctl("tokenize --json --file -", &format!("pan,holder\n{PAN},Lovelace, Ada\n{OTHER_PAN}\n"));
+    let made_of = results(&made);
+    assert_eq!((made.status, &made_of[0]["error"]["code"]), (Some(1), &json!("invalid_request")), "{made:?}");
+    assert!(made.stderr.starts_with("vaultctl: line 2: it has more fields than the first line"), "{made:?}");
+    let token = made_of[1]["token"].as_str().unwrap();
+
+    // What one command writes, the other takes.
+    let back = vault.ctl("detokenize --file -", &format!("line,token,masked_pan\n3,{token},*\n"));
+    assert!(vault.ctl("tokenize --file -", back.out()).out().contains(token));
+    let back = vault.ctl("detokenize --file -", &format!("token\n{token},{token}\n"));
+    assert!(back.stderr.starts_with("vaultctl: line 2: it has more fields than"), "{back:?}");
+
+    for names in ["", "pan\n"] {
+        let made = vault.ctl("tokenize --file -", &format!("\u{feff}{names}{PAN}\n"));
+        assert_eq!(made.out().lines().count(), 2);
+    }
 }
 
 #[test]

@@ -42,11 +42,19 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Opens `path`, whose values stand alone or in the column `name`.
-    pub(super) fn open(path: &Path, name: &str, output: &Output) -> Result<Self, Complaint> {
+    /// Opens `path`, whose values stand alone or in the column `name`, beside which are only those of `known`.
+    pub(super) fn open(
+        path: &Path,
+        name: &str,
+        known: Option<&[&str]>,
+        output: &Output,
+    ) -> Result<Self, Complaint> {
         let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
         let lines = Lines::new(file, name).map_err(|error| complaint(error, name))?;
+        if let Some((known, unknown)) = known.and_then(|known| Some((known, lines.column_beside(known)?))) {
+            return Err(unknown_column(&unknown, known));
+        }
         Ok(Self {
             lines,
             broken: None,
@@ -104,6 +112,20 @@ fn complaint(error: LinesError, name: &str) -> Complaint {
             "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
         ),
     })
+}
+
+/// What to say of a column, its place and its name, that is none of `known`.
+fn unknown_column((place, name): &(usize, String), known: &[&str]) -> Complaint {
+    // A name with digits may be a card number.
+    let name = if name.is_empty() || name.bytes().any(|byte| byte.is_ascii_digit()) {
+        String::new()
+    } else {
+        format!(" (`{name}`)")
+    };
+    Complaint::Usage(format!(
+        "the first line names a column that is not known, number {place}{name}; known are `{}`: nothing was sent",
+        known.join("`, `")
+    ))
 }
 
 fn open(path: &Path) -> Result<File, Complaint> {

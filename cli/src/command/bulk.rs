@@ -24,6 +24,8 @@ use crate::{
 struct Kind {
     /// The column that it must have.
     column: &'static str,
+    /// All that it may have; `None` if what is beside that one does not matter.
+    columns: Option<&'static [&'static str]>,
     /// The columns of what is written.
     head: [&'static str; 4],
     /// What a line without a value is.
@@ -34,6 +36,8 @@ struct Kind {
 
 const CARDS: Kind = Kind {
     column: "pan",
+    // The first two as `detokenize --file` writes them.
+    columns: Some(&["line", "token", "pan", "holder", "expiry_date"]),
     head: ["line", "token", "masked_pan", "created"],
     no_value: Code::InvalidPan,
     makes: true,
@@ -41,6 +45,7 @@ const CARDS: Kind = Kind {
 
 const TOKENS: Kind = Kind {
     column: "token",
+    columns: None,
     head: ["line", "token", "pan", "expiry_date"],
     no_value: Code::InvalidToken,
     makes: false,
@@ -54,7 +59,7 @@ pub(super) async fn tokenize(
     batch: usize,
     wishes: &Wishes,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, CARDS.column, output)?;
+    let mut input = Input::open(file, CARDS.column, CARDS.columns, output)?;
     let mut results = Results::begin(output, &CARDS)?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
     let request = |row: Row| {
@@ -86,7 +91,7 @@ pub(super) async fn detokenize(
     file: &Path,
     batch: usize,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, TOKENS.column, output)?;
+    let mut input = Input::open(file, TOKENS.column, TOKENS.columns, output)?;
     let mut results = Results::begin(output, &TOKENS)?;
     while let Some(batch) = input.batch(batch, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
@@ -161,7 +166,7 @@ impl<'a> Results<'a> {
                 (Err(Unsent { line, why }), _) => {
                     let code = match why {
                         Why::TooLong | Why::NoValue => self.kind.no_value,
-                        Why::NotUtf8 => Code::InvalidRequest,
+                        Why::NotUtf8 | Why::TooManyFields => Code::InvalidRequest,
                     };
                     input.fail_at(*line, &why.to_string());
                     self.failed(api::ItemError::new(code, why.to_string()))?;

@@ -15,8 +15,9 @@ const TOKENIZE_EXAMPLES: &str = "\
 The card number is asked for on a terminal, and else read from standard input.
 
 --file takes one card number a line, or CSV whose first line names the column `pan` and, if there are any, `holder` and
-`expiry_date`. It writes CSV: line, token, masked_pan, created. A bad line fails alone and is named by its number.
-With --json: {\"results\": [...]}, as from the API's batches.
+`expiry_date`. Other columns are refused, but for `line` and `token`, as detokenize writes them. It writes CSV: line,
+token, masked_pan, created. A bad line fails alone and is named by its number. With --json: {\"results\": [...]}, as from
+the API's batches.
 
 Examples:
   vaultctl tokenize

@@ -34,6 +34,7 @@ mod thief;
 mod trouble;
 mod vaultctl;
 mod vaultctl_files;
+mod vaultctl_slips;
 mod vaultctl_trouble;
 
 use std::{fs, path::Path};

@@ -1,7 +1,11 @@
 //! `vaultctl show`, `search` and `delete`.
 
+use std::io::{self, Write};
+
 use clap::Args;
-use vault_client::{MAX_SEARCH_LIMIT, MetadataValue, SearchAnswer, SearchRequest, Sensitive, TokenRecord};
+use vault_client::{
+    Code, MAX_SEARCH_LIMIT, MetadataValue, SearchAnswer, SearchRequest, Sensitive, TokenRecord,
+};
 use zeroize::Zeroizing;
 
 use super::cards::token_or_ask;
@@ -113,14 +117,36 @@ impl Delete {
         } else {
             self.tokens.into_iter().map(Sensitive::from).collect()
         };
-        for token in &tokens {
-            vault.delete(token.expose()).await?;
-            if !session.output.is_json() {
-                session.output.text(&format!("deleted {}\n", token.expose()))?;
+        let mut failed = 0;
+        for (token, place) in tokens.iter().zip(1..) {
+            match vault.delete(token.expose()).await {
+                Ok(()) if session.output.is_json() => {}
+                Ok(()) => session.output.text(&format!("deleted {}\n", token.expose()))?,
+                Err(error) if tokens.len() == 1 => return Err(error.into()),
+                Err(error) => {
+                    let (of, is_alone) = (tokens.len(), error.code().is_some_and(fails_alone));
+                    let what = format!("token {place} of {of}");
+                    if !is_alone {
+                        return Err(Complaint::failed(&format!("stopped at {what}"), Complaint::from(error)));
+                    }
+                    failed += 1;
+                    let _ = writeln!(io::stderr(), "vaultctl: {what}: {}", Complaint::from(error));
+                }
             }
+        }
+        if failed > 0 {
+            let of = tokens.len();
+            return Err(Complaint::Failed(format!(
+                "{failed} of {of} tokens were not deleted; they are named above"
+            )));
         }
         if session.output.is_json() { session.output.text("{}\n") } else { Ok(()) }
     }
+}
+
+/// Whether other tokens may have another answer.
+fn fails_alone(code: Code) -> bool {
+    matches!(code, Code::UnknownToken | Code::InvalidToken | Code::TokenExpired | Code::ApprovalRequired)
 }
 
 fn table(found: &SearchAnswer) -> Zeroizing<String> {

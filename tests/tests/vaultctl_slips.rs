@@ -1,0 +1,28 @@
+//! `vaultctl` and whoever uses it for the first time: what goes wrong then is named, and what to do about it.
+
+use vault_tests::{Pans, Vault};
+
+#[test]
+fn a_token_that_cannot_be_deleted_is_named_and_keeps_no_other() {
+    let mut vault = Vault::start();
+    let tokens: Vec<_> = (Pans::new().take(3).iter())
+        .map(|pan| vault.ctl("tokenize --json", pan).json()["token"].as_str().unwrap().to_owned())
+        .collect();
+    let unknown = "00000000-0000-7000-8000-000000000000";
+    let deleted = vault.ctl(&format!("delete {} {unknown} nonsense {}", tokens[0], tokens[1]), "");
+    assert_eq!(deleted.stdout, format!("deleted {}\ndeleted {}\n", tokens[0], tokens[1]));
+    let said: Vec<_> = deleted.stderr.lines().collect();
+    assert!(
+        said[0].starts_with("vaultctl: token 2 of 4: ") && said[0].contains("(unknown_token, "),
+        "{said:?}"
+    );
+    assert!(said[1].starts_with("vaultctl: token 3 of 4: "), "{said:?}");
+    assert_eq!(said[2..], ["vaultctl: 2 of 4 tokens were not deleted; they are named above"]);
+    assert_eq!(deleted.status, Some(1));
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 1);
+
+    // What would befall the others, too, ends it.
+    assert!(vault.stop().success());
+    let away = vault.ctl(&format!("delete {} {unknown}", tokens[2]), "");
+    assert!(away.complaint(1).starts_with("vaultctl: stopped at token 1 of 2: cannot connect"), "{away:?}");
+}

@@ -12,6 +12,7 @@ mod arguments;
 mod command;
 mod complaint;
 mod input;
+mod interrupt;
 mod output;
 mod session;
 mod table;

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -168,6 +168,30 @@ fn a_file_that_cannot_be_read_on_loses_nothing_before() {
             "{stderr}"
         );
         assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 2), "{stderr}");
+    }
+}
+
+#[test]
+fn ctrl_c_says_how_far_it_went_and_leaves_whole_json() {
+    let vault = Vault::start();
+    for line in ["tokenize --json", "tokenize", "detokenize --json"] {
+        let value = if line.starts_with("tok") { PAN } else { "nonsense" };
+        let Piped { child, mut stdin, stdout } = Piped::start(&vault, line);
+        let mut stdout = stdout.unwrap();
+        writeln!(stdin, "{value}\n\n{value}").unwrap();
+        let mut text = String::new();
+        for _ in 0..3 {
+            assert!(stdout.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        stdout.read_to_string(&mut text).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        let done = if value == PAN { 2 } else { 0 };
+        let last = format!("vaultctl: stopped at line 4, after {done} done: interrupted");
+        assert_eq!((ended.status.code(), stderr.lines().last()), (Some(1), Some(last.as_str())), "{stderr}");
+        assert!(!line.ends_with("json") || serde_json::from_str::<Value>(&text).is_ok(), "{line}: {text}");
+        drop(stdin);
     }
 }
 

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::{
     complaint::Complaint,
     input,
+    interrupt::{Interrupt, Interruptible},
     lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent},
     output::Output,
     table::printable,
@@ -33,7 +34,8 @@ impl<T> Batch<T> {
 
 /// The lines of a file, and how it goes with them.
 pub(super) struct Input {
-    pub(super) lines: Lines<File>,
+    pub(super) lines: Lines<Interruptible>,
+    interrupt: Interrupt,
     /// Why there are no further lines, if that is not the end.
     pub(super) broken: Option<Complaint>,
     pub(super) done: u64,
@@ -50,13 +52,16 @@ impl Input {
         output: &Output,
     ) -> Result<Self, Complaint> {
         let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
+        let interrupt = Interrupt::watch()?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
-        let lines = Lines::new(file, name).map_err(|error| complaint(error, name))?;
+        let lines = Lines::new(Interruptible { file, interrupt: interrupt.clone() }, name);
+        let lines = lines.map_err(|error| complaint(error, name, &interrupt))?;
         if let Some((known, unknown)) = known.and_then(|known| Some((known, lines.column_beside(known)?))) {
             return Err(unknown_column(&unknown, known));
         }
         Ok(Self {
             lines,
+            interrupt,
             broken: None,
             done: 0,
             failed: 0,
@@ -75,6 +80,9 @@ impl Input {
         item: impl Fn(Row) -> Result<T, Unsent>,
     ) -> Option<Batch<T>> {
         let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
+        if self.interrupt.has_come() {
+            self.broken = Some(interrupted());
+        }
         while batch.lines.len() < most && self.broken.is_none() {
             let row = self.lines.next_row();
             self.progress.set_position(self.lines.bytes());
@@ -86,7 +94,7 @@ impl Input {
                     Ok(line)
                 })),
                 // What was read before goes first.
-                Err(error) => self.broken = Some(complaint(error, "")),
+                Err(error) => self.broken = Some(complaint(error, "", &self.interrupt)),
             }
         }
         (!batch.lines.is_empty()).then_some(batch)
@@ -102,8 +110,9 @@ impl Input {
 }
 
 /// What to say of a file whose values are `name`s and that is not read on.
-fn complaint(error: LinesError, name: &str) -> Complaint {
+fn complaint(error: LinesError, name: &str, interrupt: &Interrupt) -> Complaint {
     Complaint::Failed(match error {
+        LinesError::Read(_) if interrupt.has_come() => return interrupted(),
         LinesError::Read(error) => return Complaint::failed("cannot read the file", error),
         LinesError::TooLong(line) => format!(
             "line {line} is to name the columns and has more than {MAX_LINE_BYTES} bytes: nothing was sent"
@@ -112,6 +121,10 @@ fn complaint(error: LinesError, name: &str) -> Complaint {
             "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
         ),
     })
+}
+
+fn interrupted() -> Complaint {
+    Complaint::Failed("interrupted".to_owned())
 }
 
 /// What to say of a column, its place and its name, that is none of `known`.

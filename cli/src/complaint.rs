@@ -1,6 +1,11 @@
 //! Why a command failed, as one line for a person.
 
-use std::{fmt, io, path::Path, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use vault_client::{Code, Error};
 
@@ -56,6 +61,11 @@ impl fmt::Display for Complaint {
             Self::ReaderGone => f.write_str("nobody reads the output"),
         }
     }
+}
+
+/// Says what went well and is yet to be known.
+pub(crate) fn note(what: &str) {
+    let _ = writeln!(io::stderr(), "vaultctl: note: {}", printable(what));
 }
 
 /// What usually helps, where the vault's own words do not say it.

@@ -2,6 +2,27 @@
 
 use vault_tests::{Pans, Vault};
 
+/// Test cards of Visa and MasterCard; they belong to nobody.
+const PAN: &str = "4111111111111111";
+const OTHER_PAN: &str = "5555555555554444";
+
+#[test]
+fn whoever_gives_more_with_a_card_that_is_known_is_told() {
+    let vault = Vault::start();
+    vault.ctl("tokenize --holder Ada", PAN).out();
+    vault.ctl("tokenize --template default", PAN).out();
+    for more in ["--holder Bob", "--expiry 12/30", "--expires-in 1d", "--metadata order=A-1"] {
+        let again = vault.ctl(&format!("tokenize --json {more}"), PAN);
+        assert!(again.complaint(0).contains("seen before, and its record was not changed"), "{again:?}");
+        assert!(!again.stderr.contains("Bob") && again.stdout.contains("\"created\":false"), "{again:?}");
+    }
+    let cards = format!("pan,holder\n{PAN},Bob\n{OTHER_PAN},Bob\n{PAN},\n");
+    let told = "vaultctl: note: cards that were seen before, and whose records were not changed: 1; ";
+    assert!(vault.ctl("tokenize --file -", &cards).complaint(0).starts_with(told));
+    let cards = format!("pan\n{PAN}\n{OTHER_PAN}\n");
+    assert_eq!(vault.ctl("tokenize --file -", &cards).out().lines().count(), 3);
+}
+
 #[test]
 fn a_token_that_cannot_be_deleted_is_named_and_keeps_no_other() {
     let mut vault = Vault::start();

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::{
     batch::{Batch, Input},
-    cards::Wishes,
+    cards::{CHANGE, Wishes, wants_more},
 };
 use crate::{
-    complaint::Complaint,
+    complaint::{Complaint, note},
     lines::{Row, Unsent, Why},
     output::{Output, json},
 };
@@ -66,6 +66,7 @@ pub(super) async fn tokenize(
         let (holder, expiry) = (row.field(holder)?, row.field(expiry)?);
         Ok(wishes.request(row.value, holder, expiry))
     };
+    let mut unchanged = 0_u64;
     while let Some(batch) = input.batch(batch, request) {
         // No token is made for a reader that has gone already.
         results.flush(&input, batch.first_line())?;
@@ -77,11 +78,21 @@ pub(super) async fn tokenize(
             Ok(answers) => answers,
             Err(error) => return results.stop(&input, batch.first_line(), error),
         };
+        for (request, answer) in batch.items.iter().zip(&answers) {
+            let is_old = answer.as_ref().is_ok_and(|answer| !answer.created);
+            unchanged += u64::from(is_old && wants_more(request));
+        }
         results.batch(&mut input, &batch, answers, |_, answer| {
             [answer.token.clone(), answer.masked_pan.clone(), answer.created.to_string()]
         })?;
     }
-    results.end(input)
+    let ended = results.end(input);
+    if unchanged > 0 {
+        note(&format!(
+            "cards that were seen before, and whose records were not changed: {unchanged}; {CHANGE}"
+        ));
+    }
+    ended
 }
 
 /// Swaps every token of `file` back for its card number.

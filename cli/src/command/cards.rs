@@ -9,10 +9,19 @@ use vault_client::{
 };
 
 use super::bulk;
-use crate::{complaint::Complaint, input, session::Session, table::details, time};
+use crate::{
+    complaint::{Complaint, note},
+    input,
+    session::Session,
+    table::details,
+    time,
+};
 
 const TOKENIZE_EXAMPLES: &str = "\
 The card number is asked for on a terminal, and else read from standard input.
+
+A card that was seen before keeps its record: holder, expiry date, lifetime and metadata are for new ones, and a note says
+where they were not applied. Delete the token first to have them changed.
 
 --file takes one card number a line, or CSV whose first line names the column `pan` and, if there are any, `holder` and
 `expiry_date`. Other columns are refused, but for `line` and `token`, as detokenize writes them. It writes CSV: line,
@@ -87,6 +96,16 @@ impl Wishes {
     }
 }
 
+/// Whether `request` asks for what a card that was seen before does not get.
+pub(super) fn wants_more(request: &TokenizeRequest) -> bool {
+    let TokenizeRequest { holder, expiry_date, expires_in, metadata, .. } = request;
+    holder.is_some() || expiry_date.is_some() || expires_in.is_some() || metadata.is_some()
+}
+
+/// What to do about it.
+pub(super) const CHANGE: &str = "`PATCH /v1/tokens/TOKEN` changes metadata and lifetime; for another holder or expiry date \
+                                 delete the token first";
+
 /// Options of `tokenize`.
 #[derive(Args)]
 #[command(after_help = TOKENIZE_EXAMPLES)]
@@ -105,6 +124,9 @@ impl Tokenize {
         }
         let request = self.wishes.request(input::ask("Card number")?, None, None);
         let answer = vault.tokenize(&request).await?;
+        if !answer.created && wants_more(&request) {
+            note(&format!("the card was seen before, and its record was not changed: {CHANGE}"));
+        }
         session.output.answer(&answer, |answer: &TokenizeAnswer| {
             details([
                 ("token", Some(answer.token.clone())),

@@ -185,7 +185,9 @@ fn keys_are_rotated_rewrapped_and_destroyed() {
     assert_eq!(vault.ctl("rewrap follow --json", "").json()["state"], "done");
     let job = vault.ctl("rewrap", "");
     assert!(job.out().starts_with("state        done\n"), "{job:?}");
-    assert_eq!(vault.ctl("keys destroy record 1 --yes --json", "").json()["state"], "destroyed");
+    let gone = vault.ctl("keys destroy record 1 --yes --json", "");
+    assert!(gone.complaint(0).contains("backups of before the last rewrap can no longer be"), "{gone:?}");
+    assert_eq!(serde_json::from_str::<Value>(&gone.stdout).unwrap()["state"], "destroyed");
     let keys = vault.ctl("keys --json", "").json();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 7);
     let keys = vault.ctl("keys list", "");

@@ -7,7 +7,7 @@ use vault_client::{Key, api};
 use zeroize::Zeroizing;
 
 use crate::{
-    complaint::Complaint,
+    complaint::{Complaint, note},
     session::Session,
     table::{Table, or_dash},
     time,
@@ -16,7 +16,12 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   vaultctl keys
-  vaultctl rotate record && vaultctl rewrap && vaultctl keys destroy record 1";
+  vaultctl rotate record && vaultctl rewrap
+  vaultd backup --config FILE --out FILE     for the backups of before end with the key
+  vaultctl keys destroy record 1";
+
+/// The purpose whose keys seal records, and backups with them.
+const RECORD: &str = "record";
 
 /// Options of `keys`.
 #[derive(Args)]
@@ -52,9 +57,15 @@ impl Keys {
             }
             Some(Action::Destroy { purpose, version, yes }) => {
                 if !yes && io::stdin().is_terminal() {
-                    confirm(&format!("{purpose}-v{version}"))?;
+                    confirm(&purpose, version)?;
                 }
                 let key = admin.destroy_key(&purpose, version).await?;
+                if purpose == RECORD {
+                    note(
+                        "backups of before the last rewrap can no longer be restored: unless there is one since, \
+                         make one now with `vaultd backup`",
+                    );
+                }
                 session.output.answer(&key, |key| table(std::slice::from_ref(key)))
             }
         }
@@ -94,10 +105,12 @@ pub(super) fn table(keys: &[Key]) -> Zeroizing<String> {
     table.text()
 }
 
-fn confirm(name: &str) -> Result<(), Complaint> {
+fn confirm(purpose: &str, version: u32) -> Result<(), Complaint> {
+    let name = format!("{purpose}-v{version}");
+    let more = if purpose == RECORD { " Backups of before the last rewrap end with it." } else { "" };
     let failed = |error| Complaint::failed("cannot ask on the terminal", error);
     let mut stderr = io::stderr();
-    write!(stderr, "Destroy {name} for good? Type its name: ").map_err(failed)?;
+    write!(stderr, "Destroy {name} for good?{more} Type its name: ").map_err(failed)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(failed)?;
     if answer.trim() == name { Ok(()) } else { Err(Complaint::Failed("nothing was destroyed".to_owned())) }

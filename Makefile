@@ -24,7 +24,7 @@ help: ## list the targets
 
 run: ## start a development vault in $(DIR) and show the first token
 	@scripts/needs run
-	@$(CARGO) build --locked -p vaultd -p vault-client --bin vaultd --example tokenize
+	@$(CARGO) build --locked -p vaultd -p vaultctl -p vault-client --bin vaultd --bin vaultctl --example tokenize
 	@exec scripts/run $(DIR)
 
 test: ## run every test that CI runs

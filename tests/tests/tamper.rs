@@ -1,15 +1,21 @@
 //! The store alone is worthless, and a store that was changed does not give another card.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{fs, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::json;
 use vault_tests::{Pans, Vault, chaotic, luhn_valid, seeded_random};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 const FINGERPRINTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fingerprints");
+const HOLDERS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("holders");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Where a record has its template's name, with the length before it.
+const TEMPLATE_PLACE: usize = 49;
+const NONCE_BYTES: usize = 12;
 
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -48,6 +54,54 @@ fn tokenize(vault: &Vault, jwt: &str, body: &serde_json::Value) -> String {
 
 fn detokenize(vault: &Vault, jwt: &str, token: &str) -> vault_tests::Answer {
     vault.request_as(jwt, "POST", "/v1/detokenize", &json!({ "token": token }).to_string())
+}
+
+/// The nonces of a record's card and of its private part, if it has one: `docs/store-format.md` says where they are.
+fn nonces(record: &[u8]) -> Vec<[u8; NONCE_BYTES]> {
+    let (has_private, has_holder) = (record[1] & 1 > 0, record[1] & 4 > 0);
+    let parts =
+        TEMPLATE_PLACE + 1 + usize::from(record[TEMPLATE_PLACE]) + if has_holder { 4 + 16 } else { 0 };
+    let nonce = |place: usize| record[place..place + NONCE_BYTES].try_into().unwrap();
+    if !has_private {
+        return vec![nonce(parts)];
+    }
+    let private = parts + NONCE_BYTES + 2;
+    let length = u16::from_be_bytes(record[private - 2..private].try_into().unwrap());
+    vec![nonce(parts), nonce(private + usize::from(length))]
+}
+
+/// The nonce of an envelope: behind the format and the key version of what is sealed.
+fn envelope_nonce(jwt: &str) -> [u8; NONCE_BYTES] {
+    let claims = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    let sealed = URL_SAFE_NO_PAD.decode(claims["meta_data"].as_str().unwrap()).unwrap();
+    sealed[5..5 + NONCE_BYTES].try_into().unwrap()
+}
+
+#[test]
+fn no_nonce_is_used_twice() {
+    const CARDS: usize = 1_000;
+    let mut vault = Vault::start();
+    let card = |pan| json!({ "pan": pan, "holder": "Ada", "metadata": { "a": 1 } });
+    let items: Vec<_> = Pans::new().take(CARDS).into_iter().map(card).collect();
+    let (with, without) = items.split_at(CARDS - 100);
+    let without: Vec<_> = without.iter().map(|item| json!({ "pan": item["pan"] })).collect();
+    for items in [with, &without] {
+        let answer = vault.request("POST", "/v1/tokenize/batch", &json!({ "items": items }).to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let data = json!({ "meta_data": { "card_number": "4111111111111111", "expiry_date": "12/31" } });
+    let envelopes: Vec<_> = (0..20)
+        .map(|_| vault.request("POST", "/v1/envelopes", &data.to_string()).json())
+        .map(|sealed| envelope_nonce(sealed["jwt"].as_str().unwrap()))
+        .collect();
+    vault.stop();
+    let records = records(&store(&vault));
+    let mut all: Vec<_> = records.iter().flat_map(|(_, record)| nonces(record)).collect();
+    assert_eq!((records.len(), all.len()), (CARDS, 2 * CARDS - without.len()));
+    all.extend(envelopes);
+    let different: HashSet<_> = all.iter().collect();
+    assert_eq!(different.len(), all.len(), "a nonce came twice");
 }
 
 #[test]
@@ -111,12 +165,14 @@ fn a_forged_record_costs_the_others_of_its_batch_nothing() {
 
 #[test]
 fn an_index_row_copied_over_another_does_not_give_another_cards_token() {
+    /// Tenant, key version and hash, by which a card or a holder is looked up.
+    const LOOKUP_BYTES: usize = 4 + 4 + 16;
     let mut vault = Vault::start();
     let jwt = vault.jwt();
-    let cards = [json!({ "pan": "4111111111111111" }), json!({ "pan": "5555555555554444" })];
-    for card in &cards {
-        tokenize(&vault, &jwt, card);
-    }
+    let pans = ["4111111111111111", "5555555555554444"];
+    let holders = ["Ada Lovelace", "Grace Hopper"];
+    let cards = [0, 1].map(|n| json!({ "pan": pans[n], "holder": holders[n] }));
+    let tokens = cards.each_ref().map(|card| tokenize(&vault, &jwt, card));
     vault.stop();
     {
         let transaction = store(&vault).begin_write().unwrap();
@@ -125,9 +181,33 @@ fn an_index_row_copied_over_another_does_not_give_another_cards_token() {
             let rows = rows(&table);
             table.insert(rows[0].0.as_slice(), rows[1].1.as_slice()).unwrap();
         }
+        {
+            // Each holder's row leads to the other's token, too.
+            let mut table = transaction.open_table(HOLDERS).unwrap();
+            let keys: Vec<_> = table.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
+            assert_eq!(keys.len(), 2);
+            for (one, other) in [(&keys[0], &keys[1]), (&keys[1], &keys[0])] {
+                let key = [&one[..LOOKUP_BYTES], &other[LOOKUP_BYTES..]].concat();
+                table.insert(key.as_slice(), ()).unwrap();
+            }
+        }
         transaction.commit().unwrap();
     }
     vault.restart();
+    let found = |search: serde_json::Value| {
+        let answer = vault.request("POST", "/v1/tokens/search", &search.to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let found = answer.json()["tokens"].as_array().unwrap().clone();
+        found.iter().map(|record| record["token"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let by_pan = [0, 1].map(|n| found(json!({ "pan": pans[n] })));
+    // The row of one was written over: by it nothing is found, by the other its own.
+    let own = [0, 1].map(|n| by_pan[n] == [tokens[n].as_str()]);
+    let none = by_pan.each_ref().map(Vec::is_empty);
+    assert!(own[0] != own[1] && none == [own[1], own[0]], "{by_pan:?}");
+    let by_holder = holders.map(|holder| found(json!({ "holder": holder })));
+    assert_eq!(by_holder, tokens.map(|token| vec![token]));
+
     let answers = cards.map(|card| vault.request("POST", "/v1/tokenize", &card.to_string()));
     let mut statuses = answers.each_ref().map(|answer| answer.status);
     statuses.sort_unstable();
@@ -177,30 +257,42 @@ fn a_card_that_was_seen_before_is_in_the_record_that_is_named() {
 #[test]
 fn what_is_shown_of_a_card_is_authenticated() {
     const BIN_PLACE: usize = 26;
+    const LAST4_PLACE: usize = 30;
     const KEY_VERSION_PLACE: usize = 2;
     let mut vault = Vault::start();
     let jwt = vault.jwt();
-    let tokens =
-        ["4111111111111111", "5555555555554444"].map(|pan| tokenize(&vault, &jwt, &json!({ "pan": pan })));
+    let tokens = [
+        json!({ "pan": "4111111111111111" }),
+        json!({ "pan": "5555555555554444" }),
+        // To show this one, its private part alone is opened.
+        json!({ "pan": "378282246310005", "metadata": { "a": 1 } }),
+    ]
+    .map(|card| tokenize(&vault, &jwt, &card));
+    vault.stop();
+    let good = records(&store(&vault));
     for place in [BIN_PLACE, KEY_VERSION_PLACE] {
-        vault.stop();
-        let rows = records(&store(&vault));
-        let (key, mut value) = rows[0].clone();
-        value[place + 3] ^= 1;
-        put_records(&store(&vault), &[(key, value)]);
+        let mut rows = good.clone();
+        rows.retain(|(_, value)| value[LAST4_PLACE..LAST4_PLACE + 2] != 4_444_u16.to_be_bytes());
+        rows.iter_mut().for_each(|(_, value)| value[place + 3] ^= 1);
+        assert_eq!(rows.len(), 2);
+        put_records(&store(&vault), &rows);
         vault.restart();
-        let masked = json!({ "token": tokens[0], "reveal": "masked" }).to_string();
-        for answer in [
-            vault.request("GET", &format!("/v1/tokens/{}", tokens[0]), ""),
-            vault.request("POST", "/v1/detokenize", &masked),
-        ] {
-            assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{answer:?}");
+        for token in [&tokens[0], &tokens[2]] {
+            let masked = json!({ "token": token, "reveal": "masked" }).to_string();
+            for answer in [
+                vault.request("GET", &format!("/v1/tokens/{token}"), ""),
+                vault.request("POST", "/v1/detokenize", &masked),
+            ] {
+                assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{answer:?}");
+            }
         }
         let batch = json!({ "tokens": tokens }).to_string();
         let answer = vault.request("POST", "/v1/detokenize/batch", &batch);
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["results"][0]["error"]["code"], "store_unavailable");
         assert_eq!(answer.json()["results"][1]["pan"], "5555555555554444");
+        assert_eq!(answer.json()["results"][2]["error"]["code"], "store_unavailable");
+        vault.stop();
     }
 }
 
@@ -312,7 +404,7 @@ async fn no_card_number_is_found_in_store_log_or_audit_log() {
         vault.request_as(pan, "GET", "/v1/tokens/x", "");
     }
     vault.stop();
-    let wanted: std::collections::HashSet<&[u8]> = pans.iter().map(String::as_bytes).collect();
+    let wanted: HashSet<&[u8]> = pans.iter().map(String::as_bytes).collect();
     let mut files = Vec::new();
     collect_files(&vault.path(""), &mut files);
     assert!(

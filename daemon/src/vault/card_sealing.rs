@@ -201,10 +201,12 @@ mod tests {
     #[test]
     fn each_part_of_the_binding_counts() {
         let (a, b) = (Token::Opaque([1; 16]), Token::Opaque([2; 16]));
-        let base = aad(Part::Card, "shop", &a, b"header");
-        assert_ne!(base, aad(Part::Private, "shop", &a, b"header"));
-        assert_ne!(base, aad(Part::Card, "shop2", &a, b"header"));
-        assert_ne!(base, aad(Part::Card, "shop", &b, b"header"));
-        assert_ne!(base, aad(Part::Card, "shop", &a, b"headers"));
+        for (part, other) in [(Part::Card, Part::Private), (Part::Private, Part::Card)] {
+            let base = aad(part, "shop", &a, b"header");
+            assert_ne!(base, aad(other, "shop", &a, b"header"));
+            assert_ne!(base, aad(part, "shop2", &a, b"header"));
+            assert_ne!(base, aad(part, "shop", &b, b"header"));
+            assert_ne!(base, aad(part, "shop", &a, b"headers"));
+        }
     }
 }

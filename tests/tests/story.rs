@@ -166,11 +166,27 @@ async fn the_same_card_in_two_tenants_has_unrelated_tokens() {
     let other = vault.minter().mint(&json!({ "tenant": "other" }));
     let other = vault_client::VaultClient::builder(vault.socket()).token(other.into()).build().unwrap();
     let (mine, theirs) = (vault.client(), other);
-    let (a, b) =
-        (mine.tokenize(&request_of(PAN)).await.unwrap(), theirs.tokenize(&request_of(PAN)).await.unwrap());
-    assert!(a.created && b.created && a.token != b.token);
-    assert_eq!(mine.detokenize(&b.token).await.unwrap_err().code(), Some(Code::UnknownToken));
-    assert_eq!(theirs.detokenize(&b.token).await.unwrap().pan.expose(), PAN);
+    for template in ["default", "numeric", "opaque", "once"] {
+        let request = TokenizeRequest { template: Some(template.to_owned()), ..request_of(PAN) };
+        let (a, b) = (mine.tokenize(&request).await.unwrap(), theirs.tokenize(&request).await.unwrap());
+        assert!(a.created && b.created && a.token != b.token, "{template}");
+        assert_eq!(mine.detokenize(&b.token).await.unwrap_err().code(), Some(Code::UnknownToken));
+        assert_eq!(theirs.detokenize(&b.token).await.unwrap().pan.expose(), PAN);
+    }
+}
+
+#[tokio::test]
+async fn a_card_whose_token_was_deleted_gets_an_unrelated_one() {
+    let vault = Vault::start();
+    let client = vault.client();
+    for template in ["default", "numeric", "opaque", "once"] {
+        let request = TokenizeRequest { template: Some(template.to_owned()), ..request_of(PAN) };
+        let old = client.tokenize(&request).await.unwrap().token;
+        client.delete(&old).await.unwrap();
+        let new = client.tokenize(&request).await.unwrap();
+        assert!(new.created && new.token != old, "{template}");
+        assert_eq!(client.detokenize(&old).await.unwrap_err().code(), Some(Code::UnknownToken));
+    }
 }
 
 #[tokio::test]

@@ -161,6 +161,31 @@ fn envelopes_count_as_cards() {
 }
 
 #[test]
+fn guesses_count_as_cards() {
+    let vault = vault_with("[guards.subject]\npans_per_hour = 2");
+    let token = tokens(&vault, 1).remove(0);
+    let minter = vault.minter();
+    let [comparer, searcher] = ["tokens:compare", "tokens:search"]
+        .map(|scope| minter.mint(&json!({ "sub": scope, "scope": scope })));
+    let compare = || {
+        let body = json!({ "token": token, "pan": "4111111111111111" }).to_string();
+        vault.request_as(&comparer, "POST", "/v1/tokens/compare", &body)
+    };
+    let search = |what: Value| vault.request_as(&searcher, "POST", "/v1/tokens/search", &what.to_string());
+    // The same again is another guess, and nothing has to be found.
+    for left in [1, 0] {
+        let answer = compare();
+        assert_eq!((answer.status, ratelimit(&answer).1), (200, left), "{answer:?}");
+        let answer = search(json!({ "pan": "4111111111111111" }));
+        assert_eq!((answer.status, ratelimit(&answer).1), (200, left), "{answer:?}");
+    }
+    assert_limited(&compare(), "subject-hour");
+    assert_limited(&search(json!({ "pan": "4111111111111111" })), "subject-hour");
+    assert_limited(&search(json!({ "pan": "4111111111111111", "holder": "Ada" })), "subject-hour");
+    assert_eq!(search(json!({ "holder": "Ada" })).status, 200, "a name is no guess at a card");
+}
+
+#[test]
 fn far_over_the_line_is_locked_everywhere_until_an_operator_unlocks() {
     let mut vault = vault_with("[guards.subject]\npans_per_hour = 4\nlock_at_pans_per_hour = 8");
     let tokens = tokens(&vault, 12);

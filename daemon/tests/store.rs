@@ -60,6 +60,12 @@ fn record(card: u8, mark: u8, expires_at_s: Option<u64>) -> Record {
     }
 }
 
+/// The record with the holder that `mark` names, if it names one.
+fn held(mut record: Record, mark: u8) -> Record {
+    record.header.holder = (mark % 3 > 0).then_some(BlindKey { version: 1, hash: [mark % 3; 16] });
+    record
+}
+
 async fn insert(store: &Store, token: TokenKey, record: Record, now_s: u64) -> Inserted {
     store
         .insert(TENANT, vec![NewRecord { token, record, older: Vec::new() }], now_s)
@@ -73,18 +79,20 @@ fn get(store: &Store, token: TokenKey) -> Option<Record> {
     store.get(TENANT, &[token]).unwrap().pop().unwrap().unwrap()
 }
 
-/// Rows in the tables of records, fingerprints and ends, read from the file of a closed store.
-fn rows(dir: &Path) -> [u64; 3] {
+/// Rows in the tables of records, fingerprints, ends and holders, read from the file of a closed store.
+fn rows(dir: &Path) -> [u64; 4] {
     type Bytes = &'static [u8];
     const RECORDS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("records");
     const FINGERPRINTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("fingerprints");
     const EXPIRIES: TableDefinition<'_, Bytes, ()> = TableDefinition::new("expiries");
+    const HOLDERS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("holders");
     let database = Database::open(dir.join("vault.redb")).unwrap();
     let snapshot = database.begin_read().unwrap();
     [
         snapshot.open_table(RECORDS).unwrap().len().unwrap(),
         snapshot.open_table(FINGERPRINTS).unwrap().len().unwrap(),
         snapshot.open_table(EXPIRIES).unwrap().len().unwrap(),
+        snapshot.open_table(HOLDERS).unwrap().len().unwrap(),
     ]
 }
 
@@ -110,7 +118,7 @@ fn a_taken_token_is_not_given_to_another_card() {
     });
     store.close();
     drop(store);
-    assert_eq!(rows(dir.path()), [1, 1, 0], "the refused card left nothing");
+    assert_eq!(rows(dir.path()), [1, 1, 0, 0], "the refused card left nothing");
 }
 
 #[test]
@@ -371,13 +379,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert { token: n, card, mark, expires_at_s } => {
-                    let new = record(card, mark, expires_at_s);
+                    let new = held(record(card, mark, expires_at_s), mark);
                     let expected = model.insert(token(n), &new);
                     prop_assert_eq!(runtime.block_on(insert(&store, token(n), new, NOW_S)), expected);
                 }
                 Step::Replace { token: n, mark, expires_at_s } => {
                     let Some(old) = model.records.get(&token(n)) else { continue };
-                    let new = record(old.header.fingerprint[0], mark, expires_at_s);
+                    let new = held(record(old.header.fingerprint[0], mark, expires_at_s), mark);
                     let replaced = runtime.block_on(store.replace(TENANT, token(n), old.clone(), new.clone()));
                     prop_assert_eq!(replaced, Ok(model.replace(token(n), new)));
                 }
@@ -413,7 +421,8 @@ proptest! {
         store.close();
         drop(store);
         let ends = model.records.values().filter(|record| record.header.expires_at_s.is_some()).count();
-        let expected = [model.records.len(), model.records.len(), ends].map(|count| u64::try_from(count).unwrap());
+        let held = model.records.values().filter(|record| record.header.holder.is_some()).count();
+        let expected = [model.records.len(), model.records.len(), ends, held].map(|count| u64::try_from(count).unwrap());
         prop_assert_eq!(rows(dir.path()), expected, "rows that nothing refers to");
     }
 

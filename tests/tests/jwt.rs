@@ -9,11 +9,11 @@ use vault_tests::Vault;
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
-/// The codes of JWTs that differ from a good one in their claims or header.
-fn codes(changes: &[(Value, Value)]) -> Vec<String> {
+/// The codes of JWTs that differ from a good one in their claims or header, made at a time that is given when the vault runs.
+fn codes(changes: impl FnOnce(u64) -> Vec<(Value, Value)>) -> Vec<String> {
     let vault = Vault::start();
     let minter = vault.minter();
-    changes
+    changes(now())
         .iter()
         .map(|(header, claims)| {
             let answer =
@@ -24,11 +24,16 @@ fn codes(changes: &[(Value, Value)]) -> Vec<String> {
 }
 
 fn claims(changes: &[Value]) -> Vec<String> {
-    codes(&changes.iter().map(|change| (json!({}), change.clone())).collect::<Vec<_>>())
+    claims_at(|_| changes.to_vec())
+}
+
+/// The same of claims that depend on the time.
+fn claims_at(changes: impl FnOnce(u64) -> Vec<Value>) -> Vec<String> {
+    codes(|now| changes(now).into_iter().map(|change| (json!({}), change)).collect())
 }
 
 fn headers(changes: &[Value]) -> Vec<String> {
-    codes(&changes.iter().map(|change| (change.clone(), json!({}))).collect::<Vec<_>>())
+    codes(|_| changes.iter().map(|change| (change.clone(), json!({}))).collect())
 }
 
 fn now() -> u64 {
@@ -67,27 +72,27 @@ fn audience_and_issuer_must_fit() {
 
 #[test]
 fn time_has_a_leeway_of_thirty_seconds() {
-    let now = now();
-    let changes = [
-        json!({ "iat": now - 100, "exp": now - 20 }),
-        json!({ "iat": now - 100, "exp": now - 40 }),
-        json!({ "iat": now + 20 }),
-        json!({ "iat": now + 60 }),
-        json!({ "nbf": now + 20 }),
-        json!({ "nbf": now + 60 }),
-        json!({ "iat": now, "exp": now - 10 }),
-    ];
+    let changes = |now| {
+        vec![
+            json!({ "iat": now - 100, "exp": now - 20 }),
+            json!({ "iat": now - 100, "exp": now - 40 }),
+            json!({ "iat": now + 20 }),
+            json!({ "iat": now + 60 }),
+            json!({ "nbf": now + 20 }),
+            json!({ "nbf": now + 60 }),
+            json!({ "iat": now, "exp": now - 10 }),
+        ]
+    };
     let expected =
         ["accepted", "expired_jwt", "accepted", "invalid_jwt", "accepted", "invalid_jwt", "invalid_jwt"];
-    assert_eq!(claims(&changes), expected);
+    assert_eq!(claims_at(changes), expected);
 }
 
 #[test]
 fn a_lifetime_over_the_issuers_maximum_is_refused() {
-    let now = now();
-    let changes =
-        [json!({ "iat": now, "exp": now + 7 * 86_400 }), json!({ "iat": now, "exp": now + 7 * 86_400 + 1 })];
-    assert_eq!(claims(&changes), ["accepted", "invalid_jwt"]);
+    let lasts = |now, lifetime_s| json!({ "iat": now, "exp": now + lifetime_s });
+    let changes = |now| vec![lasts(now, 7 * 86_400), lasts(now, 7 * 86_400 + 1)];
+    assert_eq!(claims_at(changes), ["accepted", "invalid_jwt"]);
 }
 
 #[test]

@@ -185,14 +185,17 @@ impl Scene {
         Some(())
     }
 
-    /// Alters a line and makes everything after it fit again: all that can be done without the key.
+    /// Says of a request that somebody else made it, and makes everything after its line fit again: all that can be done
+    /// without the key.
     fn rewrite(&mut self) -> Option<()> {
         let from = self.in_lines(|lines, at, random| {
             let text = String::from_utf8(lines[at].clone()).unwrap();
-            let year = random.u16(1_900..2_026);
-            lines[at] = text.replacen("\"time\":\"2026", &format!("\"time\":\"{year}"), 1).into_bytes();
-            seq(&text)
-        })?;
+            let (front, rest) = text.split_once("\"uid\":")?;
+            let (uid, rest) = rest.split_once(',')?;
+            let other = uid.parse::<u32>().unwrap() ^ random.u32(1..8);
+            lines[at] = format!("{front}\"uid\":{other},{rest}").into_bytes();
+            Some(seq(&text))
+        })??;
         self.rechain(from)
     }
 

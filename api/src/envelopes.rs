@@ -11,14 +11,32 @@ use crate::Sensitive;
 #[serde(deny_unknown_fields)]
 pub struct CardData {
     /// The card number: 12 to 19 digits; single spaces or hyphens between groups are removed.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = String, min_length = 12, max_length = 37, example = "4111111111111111",
+            pattern = "^[0-9]([ -]?[0-9]){11,18}$"
+        )
+    )]
     pub card_number: Sensitive,
     /// The card's expiry date: `MM/YY`, `MM/YYYY`, `MMYY` or `YYYY-MM`. Given back as it came.
-    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7, example = "12/31"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = String, min_length = 4, max_length = 7, example = "12/31",
+            pattern = "^((0[1-9]|1[0-2])(/[0-9]{2}|/[0-9]{4}|[0-9]{2})|[0-9]{4}-(0[1-9]|1[0-2]))$"
+        )
+    )]
     pub expiry_date: Sensitive,
     /// The card verification value: 3 or 4 digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 3, max_length = 4))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = Option<String>, min_length = 3, max_length = 4,
+            pattern = "^[0-9]{3,4}$"
+        )
+    )]
     pub cvv: Option<Sensitive>,
 }
 

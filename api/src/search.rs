@@ -12,13 +12,20 @@ pub const MAX_SEARCH_LIMIT: usize = 100;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SearchRequest {
-    /// The card holder's name; upper and lower case, Unicode forms and spaces between words make no difference.
+    /// The card holder's name; upper and lower case, Unicode forms and spaces between words make no difference. What cannot
+    /// be a name is not found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_length = 200))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub holder: Option<Sensitive>,
     /// The card number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = Option<String>, min_length = 12, max_length = 37, example = "4111111111111111",
+            pattern = "^[0-9]([ -]?[0-9]){11,18}$"
+        )
+    )]
     pub pan: Option<Sensitive>,
     /// The most records of the answer, 1 to 100; 20 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +56,13 @@ pub struct CompareRequest {
     /// The token.
     pub token: String,
     /// The card number that may be the token's.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = String, min_length = 12, max_length = 37, example = "4111111111111111",
+            pattern = "^[0-9]([ -]?[0-9]){11,18}$"
+        )
+    )]
     pub pan: Sensitive,
 }
 

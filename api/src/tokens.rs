@@ -11,18 +11,30 @@ use crate::{ItemError, Metadata, Sensitive};
 #[serde(deny_unknown_fields)]
 pub struct TokenizeRequest {
     /// The card number: 12 to 19 digits; single spaces or hyphens between groups are removed.
-    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 37, example = "4111111111111111"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = String, min_length = 12, max_length = 37, example = "4111111111111111",
+            pattern = "^[0-9]([ -]?[0-9]){11,18}$"
+        )
+    )]
     pub pan: Sensitive,
     /// Name of the configured template; the default one if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The card holder's name, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_length = 200))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 200))]
     pub holder: Option<Sensitive>,
     /// The card's expiry date: `MM/YY`, `MM/YYYY`, `MMYY` or `YYYY-MM`. Given back as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 4, max_length = 7, example = "12/31"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            value_type = Option<String>, min_length = 4, max_length = 7, example = "12/31",
+            pattern = "^((0[1-9]|1[0-2])(/[0-9]{2}|/[0-9]{4}|[0-9]{2})|[0-9]{4}-(0[1-9]|1[0-2]))$"
+        )
+    )]
     pub expiry_date: Option<Sensitive>,
     /// Lifetime of the token in seconds; the template's if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,9 +199,17 @@ pub enum DetokenizeAnswer {
     /// With `"reveal": "full"`.
     Full {
         /// The PAN, digits only.
+        #[cfg_attr(
+            feature = "openapi",
+            schema(value_type = String, pattern = "^[0-9]{12,19}$", example = "4111111111111111")
+        )]
         pan: Sensitive,
         /// The card's expiry date, if one was given with the PAN.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(value_type = Option<String>, min_length = 4, max_length = 7, example = "12/31")
+        )]
         expiry_date: Option<Sensitive>,
     },
     /// With `"reveal": "masked"`.
@@ -227,6 +247,7 @@ pub struct TokenRecord {
     pub fingerprint: String,
     /// The card holder's name, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 200))]
     pub holder: Option<Sensitive>,
     /// What the caller wanted to remember; an empty object if nothing.
     pub metadata: Metadata,

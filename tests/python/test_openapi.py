@@ -1,5 +1,7 @@
 """The OpenAPI document: valid, and complete against the contract."""
 
+import re
+
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -57,3 +59,52 @@ def test_it_says_where_a_bearer_token_is_needed(document):
         needed = document["paths"][path][method].get("security", everywhere)
         open_to_all = path in ("/.well-known/jwks.json", "/v1/openapi.json", "/healthz", "/readyz")
         assert any(bearers & set(choice) for choice in needed) != open_to_all, (path, method)
+
+
+def test_it_says_what_a_value_may_be(document):
+    schemas = document["components"]["schemas"]
+    fields = {
+        ("TokenizeRequest", "pan"): {"minLength": 12, "maxLength": 37, "example": "4111111111111111"},
+        ("TokenizeRequest", "holder"): {"minLength": 1, "maxLength": 200},
+        ("TokenizeRequest", "expiry_date"): {"minLength": 4, "maxLength": 7, "example": "12/31"},
+        ("TokenizeRequest", "expires_in"): {"minimum": 1, "maximum": 3_153_600_000},
+        ("TokenPatch", "expires_in"): {"minimum": 1, "maximum": 3_153_600_000},
+        ("SealEnvelopeRequest", "expires_in"): {"minimum": 1, "maximum": 86_400},
+        ("CardData", "card_number"): {"minLength": 12, "maxLength": 37, "example": "4111111111111111"},
+        ("CardData", "expiry_date"): {"minLength": 4, "maxLength": 7, "example": "12/31"},
+        ("CardData", "cvv"): {"minLength": 3, "maxLength": 4},
+        ("SearchRequest", "pan"): {"minLength": 12, "maxLength": 37},
+        ("CompareRequest", "pan"): {"minLength": 12, "maxLength": 37},
+    }
+    for (schema, name), limits in fields.items():
+        field = schemas[schema]["properties"][name]
+        assert limits.items() <= field.items(), (schema, name, field)
+    metadata = schemas["Metadata"]
+    assert (metadata["maxProperties"], metadata["propertyNames"]["maxLength"]) == (32, 64)
+    assert [value["maxLength"] for value in schemas["MetadataValue"]["oneOf"] if value["type"] == "string"] == [512]
+
+
+@pytest.mark.parametrize(
+    "schema, name, good, bad",
+    [
+        ("TokenizeRequest", "pan", "4111 1111-11111111", "4111  111111111111"),
+        ("TokenizeRequest", "pan", "411111111111", "4111111111111111x"),
+        ("CardData", "expiry_date", "12/2031", "13/31"),
+        ("CardData", "expiry_date", "2031-01", "2031-00"),
+        ("CardData", "cvv", "1234", "12x"),
+    ],
+)
+def test_its_patterns_are_those_of_the_vault(document, schema, name, good, bad):
+    pattern = document["components"]["schemas"][schema]["properties"][name]["pattern"]
+    assert re.search(pattern, good) and not re.search(pattern, bad)
+
+
+def test_it_describes_the_headers_of_answers(document):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for status, response in operation["responses"].items():
+                assert "x-request-id" in response["headers"], (path, method, status)
+    responses = document["paths"]["/v1/detokenize"]["post"]["responses"]
+    assert "WWW-Authenticate" in responses["401"]["headers"]
+    assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(responses["429"]["headers"])
+    assert "Retry-After" in responses["503"]["headers"]

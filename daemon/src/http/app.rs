@@ -25,7 +25,7 @@ use super::{
     body,
     metrics::HttpStats,
     problem::Failure,
-    router::route_name,
+    router::{openapi, route_name},
     server::Server,
     tenants::{TenantOf, Tenants},
     trail::{Abandoned, Call, Trail, operation},
@@ -97,7 +97,8 @@ impl App {
         reload: Reload,
         boot_id: u32,
     ) -> Self {
-        let openapi = serde_json::to_vec(&super::openapi()).unwrap_or_default().into();
+        let document = openapi(vault.envelope_rules().max_expires_in_s);
+        let document = serde_json::to_vec(&document).unwrap_or_default().into();
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
         let tenants = Tenants::new(limits.requests_per_second_per_tenant);
@@ -115,7 +116,7 @@ impl App {
             turned_away: TurnedAway::default(),
             stats: HttpStats::new(),
             limits,
-            openapi,
+            openapi: document,
             reload,
             started: Instant::now(),
             request_prefix,

@@ -21,6 +21,7 @@ mod keys;
 mod locks;
 mod login;
 mod metrics;
+mod openapi;
 mod problem;
 mod reply;
 mod reveals;
@@ -41,7 +42,7 @@ mod turned_away;
 pub use app::{App, Callers, Reload};
 pub use body::parse_json;
 
-pub use router::{Endpoints, openapi};
+pub use router::Endpoints;
 pub use server::{Door, Server};
 pub use socket::{BoundSocket, SocketError};
 pub use stream::SocketStream;

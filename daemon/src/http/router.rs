@@ -5,49 +5,17 @@ use axum::{
     body::Body,
     http::{Request, Response, Uri},
 };
-use utoipa::{
-    Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-};
+use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use vault_api::Code;
 
 use super::{
     app::{App, around},
     audit, backup, detokenize, envelopes, health, honey, key_set, keys, locks, login, metrics,
+    openapi::{Document, complete},
     problem::Failure,
     rewrap, search, status, tokenize, tokens,
 };
-
-/// The head of the document; paths and schemas come from the handlers.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "vaultd",
-        description = "A vault for payment-card numbers. JSON over HTTP/1.1 on a Unix socket; errors are RFC 9457 \
-                       problems whose `code` is stable.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0")
-    ),
-    servers((url = "http://localhost", description = "the Unix socket; the host name is not looked at")),
-    components(schemas(vault_api::Problem)),
-    modifiers(&Bearer)
-)]
-struct Document;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some("An RS256 JWT of a configured issuer"))
-            .build();
-        if let Some(components) = &mut document.components {
-            components.add_security_scheme("jwt", SecurityScheme::Http(scheme));
-        }
-    }
-}
 
 fn endpoints() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
@@ -67,9 +35,11 @@ fn endpoints() -> OpenApiRouter<App> {
         .routes(routes!(health::readyz))
 }
 
-/// The OpenAPI 3.1 document of the API socket.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    endpoints().split_for_parts().1
+/// The OpenAPI 3.1 document of the API socket, where an envelope may live for `max_envelope_s` seconds.
+pub(super) fn openapi(max_envelope_s: u64) -> utoipa::openapi::OpenApi {
+    let mut document = endpoints().split_for_parts().1;
+    complete(&mut document, max_envelope_s);
+    document
 }
 
 /// The endpoints of one socket. Cheap to clone.
@@ -178,14 +148,14 @@ mod tests {
 
     #[test]
     fn every_path_of_the_document_has_a_name_for_the_log() {
-        for path in openapi().paths.paths.keys() {
+        for path in openapi(1).paths.paths.keys() {
             assert_eq!(route_name(path), path);
         }
     }
 
     #[test]
     fn the_document_names_codes_and_scopes_as_they_are_sent() {
-        let document = serde_json::to_value(openapi()).unwrap();
+        let document = serde_json::to_value(openapi(1)).unwrap();
         let named = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
         let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(named("Code"), serde_json::json!(codes));
@@ -195,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_document_is_openapi_3_1_and_every_operation_names_its_problems() {
-        let document = serde_json::to_value(openapi()).unwrap();
+        let document = serde_json::to_value(openapi(1)).unwrap();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {

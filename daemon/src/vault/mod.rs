@@ -46,6 +46,7 @@ pub use search::{Page, Search};
 pub use template::{Format, LuhnRule, Reuse, Template, TemplateError, Templates};
 pub use token::Token;
 pub use tokenize::{NewCard, Tokenized};
+pub use vetting::{MAX_METADATA_NAME_BYTES, MAX_METADATA_NAMES, MAX_METADATA_TEXT_BYTES};
 
 use crate::{
     hsm::{Hsm, HsmError, KeyName, SealRequest, Sealed},
@@ -82,6 +83,11 @@ impl Vault {
     /// The keys it works with.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// How it makes envelopes.
+    pub fn envelope_rules(&self) -> &EnvelopeRules {
+        &self.envelopes
     }
 
     /// Seals with `key`, counted.

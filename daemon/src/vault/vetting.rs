@@ -7,9 +7,12 @@ use super::{MAX_EXPIRES_IN_S, VaultError};
 use crate::card::{Masked, is_cvv_name, plain, tells_cvv};
 
 const MAX_HOLDER_CHARS: usize = 200;
-const MAX_METADATA_NAMES: usize = 32;
-const MAX_METADATA_NAME_BYTES: usize = 64;
-const MAX_METADATA_TEXT_BYTES: usize = 512;
+/// The most names in metadata.
+pub const MAX_METADATA_NAMES: usize = 32;
+/// The longest of them.
+pub const MAX_METADATA_NAME_BYTES: usize = 64;
+/// The longest text of one.
+pub const MAX_METADATA_TEXT_BYTES: usize = 512;
 
 /// A lifetime of 1 second to a hundred years.
 pub(super) fn vet_expires_in(seconds: u64) -> Result<(), VaultError> {

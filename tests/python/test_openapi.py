@@ -19,6 +19,24 @@ OPERATIONS = [
     ("/readyz", "get", {"200", "503"}),
 ]
 
+ADMIN_OPERATIONS = [
+    ("/metrics", "get"),
+    ("/v1/status", "get"),
+    ("/v1/reload", "post"),
+    ("/v1/keys", "get"),
+    ("/v1/keys/{purpose}/rotate", "post"),
+    ("/v1/keys/{purpose}/{version}", "delete"),
+    ("/v1/rewrap", "get"),
+    ("/v1/rewrap", "post"),
+    ("/v1/locks", "get"),
+    ("/v1/locks/unlock", "post"),
+    ("/v1/honey", "get"),
+    ("/v1/honey", "post"),
+    ("/v1/honey/{tenant}/{token}", "delete"),
+    ("/v1/audit", "get"),
+    ("/v1/backup", "post"),
+]
+
 
 @pytest.fixture(scope="module")
 def document(vault):
@@ -39,6 +57,20 @@ def test_it_has_every_endpoint(document, path, method, statuses):
     operation = document["paths"][path][method]
     assert statuses <= set(operation["responses"])
     assert operation.get("summary") or operation.get("description")
+
+
+@pytest.mark.parametrize("path, method", ADMIN_OPERATIONS)
+def test_it_says_what_is_on_the_admin_socket(document, path, method):
+    item = document["paths"][path]
+    assert item[method]["tags"] == ["admin"]
+    assert "admin socket" in item[method]["description"]
+    assert "admin socket" in item["servers"][0]["description"]
+
+
+def test_what_is_on_the_api_socket_has_another_tag(document):
+    for path, method, _ in OPERATIONS:
+        assert "admin" not in document["paths"][path][method]["tags"], (path, method)
+        assert "servers" not in document["paths"][path], path
 
 
 def test_its_errors_are_problems(document):
@@ -101,8 +133,8 @@ def test_its_patterns_are_those_of_the_vault(document, schema, name, good, bad):
 
 def test_it_describes_the_headers_of_answers(document):
     for path, item in document["paths"].items():
-        for method, operation in item.items():
-            for status, response in operation["responses"].items():
+        for method in item.keys() - {"servers"}:
+            for status, response in item[method]["responses"].items():
                 assert "x-request-id" in response["headers"], (path, method, status)
     responses = document["paths"]["/v1/detokenize"]["post"]["responses"]
     assert "WWW-Authenticate" in responses["401"]["headers"]

@@ -13,6 +13,7 @@ use super::{app::App, problem::Failure, reply::private_json};
 #[utoipa::path(
     get,
     path = "/v1/audit",
+    operation_id = "read_audit",
     tag = "admin",
     security(("jwt" = ["audit:read"])),
     params(AuditQuery),

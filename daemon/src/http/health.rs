@@ -12,6 +12,8 @@ use vault_api::{Check, Health, Readiness};
 use super::{app::App, reply::public_json};
 
 /// Is the process alive?
+///
+/// On both sockets.
 #[utoipa::path(
     get,
     path = "/healthz",
@@ -24,7 +26,7 @@ pub(super) async fn healthz() -> Response<Body> {
 
 /// Can it do its work?
 ///
-/// Each of `hsm`, `store` and `audit` is tried.
+/// Each of `hsm`, `store` and `audit` is tried. On both sockets.
 #[utoipa::path(
     get,
     path = "/readyz",

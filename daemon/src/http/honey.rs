@@ -67,6 +67,7 @@ pub(super) async fn plant(State(app): State<App>, request: Request<Body>) -> Res
 #[utoipa::path(
     get,
     path = "/v1/honey",
+    operation_id = "list_honey",
     tag = "admin",
     security(("jwt" = ["honey:read"])),
     responses(

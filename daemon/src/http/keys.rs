@@ -18,6 +18,7 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/v1/keys",
+    operation_id = "list_keys",
     tag = "admin",
     security(("jwt" = ["keys:read"])),
     responses(
@@ -34,6 +35,7 @@ pub(super) async fn list(State(app): State<App>, request: Request<Body>) -> Resu
 #[utoipa::path(
     post,
     path = "/v1/keys/{purpose}/rotate",
+    operation_id = "rotate_key",
     tag = "admin",
     security(("jwt" = ["keys:rotate"])),
     params(("purpose" = String, Path, description = "The purpose")),
@@ -62,6 +64,7 @@ pub(super) async fn rotate(
 #[utoipa::path(
     delete,
     path = "/v1/keys/{purpose}/{version}",
+    operation_id = "destroy_key",
     tag = "admin",
     security(("jwt" = ["keys:destroy"])),
     params(

@@ -14,6 +14,7 @@ use crate::{store::StoredLock, vault::VaultError};
 #[utoipa::path(
     get,
     path = "/v1/locks",
+    operation_id = "list_locks",
     tag = "admin",
     security(("jwt" = ["locks:read"])),
     responses(

@@ -64,7 +64,7 @@ impl HttpStats {
 #[utoipa::path(
     get,
     path = "/metrics",
-    tag = "about",
+    tag = "admin",
     responses((status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String))
 )]
 pub(super) async fn metrics(State(app): State<App>) -> Response<Body> {

@@ -8,6 +8,7 @@ use utoipa::{
         path::{Operation, PathItem},
         schema::SchemaType,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        server::ServerBuilder,
     },
 };
 
@@ -23,6 +24,7 @@ use crate::vault::{MAX_EXPIRES_IN_S, MAX_METADATA_NAME_BYTES, MAX_METADATA_NAMES
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers((url = "http://localhost", description = "the Unix socket; the host name is not looked at")),
+    tags((name = "admin", description = "On the admin socket, and not on the API's")),
     components(schemas(vault_api::Problem)),
     modifiers(&Bearer)
 )]
@@ -70,6 +72,24 @@ const PROBLEMS: [(&str, &str, &[Field]); 3] = [
 
 /// Where no JWT is asked for, none is refused.
 const UNAUTHORIZED: &str = "401";
+
+/// Adds what the admin socket has and the API's has not, which is said of each.
+pub(super) fn add_admin(document: &mut utoipa::openapi::OpenApi, mut admin: utoipa::openapi::OpenApi) {
+    const WHERE: &str = "On the admin socket.";
+    admin.paths.paths.retain(|path, _| !document.paths.paths.contains_key(path));
+    for item in admin.paths.paths.values_mut() {
+        let server =
+            ServerBuilder::new().url("http://localhost").description(Some("the admin socket")).build();
+        item.servers = Some(vec![server]);
+        for operation in operations(item) {
+            let more = operation.description.take();
+            operation.description = Some(more.map_or(WHERE.to_owned(), |more| format!("{WHERE} {more}")));
+        }
+    }
+    // What it says of itself is said of the document already.
+    (admin.servers, admin.tags) = (None, None);
+    document.merge(admin);
+}
 
 /// Adds what cannot be said where the document comes from. An envelope may live for `max_envelope_s` seconds.
 pub(super) fn complete(document: &mut utoipa::openapi::OpenApi, max_envelope_s: u64) {

@@ -14,6 +14,7 @@ use crate::vault::RewrapReport;
 #[utoipa::path(
     get,
     path = "/v1/rewrap",
+    operation_id = "read_rewrap",
     tag = "admin",
     security(("jwt" = ["keys:read"])),
     responses(
@@ -32,6 +33,7 @@ pub(super) async fn read(State(app): State<App>, request: Request<Body>) -> Resu
 #[utoipa::path(
     post,
     path = "/v1/rewrap",
+    operation_id = "start_rewrap",
     tag = "admin",
     security(("jwt" = ["keys:rotate"])),
     responses(

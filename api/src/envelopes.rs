@@ -47,7 +47,8 @@ pub struct CardData {
 pub struct SealEnvelopeRequest {
     /// What is sealed.
     pub meta_data: CardData,
-    /// Who is to open it; the configured audience if left out.
+    /// Whom it is for: its `aud`, the configured one if left out. It is signed, and whoever takes the envelope is to compare it
+    /// with its own name; to open one, the vault asks for the tenant that sealed it, and not for the audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
     pub audience: Option<String>,
@@ -97,7 +98,7 @@ pub struct OpenEnvelopeAnswer {
 pub struct EnvelopeClaims {
     /// Issuer: the name the vault is configured to seal under.
     pub iss: String,
-    /// Audience: who is to open it.
+    /// Audience: whom it is for, as the caller or the configuration said. Not compared by the vault.
     pub aud: String,
     /// When it was sealed, in seconds of Unix time.
     pub iat: u64,

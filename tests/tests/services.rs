@@ -126,6 +126,15 @@ fn envelope() -> SealEnvelopeRequest {
 }
 
 #[tokio::test]
+async fn an_envelope_opens_in_its_tenant_whatever_its_audience() {
+    let vault = Vault::start();
+    let client = vault.client();
+    let wish = SealEnvelopeRequest { audience: Some("another-gateway".to_owned()), ..envelope() };
+    let sealed = client.seal_envelope(&wish).await.unwrap();
+    assert_eq!(client.open_envelope(&sealed.jwt).await.unwrap().claims.aud, "another-gateway");
+}
+
+#[tokio::test]
 async fn a_gateway_opens_what_a_client_sealed() {
     let vault = Vault::start();
     let client = vault.client();

@@ -41,7 +41,7 @@ pub(crate) struct Seal {
     /// Seal a card verification value too
     #[arg(long)]
     cvv: bool,
-    /// Who is to open it
+    /// Whom it is for: who takes it compares that, the vault the tenant alone
     #[arg(long)]
     audience: Option<String>,
     /// Lifetime, such as 30m

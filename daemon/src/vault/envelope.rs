@@ -40,7 +40,7 @@ pub struct EnvelopeRules {
 /// What is asked of an envelope.
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeWish {
-    /// Who is to open it.
+    /// Whom it is for. The gateway compares that; opening compares the tenant.
     pub audience: Option<String>,
     /// Its lifetime in seconds.
     pub expires_in_s: Option<u64>,

@@ -1,8 +1,9 @@
 //! Honey tokens: tokens that no honest caller uses, planted to notice one that is not.
 //!
 //! A honey token is an ordinary record of a number that is no card's, under a holder's name that no caller can give. So
-//! nothing in the store tells it from others without the HSM, no other token can equal it, and rewrapping, census and
-//! inspection need not know of it. Which tokens they are is kept in memory; the index of holders says it at the start.
+//! no other token can equal it, and rewrapping, census and inspection need not know of it. Which tokens they are is kept in
+//! memory; the index of holders says it at the start. Tokens and answers do not tell; the store's file does, to who
+//! looks for many records of one holder that are not reusable and do not end (`docs/guards.md`).
 
 use std::{
     collections::{HashMap, HashSet},

@@ -39,6 +39,11 @@ mod retry;
 mod transport;
 mod wiping;
 
+/// The README's example compiles as it stands.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub use vault_api as api;
 pub use vault_api::{
     AuditAnswer, AuditQuery, Brand, CardData, Check, Code, EnvelopeClaims, Health, HoneyToken, Jwk, JwkSet,

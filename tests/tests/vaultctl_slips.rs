@@ -47,3 +47,12 @@ fn a_token_that_cannot_be_deleted_is_named_and_keeps_no_other() {
     let away = vault.ctl(&format!("delete {} {unknown}", tokens[2]), "");
     assert!(away.complaint(1).starts_with("vaultctl: stopped at token 1 of 2: cannot connect"), "{away:?}");
 }
+
+#[test]
+fn a_login_says_whom_the_vault_takes_one_for() {
+    let vault = Vault::start();
+    let login = vault.ctl("login --json", "").json();
+    assert_eq!((&login["subject"], &login["tenant"]), (&"developer".into(), &"dev".into()));
+    let shown = vault.ctl(&format!("login --save {}", vault.path("saved.jwt").display()), "");
+    assert!(shown.out().starts_with("subject     developer\ntenant      dev\n"), "{shown:?}");
+}

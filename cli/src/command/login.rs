@@ -7,8 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::Args;
-use vault_client::{LoginRequest, Scope, Sensitive};
+use serde::{Deserialize, Serialize};
+use vault_client::{LoginAnswer, LoginRequest, Scope, Sensitive};
+use zeroize::Zeroizing;
 
 use crate::{complaint::Complaint, session::Session, table::details, time};
 
@@ -40,6 +43,15 @@ pub(crate) struct Login {
     save: Option<PathBuf>,
 }
 
+/// The vault's answer, and whom it takes the caller for.
+#[derive(Serialize)]
+struct Known {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(flatten)]
+    answer: LoginAnswer,
+}
+
 impl Login {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Complaint> {
         let Self { client, scopes, expires_in, approves, save } = self;
@@ -47,8 +59,10 @@ impl Login {
         if let Some(path) = &save {
             write(path, &answer.access_token)?;
         }
-        session.output.answer(&answer, |answer| {
+        let known = Known { subject: subject(&answer.access_token), answer };
+        session.output.answer(&known, |Known { subject, answer }| {
             details([
+                ("subject", subject.clone()),
                 ("tenant", Some(answer.tenant.clone())),
                 ("scope", Some(answer.scope.clone())),
                 ("expires_in", Some(time::short(answer.expires_in))),
@@ -56,6 +70,16 @@ impl Login {
             ])
         })
     }
+}
+
+/// Whom `jwt` names (RFC 7519), to be shown: the vault has just signed it, and verifies it when it is used.
+fn subject(jwt: &Sensitive) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.expose().split('.').nth(1)?).ok().map(Zeroizing::new)?;
+    serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.sub)
 }
 
 /// Whole, or not at all.

@@ -31,7 +31,7 @@ pub use jwks::{Jwk, JwkSet};
 pub use keys::{Key, KeyState, Keys, Reloaded, Rewrap, RewrapState, Status};
 pub use login::{LoginAnswer, LoginRequest};
 pub use metadata::{Metadata, MetadataValue};
-pub use problem::{ItemError, Problem};
+pub use problem::{ItemError, NO_ENDPOINT, Problem};
 pub use scope::Scope;
 pub use search::{CompareAnswer, CompareRequest, MAX_SEARCH_LIMIT, SearchAnswer, SearchRequest};
 pub use sensitive::Sensitive;

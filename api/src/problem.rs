@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Code;
 
+/// The `detail` of `not_found` where a socket has no endpoint at the path; elsewhere something in the path is unknown.
+pub const NO_ENDPOINT: &str = "there is no such endpoint";
+
 /// An error answer, `application/problem+json` (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use vault_client::{Code, Error};
+use vault_client::{Code, Error, api::NO_ENDPOINT};
 
 use crate::table::printable;
 
@@ -53,7 +53,7 @@ impl fmt::Display for Complaint {
             Self::Usage(what) | Self::Failed(what) => f.write_str(&printable(what)),
             Self::Vault(error) => {
                 f.write_str(&printable(&error.to_string()))?;
-                match error.code().and_then(advice) {
+                match other_socket(error).or_else(|| error.code().and_then(advice)) {
                     Some(advice) => write!(f, "; {advice}"),
                     None => Ok(()),
                 }
@@ -66,6 +66,18 @@ impl fmt::Display for Complaint {
 /// Says what went well and is yet to be known.
 pub(crate) fn note(what: &str) {
     let _ = writeln!(io::stderr(), "vaultctl: note: {}", printable(what));
+}
+
+/// What helps if what was asked for is to be had on the other socket.
+fn other_socket(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Login(error) => other_socket(error),
+        Error::Api(problem) if problem.code == Code::NotFound && problem.detail == NO_ENDPOINT => Some(
+            "is it the right socket? --admin-socket (VAULT_ADMIN_SOCKET) names the operators', admin.sock, and \
+             --socket (VAULT_SOCKET) the other, vaultd.sock",
+        ),
+        _ => None,
+    }
 }
 
 /// What usually helps, where the vault's own words do not say it.

@@ -130,6 +130,7 @@ fn connect_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "start vaultd, or point VAULT_SOCKET (VAULT_ADMIN_SOCKET) at its socket",
         io::ErrorKind::ConnectionRefused => "nobody listens there: start vaultd",
+        io::ErrorKind::InvalidInput => "point VAULT_SOCKET (VAULT_ADMIN_SOCKET) at vaultd's socket",
         io::ErrorKind::PermissionDenied => "run as a user that may open the socket (see its group)",
         io::ErrorKind::BrokenPipe => "it closed the connection: check that vaultd stays up",
         _ => "check that vaultd is up and VAULT_SOCKET (VAULT_ADMIN_SOCKET) is its socket",

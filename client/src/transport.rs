@@ -2,7 +2,8 @@
 
 use std::{
     error::Error as StdError,
-    io,
+    fs, io,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -120,9 +121,21 @@ impl Transport {
         Ok(request)
     }
 
+    /// `error`, or why nobody can ever listen there.
+    fn no_socket(&self, error: io::Error) -> io::Error {
+        let is_other = || fs::metadata(&self.socket).is_ok_and(|file| !file.file_type().is_socket());
+        match error.kind() {
+            // Linux says so of files that are no sockets, too (connect(2)).
+            io::ErrorKind::ConnectionRefused if is_other() => {
+                io::Error::new(io::ErrorKind::InvalidInput, "it is no socket")
+            }
+            _ => error,
+        }
+    }
+
     /// What the HTTP library's error means.
     fn failure(&self, error: &legacy::Error) -> Error {
-        let source = io_cause(error);
+        let source = self.no_socket(io_cause(error));
         // A request whose last bytes could not be written never arrived whole: the vault closed a pooled
         // connection, by a restart most likely, before the client noticed.
         if error.is_connect() || source.kind() == io::ErrorKind::BrokenPipe {

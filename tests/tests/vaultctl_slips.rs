@@ -56,3 +56,23 @@ fn a_login_says_whom_the_vault_takes_one_for() {
     let shown = vault.ctl(&format!("login --save {}", vault.path("saved.jwt").display()), "");
     assert!(shown.out().starts_with("subject     developer\ntenant      dev\n"), "{shown:?}");
 }
+
+#[test]
+fn a_path_that_is_not_the_right_socket_is_told_from_a_vault_that_is_away() {
+    let mut vault = Vault::start();
+    let (api, admin) = (vault.socket(), vault.path("admin.sock"));
+    for (line, socket) in [("status --admin-socket", &api), ("tokenize --socket", &admin)] {
+        let swapped = vault.ctl(&format!("{line} {}", socket.display()), PAN);
+        assert!(swapped.complaint(1).contains("is it the right socket? --admin-socket"), "{swapped:?}");
+    }
+    assert!(!vault.ctl("rotate nonsense", "").complaint(1).contains("right socket"));
+
+    for path in [vault.path("vaultd.toml"), vault.path("store")] {
+        for option in ["socket", "admin-socket"] {
+            let file = vault.ctl(&format!("status --{option} {}", path.display()), "");
+            assert!(file.complaint(1).contains(": it is no socket; point VAULT_SOCKET"), "{file:?}");
+        }
+    }
+    vault.kill();
+    assert!(vault.ctl("status", "").complaint(1).contains("nobody listens there: start vaultd"));
+}

@@ -7,7 +7,7 @@ use axum::{
 };
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use vault_api::Code;
+use vault_api::{Code, NO_ENDPOINT};
 
 use super::{
     app::{App, around},
@@ -91,7 +91,7 @@ impl App {
 
     fn finish(&self, router: Router<App>, via: &'static str) -> Endpoints {
         let router = router
-            .fallback(|_: Uri| async { Failure::new(Code::NotFound, "there is no such endpoint") })
+            .fallback(|_: Uri| async { Failure::new(Code::NotFound, NO_ENDPOINT) })
             .method_not_allowed_fallback(|| async {
                 // Not repeated: a method can be any text.
                 Failure::new(Code::MethodNotAllowed, "this endpoint takes other methods; see `allow`")

@@ -273,7 +273,9 @@ fn what_is_shown_of_a_card_is_authenticated() {
     for place in [BIN_PLACE, KEY_VERSION_PLACE] {
         let mut rows = good.clone();
         rows.retain(|(_, value)| value[LAST4_PLACE..LAST4_PLACE + 2] != 4_444_u16.to_be_bytes());
-        rows.iter_mut().for_each(|(_, value)| value[place + 3] ^= 1);
+        for (_, value) in &mut rows {
+            value[place + 3] ^= 1;
+        }
         assert_eq!(rows.len(), 2);
         put_records(&store(&vault), &rows);
         vault.restart();

@@ -171,6 +171,10 @@ fn directories_that_others_may_use() {
 fn a_socket_in_use_stale_or_no_socket() {
     let mut vault = Vault::start();
     assert_says(&serve(&vault), &["in use by a running daemon"]);
+    let deep = vault.run_with(&["check", "--quick", "--deep"]);
+    let said = String::from_utf8_lossy(&deep.stdout);
+    assert!(said.contains("WRONG --deep looks at") && said.contains("stop vaultd first"), "{said}");
+    assert!(!said.contains("without token and store") && deep.status.code() == Some(1), "{said}");
     assert_eq!(vault.request("GET", "/healthz", "").status, 200, "the one that runs is not disturbed");
     vault.stop();
 

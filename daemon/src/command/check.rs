@@ -57,13 +57,17 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
     // Before the store starts its thread.
     let environment = module_environment(&config);
     let store = store(&config, &mut report);
+    let is_served = matches!(store, Err(Closed::Served));
+    let store = store.ok();
     let token = token(&config, has_pin, options.quick, environment, store.as_ref(), &mut report);
     let (hsm, settings) = token.unzip();
     if let Some(store) = &store {
         keys(hsm.as_ref(), store, &mut report);
         audit(&config, store, &mut report);
     }
-    if options.deep {
+    if options.deep && is_served {
+        report.wrong("--deep looks at the records of a vault that is stopped: stop vaultd first");
+    } else if options.deep {
         records(hsm.as_ref(), store.as_ref(), &mut report);
     }
     if let Some(store) = &store {
@@ -239,8 +243,16 @@ fn token(
     Some((hsm, settings))
 }
 
+/// Why the store is not looked into; it was said.
+enum Closed {
+    /// A vaultd that runs has it open.
+    Served,
+    /// Something else.
+    Unusable,
+}
+
 /// The store, if nobody else has it open.
-fn store(config: &Config, report: &mut Report<'_>) -> Option<Store> {
+fn store(config: &Config, report: &mut Report<'_>) -> Result<Store, Closed> {
     match Store::open_as_it_is(&config.store.dir, config.store.cache_bytes, config.store.queue) {
         Ok(store) => {
             report.good(format!("store {}", store.path().display()));
@@ -252,21 +264,21 @@ fn store(config: &Config, report: &mut Report<'_>) -> Option<Store> {
                 )),
                 Err(error) => report.wrong(error),
             }
-            Some(store)
+            Ok(store)
         }
         Err(error @ OpenError::OlderSchema { .. }) => {
             report.note(format!(
                 "{error}, which an older vaultd does not open, and nothing more of it was looked at"
             ));
-            None
+            Err(Closed::Unusable)
         }
         Err(OpenError::InUse(path)) => {
             report.note(format!("store {} is in use by a running vaultd: not looked into", path.display()));
-            None
+            Err(Closed::Served)
         }
         Err(error) => {
             report.wrong(error);
-            None
+            Err(Closed::Unusable)
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use serde_json::json;
-use vault_tests::{Module, Pans, Vault, chaotic, run, vaultd};
+use vault_tests::{Module, Pans, Vault, chaotic, not_run, run, vaultd};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -74,6 +74,22 @@ fn a_module_that_is_missing_or_none() {
     assert_says(&serve(&vault), &["cannot load", "/nowhere/module.so", "hsm.module"]);
     vault.change_config(|config| config.replace("/nowhere/module.so", "/lib/x86_64-linux-gnu/libm.so.6"));
     assert_says(&serve(&vault), &["cannot load", "hsm.module"]);
+}
+
+#[test]
+fn a_module_that_does_not_start() {
+    if Module::of_this_run() != Module::Softhsm2 {
+        not_run("another module may not need its configuration");
+        return;
+    }
+    let vault = stopped();
+    vault.change_config(|config| config.replace("softhsm2.conf", "nowhere.conf"));
+    let line = serve(&vault);
+    assert_says(
+        &line,
+        &["does not start: C_Initialize: CKR_GENERAL_ERROR", "hsm.environment", "SOFTHSM2_CONF"],
+    );
+    assert!(!line.contains("hsm.module"), "{line}");
 }
 
 #[test]

@@ -17,6 +17,17 @@ pub enum SetupError {
         /// What the loader said.
         reason: String,
     },
+    /// The module is one, and does not start.
+    #[error(
+        "the PKCS#11 module {path} does not start: {reason}; correct what it reads its own configuration from, \
+         hsm.environment (SOFTHSM2_CONF for SoftHSM2) or hsm.init_parameters, and the files that are named there"
+    )]
+    Start {
+        /// Where it is.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
     /// No token fits the selector.
     #[error("no PKCS#11 token with {wanted} in module {path}: {found}")]
     NoToken {

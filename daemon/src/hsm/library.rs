@@ -13,6 +13,7 @@ use cryptoki::{
 
 use super::{
     SetupError,
+    class::told,
     watch::{Call, beat, beat_for},
 };
 
@@ -59,7 +60,8 @@ pub(super) fn load(library: &Library) -> Result<Pkcs11, SetupError> {
         Pkcs11Error::LibraryLoading(reason) => failed(reason.to_string()),
         other => failed(other.to_string()),
     })?;
-    initialize(&module, library).map_err(|error| failed(error.to_string()))?;
+    initialize(&module, library)
+        .map_err(|error| SetupError::Start { path: library.path.clone(), reason: told(&error) })?;
     Ok(module)
 }
 

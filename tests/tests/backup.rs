@@ -511,6 +511,8 @@ async fn keys_that_came_and_went_since_are_taken_over() {
     assert!(ran.contains("made since the backup: record-v2, fingerprint-v2, envelope-v2, jwt-v2"), "{ran}");
     assert!(ran.contains("encrypt nothing more"), "{ran}");
     vault.restart();
+    let spent = keys(&vault).into_iter().find(|key| key["purpose"] == "record" && key["state"] == "active");
+    assert!(spent.as_ref().unwrap()["warning"].as_str().unwrap().contains("vaultd makes a new"), "{spent:?}");
     assert_all_there(&vault.client(), &cards).await;
     let (pan, token) = &cards[0];
     let again = vault.client().tokenize(&TokenizeRequest::new(pan.as_str())).await.unwrap();

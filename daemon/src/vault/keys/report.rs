@@ -43,6 +43,10 @@ pub enum KeyWarning {
     Over,
     /// The active key nears its last encryption.
     SpentSoon,
+    /// It encrypts nothing more, and is replaced when it next should: as after a restore.
+    Replaced,
+    /// It encrypts nothing more, and refuses.
+    Spent,
 }
 
 impl KeyWarning {
@@ -52,6 +56,8 @@ impl KeyWarning {
             Self::EndsSoon => "its cryptoperiod is over soon: rotate it",
             Self::Over => "its cryptoperiod is over: rotate it now",
             Self::SpentSoon => "it nears its last encryption: rotate it",
+            Self::Replaced => "it has done its last encryption: vaultd makes a new key for the next one",
+            Self::Spent => "it has done its last encryption: rotate it now",
         }
     }
 }
@@ -81,6 +87,8 @@ impl Keys {
             None
         } else if now_s >= ends_at_s {
             Some(KeyWarning::Over)
+        } else if encryptions.is_some_and(|used| used >= rules.max_encryptions) {
+            Some(if rules.rotate_when_spent { KeyWarning::Replaced } else { KeyWarning::Spent })
         } else if encryptions.is_some_and(|used| used >= rules.spent_soon()) {
             Some(KeyWarning::SpentSoon)
         } else if now_s >= ends_at_s.saturating_sub(rules.warn_before_s) {

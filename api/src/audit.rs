@@ -9,6 +9,35 @@ pub const MAX_AUDIT_LIMIT: usize = 1_000;
 /// The longest an answer waits for an entry that matches, in seconds.
 pub const MAX_AUDIT_WAIT_S: u64 = 30;
 
+/// Every operation that an entry may name in `op`.
+pub const AUDIT_OPERATIONS: [&str; 25] = [
+    "tokenize",
+    "tokenize.batch",
+    "detokenize",
+    "detokenize.masked",
+    "detokenize.batch",
+    "tokens.read",
+    "tokens.change",
+    "tokens.delete",
+    "tokens.search",
+    "tokens.compare",
+    "login",
+    "envelopes.seal",
+    "envelopes.open",
+    "keys.list",
+    "keys.rotate",
+    "keys.destroy",
+    "rewrap.start",
+    "config.reload",
+    "locks.list",
+    "locks.unlock",
+    "honey.list",
+    "honey.plant",
+    "honey.remove",
+    "audit.read",
+    "backup",
+];
+
 /// The query of `GET /v1/audit`: where to begin, how much to give, and which entries. Without `last` and `after` it begins
 /// at the first entry of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

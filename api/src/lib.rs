@@ -19,7 +19,7 @@ mod search;
 mod sensitive;
 mod tokens;
 
-pub use audit::{AuditAnswer, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
+pub use audit::{AUDIT_OPERATIONS, AuditAnswer, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
 pub use code::Code;
 pub use envelopes::{
     CardData, EnvelopeClaims, OpenEnvelopeAnswer, OpenEnvelopeRequest, SealEnvelopeAnswer,

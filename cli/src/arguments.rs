@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{audit, cards, envelopes, generate, honey, keys, locks, login, records, rewrap};
+use crate::{
+    command::{audit, cards, envelopes, generate, honey, keys, locks, login, records, rewrap},
+    time,
+};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -54,8 +57,8 @@ pub(crate) struct Common {
     /// A file that holds a second JWT, of another person, for operations that need two
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) approval_file: Option<PathBuf>,
-    /// How long one call may take
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    /// How long one call may take, such as 90s
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
     pub(crate) timeout: u64,
 }
 
@@ -97,4 +100,9 @@ pub(crate) enum Command {
     Completions(generate::Completions),
     /// Write the man pages into a directory
     Man(generate::Man),
+}
+
+fn timeout(text: &str) -> Result<u64, String> {
+    let seconds = time::seconds(text)?;
+    if seconds == 0 { Err("it must be a second or more".to_owned()) } else { Ok(seconds) }
 }

@@ -93,6 +93,13 @@ fn a_module_that_does_not_start() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_development_directory() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let line = refusal(&run(&["dev", "--dir", file.path().to_str().unwrap()]), 1);
+    assert_says(&line, &["is no directory", "name one"]);
+}
+
+#[test]
 fn a_token_that_is_not_there() {
     let vault = stopped();
     vault.change_config(|config| config.replace("token_label = \"vaultd-dev\"", "token_label = \"another\""));

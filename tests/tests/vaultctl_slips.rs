@@ -76,3 +76,20 @@ fn a_path_that_is_not_the_right_socket_is_told_from_a_vault_that_is_away() {
     vault.kill();
     assert!(vault.ctl("status", "").complaint(1).contains("nobody listens there: start vaultd"));
 }
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_what_can() {
+    let vault = Vault::start();
+    for op in ["tokens.del", "detokenise"] {
+        let wrong = vault.ctl(&format!("audit search --op {op}"), "");
+        let near = if op == "detokenise" { "'detokenize'" } else { "'tokens.delete'" };
+        assert!(wrong.status == Some(2) && wrong.stderr.contains(near), "{wrong:?}");
+    }
+    assert!(vault.ctl("status --timeout 1m", "").out().contains("ready "));
+    for timeout in ["0", "soon"] {
+        let wrong = vault.ctl(&format!("status --timeout {timeout}"), "");
+        assert!(wrong.status == Some(2) && !wrong.stderr.contains("invalid digit"), "{wrong:?}");
+    }
+    let dir = vault.ctl(&format!("tokenize --file {}", vault.path("store").display()), "");
+    assert!(dir.complaint(1).contains("is a directory: name one file"), "{dir:?}");
+}

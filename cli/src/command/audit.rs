@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use vault_client::{Admin, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S};
+use vault_client::{Admin, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S, api::AUDIT_OPERATIONS};
 use zeroize::Zeroizing;
 
 use super::away::Away;
@@ -14,6 +14,8 @@ use crate::{complaint::Complaint, input, output::Output, session::Session, table
 
 /// How many tokens of an entry are shown to people.
 const SHOWN_TOKENS: usize = 2;
+/// As wide as the longest code.
+const CODE_WIDTH: usize = 22;
 
 const EXAMPLES: &str = "\
 For people, the most important fields of each entry. With --json, the entries as they stand in the log
@@ -70,7 +72,7 @@ struct Filter {
     #[arg(long)]
     tenant: Option<String>,
     /// Only entries of this operation, such as detokenize
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(AUDIT_OPERATIONS), hide_possible_values = true)]
     op: Option<String>,
     /// Only entries with this outcome
     #[arg(long, value_parser = ["granted", "refused", "failed"])]
@@ -250,10 +252,24 @@ fn line(entry: &Entry) -> String {
     named("uid", entry.uid.map(|uid| uid.to_string()));
     about.extend(entry.detail.clone());
     let about = about.join(" ");
-    format!("{:<27}  {:>7}  {what:<17}  {how:<17}  {who:<20}  {about}", entry.time, entry.seq)
+    format!("{:<27}  {:>7}  {what:<17}  {how:<CODE_WIDTH$}  {who:<20}  {about}", entry.time, entry.seq)
 }
 
 fn last(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=MAX_AUDIT_LIMIT).contains(number));
     number.ok_or_else(|| format!("it must be 1 to {MAX_AUDIT_LIMIT}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use vault_client::Code;
+
+    use super::*;
+
+    #[test]
+    fn the_columns_hold_every_operation_and_code() {
+        let longest = Code::ALL.iter().map(|code| code.as_str().len()).max();
+        assert_eq!(longest, Some(CODE_WIDTH));
+        assert!(AUDIT_OPERATIONS.iter().all(|op| op.len() <= 17));
+    }
 }

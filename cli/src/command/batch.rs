@@ -142,6 +142,12 @@ fn unknown_column((place, name): &(usize, String), known: &[&str]) -> Complaint 
 }
 
 fn open(path: &Path) -> Result<File, Complaint> {
+    if path.is_dir() {
+        let path = path.display();
+        return Err(Complaint::Failed(format!(
+            "{path} is a directory: name one file of it, of one value a line or CSV"
+        )));
+    }
     File::open(path).map_err(|error| Complaint::file("read", path, &error))
 }
 

@@ -62,6 +62,11 @@ pub struct DevOptions {
 pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     // A directory that is there may be open to others: what must be private in it is made so.
     let failed = |error| CommandError::new("--dir", format!("{}: {error}", options.dir.display()));
+    if options.dir.exists() && !options.dir.is_dir() {
+        let why =
+            format!("{} is no directory: name one, which is made if it is missing", options.dir.display());
+        return Err(CommandError::new("--dir", why));
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(failed)?;
     let files = Files { dir: fs::canonicalize(&options.dir).map_err(failed)? };
     files.check_path()?;

@@ -288,7 +288,20 @@ const MAX_NAME_CHARS: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
+    use vault_api::AUDIT_OPERATIONS;
+
     use super::*;
+
+    #[test]
+    fn whoever_reads_the_log_may_ask_for_each_operation() {
+        let arms = include_str!("trail.rs").lines().filter_map(|line| line.trim().strip_suffix("\","));
+        let routes = arms.filter(|arm| arm.starts_with("(\"")).filter_map(|arm| arm.split_once("=> \""));
+        let mut named: Vec<_> = routes.map(|(_, op)| op).chain(["detokenize.masked"]).collect();
+        let mut known = AUDIT_OPERATIONS.to_vec();
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
 
     #[test]
     fn what_may_be_a_pan_is_masked() {

@@ -59,7 +59,7 @@ test-modules: kryoptic ## run the end-to-end tests on every PKCS#11 module that 
 	$(CARGO) build --locked $(EVERYTHING)
 	scripts/test-modules $(MODULES)
 
-lint: ## formatting, clippy, documentation links, dependency rules, exposure of the units
+lint: ## formatting, clippy, documentation links, dependency rules, exposure of the units, bugs to plant
 	@scripts/needs lint
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/kryoptic-hsm/Cargo.toml --check
@@ -70,6 +70,8 @@ lint: ## formatting, clippy, documentation links, dependency rules, exposure of 
 	@scripts/tool $(TOOLS) cargo-deny $(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
 	@scripts/units
+	@# A bug that cannot be planted is not looked for.
+	@for patch in fuzz/planted/*.patch; do git apply --check "$$patch" || exit 1; done
 
 bench: ## every line of the budget, as tables and plots (BENCH="--quick", "--full", "--only detokenize,empty_handler" …)
 	@scripts/needs run

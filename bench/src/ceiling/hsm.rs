@@ -1,4 +1,5 @@
-//! The ceiling of sealing and opening: bare PKCS#11 calls through `cryptoki`, on one thread.
+//! The ceiling of sealing and opening: PKCS#11 calls through `cryptoki`, on one thread. It asks for the length of each result
+//! first, so that an operation is three calls to the module; of the vault's it is two.
 //!
 //! On a throwaway SoftHSM2 token of its own, in a process of its own: SoftHSM2 finds its token through an
 //! environment variable, and a process cannot set its own safely. The process stays between samples and

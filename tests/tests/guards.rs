@@ -259,7 +259,7 @@ fn a_login_that_is_refused_is_not_signed() {
     let vault = Vault::start_with(|config| {
         chaotic(&config)
             + "\n[guards.subject]\npans_per_hour = 1\nlock_at_pans_per_hour = 2\n\
-               [limits]\nmax_requests_per_second_per_tenant = 20\n"
+               [limits]\nmax_requests_per_second_per_tenant = 5\n"
     });
     let tokens = tokens(&vault, 2);
     let login = || vault.request("POST", "/v1/login", "{}");

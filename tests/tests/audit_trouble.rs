@@ -1,14 +1,15 @@
 //! An audit log that cannot be written: nothing leaves, readiness says why, and service comes back by itself.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
     fs::{self, OpenOptions, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    io::Write as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use vault_tests::{Answer, AuditLog, Pans, SmallDisk, Vault};
+use vault_tests::{Answer, AuditLog, Pans, SmallDisk, Vault, read_answer};
 
 /// Service must be back in this time once the cause is gone: the log is looked at twice a second.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -149,6 +150,58 @@ fn a_full_disk_stops_service_until_there_is_room() {
     }
     assert!(vault.stop().success());
     assert!(vault.run_with(&["check", "--quick"]).status.success());
+}
+
+#[test]
+fn what_was_answered_503_is_not_told_as_granted_after_a_kill() {
+    /// So many entries at once, of which the file has room for two and a half.
+    const CALLS: usize = 3;
+    const ROUNDS: usize = 30;
+    let mut vault = Vault::start();
+    let (mut log, card) = (AuditLog::of(&vault), card(&vault));
+    let jwt = vault.jwt();
+    let request = format!(
+        "POST /v1/detokenize HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
+         application/json\r\ncontent-length: {}\r\n\r\n{}",
+        card.detokenize.len(),
+        card.detokenize
+    );
+    for _ in 0..ROUNDS {
+        let seen = detokenize(&vault, &card);
+        assert_eq!(seen.status, 200, "{seen:?}");
+        let text = fs::read_to_string(log.path()).unwrap();
+        let line = text.lines().find(|line| line.contains(&seen.headers["x-request-id"])).unwrap();
+        let room = line.len() * (CALLS - 1) + line.len() / 2;
+        // All of them are there when it goes on, so that their entries are written together.
+        vault.signal("STOP");
+        let mut streams: Vec<_> = (0..CALLS).map(|_| UnixStream::connect(vault.socket()).unwrap()).collect();
+        for stream in &mut streams {
+            stream.write_all(request.as_bytes()).unwrap();
+        }
+        let size = fs::metadata(log.path()).unwrap().len();
+        vault.limit(&format!("--fsize={}:", size + u64::try_from(room).unwrap()));
+        vault.signal("CONT");
+        let answers: Vec<_> = streams.iter_mut().map(read_answer).collect();
+        vault.kill();
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+        assert!(refused.iter().all(|answer| answer.code() == "audit_unavailable"), "{answers:?}");
+
+        vault.restart();
+        let entries = log.follow();
+        let is_told = |answer: &Answer, outcome: &str| {
+            let is_its =
+                |entry: &&serde_json::Value| entry["request_id"] == answer.headers["x-request-id"].as_str();
+            entries.iter().filter(is_its).any(|entry| entry["outcome"] == outcome)
+        };
+        for answer in &answers {
+            assert_eq!(is_told(answer, "granted"), answer.status == 200, "{answer:?}");
+        }
+        // The first of two that were refused together would have fitted.
+        if refused.len() > 1 {
+            return;
+        }
+    }
+    panic!("no two entries were written together");
 }
 
 #[test]

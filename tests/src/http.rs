@@ -119,9 +119,20 @@ pub fn read_answer_if_whole(stream: &mut UnixStream) -> Option<Answer> {
 
 /// Every answer that comes until the connection ends or nothing has come for `patience`, and whether it has ended.
 pub fn read_answers(stream: &mut UnixStream, patience: Duration) -> (Vec<Answer>, bool) {
-    stream.set_read_timeout(Some(patience)).unwrap();
-    let (mut answers, mut bytes, mut chunk) = (Vec::new(), Vec::new(), [0; 16_384]);
+    read_answers_until_silent(stream, patience, patience)
+}
+
+/// The same where the first answer, but for `100 Continue`, is waited for with `patience`, and what follows it until
+/// nothing has come for `silence`.
+pub fn read_answers_until_silent(
+    stream: &mut UnixStream,
+    patience: Duration,
+    silence: Duration,
+) -> (Vec<Answer>, bool) {
+    let (mut answers, mut bytes, mut chunk) = (Vec::<Answer>::new(), Vec::new(), [0; 16_384]);
     let has_ended = loop {
+        let is_answered = answers.iter().any(|answer| answer.status != 100);
+        stream.set_read_timeout(Some(if is_answered { silence } else { patience })).unwrap();
         match stream.read(&mut chunk) {
             Ok(0) => break true,
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),

@@ -41,7 +41,10 @@ pub use bait::Bait;
 pub use caller::Caller;
 pub use ctl::{Ran, finish};
 pub use disk::SmallDisk;
-pub use http::{Answer, exchange, exchange_if_whole, read_answer, read_answer_if_whole, read_answers};
+pub use http::{
+    Answer, exchange, exchange_if_whole, read_answer, read_answer_if_whole, read_answers,
+    read_answers_until_silent,
+};
 pub use jwt::Minter;
 pub use kernel_audit::KernelAudit;
 pub use load::{Load, Settled, Tally};

@@ -1,10 +1,17 @@
 //! Guards on reveals, locks, honey tokens and approvals, on a real vault.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
+use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use serde_json::{Value, json};
-use vault_tests::{Answer, Minter, Pans, Vault, chaotic, destroy_retired, fast_vault, rewrap, rotate};
+use vault_tests::{
+    Answer, AuditLog, Minter, Pans, Vault, chaotic, destroy_retired, fast_vault, rewrap, rotate,
+};
 
 /// A vault with more configuration.
 fn vault_with(config: &str) -> Vault {
@@ -31,9 +38,27 @@ fn batch(vault: &Vault, jwt: &str, tokens: &[String]) -> Answer {
     vault.request_as(jwt, "POST", "/v1/detokenize/batch", &json!({ "tokens": tokens }).to_string())
 }
 
+/// Waits until what a killed daemon would leave tells of so many locks: the store, and the audit log.
+fn written_down(vault: &Vault, locks: usize) {
+    const LOCKS: TableDefinition<'_, (&str, &str), (u64, &str, &str)> = TableDefinition::new("locks");
+    let (began, copy) = (Instant::now(), vault.path("store.copy"));
+    loop {
+        // The daemon may be writing, so that half of a change is copied.
+        fs::copy(vault.path("store/vault.redb"), &copy).unwrap();
+        let rows = || Database::open(&copy).ok()?.begin_read().ok()?.open_table(LOCKS).ok()?.len().ok();
+        let rows = rows().and_then(|rows| usize::try_from(rows).ok());
+        let told = AuditLog::everything(vault).matches(r#""event":"subject.locked""#).count();
+        if rows == Some(locks) && told == locks {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{rows:?} locks and {told} events of {locks}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The entries of the audit log.
 fn audit(vault: &Vault) -> Vec<Value> {
-    let text = std::fs::read_to_string(vault.path("audit/audit-00000001.jsonl")).unwrap();
+    let text = fs::read_to_string(vault.path("audit/audit-00000001.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -342,8 +367,8 @@ fn honey_answers_like_an_unknown_token_and_locks_whoever_touches_it() {
             assert_eq!(seen(&touched), seen(&unknown), "{number}");
             assert_eq!(send(&like(token)).code(), "caller_locked");
         }
-        // No answer waits for a lock to be written down, or it would show.
-        thread::sleep(Duration::from_millis(500));
+        // No answer waits for a lock to be written down, or it would show: so this does, and for nothing else.
+        written_down(&vault, (place + 1) * USES.len());
         vault.kill();
         vault.restart();
     }

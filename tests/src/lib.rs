@@ -60,4 +60,4 @@ pub use pans::{Pans, luhn_valid, seeded_random};
 pub use power::{Disk, Left, Recording, Trace, crash_points, memory_dir};
 pub use refusal::{NO_ANSWER, Refusal};
 pub use tamper::{Edit, Tamperer};
-pub use vault::{Vault, built, chaotic, run, vaultd};
+pub use vault::{Vault, built, chaotic, run, signal, vaultd};

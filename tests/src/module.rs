@@ -140,7 +140,7 @@ impl Module {
     /// Ends what [`Module::make_token`] has started.
     pub fn clean_up(self, dir: &Path) {
         if let Ok(pid) = fs::read_to_string(dir.join("daemon.pid")) {
-            succeed(Command::new("kill").arg(pid.trim()));
+            crate::signal(pid.trim().parse().unwrap(), "TERM");
         }
     }
 

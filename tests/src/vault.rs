@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use vault_client::{ClientBuilder, VaultClient};
@@ -253,8 +256,7 @@ impl Vault {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(sent.unwrap().success());
+        signal(self.pid(), name);
     }
 
     /// Whether the daemon has ended by itself; [`Vault::wait`] tells how.
@@ -310,6 +312,12 @@ impl Drop for Vault {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
     }
+}
+
+/// Sends a process the signal with this name, such as `TERM`.
+pub fn signal(pid: u32, name: &str) {
+    let signal: Signal = format!("SIG{name}").parse().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
 
 /// Sends a request and reads its answer.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Pans, Vault, finish};
+use vault_tests::{Pans, Vault, finish, signal};
 
 /// Test cards of Visa and MasterCard; they belong to nobody.
 const PAN: &str = "4111111111111111";
@@ -357,8 +357,7 @@ fn whoever_follows_the_audit_log_misses_nothing_and_keeps_nobody() {
     vault.ctl("keys", "");
     until("keys.list");
 
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    signal(child.id(), "INT");
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");

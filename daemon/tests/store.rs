@@ -62,7 +62,8 @@ fn record(card: u8, mark: u8, expires_at_s: Option<u64>) -> Record {
 
 /// The record with the holder that `mark` names, if it names one.
 fn held(mut record: Record, mark: u8) -> Record {
-    record.header.holder = (mark % 3 > 0).then_some(BlindKey { version: 1, hash: [mark % 3; 16] });
+    let holder = mark % 3;
+    record.header.holder = (holder > 0).then_some(BlindKey { version: 1, hash: [holder; 16] });
     record
 }
 

@@ -2,27 +2,27 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::{encoding::AsDer, rsa::KeyPair, signature::KeyPair as _};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use vaultd::{
-    auth::{Authenticator, Issuer, IssuerKeys, Issuers, Peer, ScopeSet, Settings},
-    jose::KeySet,
+    auth::{Authenticator, Issuers, Peer, ScopeSet, Settings},
     store::Store,
 };
 
-use crate::world::scratch;
+use crate::{issuer::Signer, world::scratch};
 
 const NOW_S: u64 = 1_800_000_000;
 const LEEWAY_S: u64 = 30;
-const MAX_LIFETIME_S: u64 = 3_600;
+const PEER: Peer = Peer { uid: 0, gid: 0, pid: None };
+const GOOD: (&str, &str) = (
+    r#"{"alg":"RS256","kid":"k"}"#,
+    r#"{"iss":"i","sub":"s","aud":"vaultd","iat":1800000000,"exp":1800000100,"tenant":"north"}"#,
+);
 
 struct Fixture {
     authenticator: Authenticator,
-    key: EncodingKey,
+    signer: Signer,
     runtime: Runtime,
     _dir: TempDir,
 }
@@ -35,37 +35,23 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
         single_use: ScopeSet::default(),
         replay_entries: 10,
     };
-    let pair = KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).expect("a key pair");
-    let public = pair.public_key().as_der().expect("its public half").as_ref().to_vec();
-    let private = pair.as_der().expect("its private half").as_ref().to_vec();
-    let pem = pem_of("PUBLIC KEY", &public);
-    let issuer = Issuer {
-        keys: IssuerKeys::File(KeySet::parse(&pem).expect("it is one of RSA")),
-        max_lifetime_s: MAX_LIFETIME_S,
-        older_until_s: 0,
-        scopes: ScopeSet::all(),
-        tenants: None,
-    };
+    let (signer, issuer) = Signer::new();
     let issuers = Issuers { by_name: [("i".to_owned(), issuer)].into() };
     let dir = scratch("jwt");
     let store = Store::create(dir.path(), [0; 16], 1 << 20, 16).expect("a new store");
     let authenticator = Authenticator::new(settings, issuers, Box::new(|| None), store);
     let runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
-    let key = EncodingKey::from_rsa_pem(pem_of("PRIVATE KEY", &private).as_bytes()).expect("it signs");
-    Fixture { authenticator, key, runtime, _dir: dir }
+    let good = format!("Bearer {}", signer.sign(GOOD.0.as_bytes(), GOOD.1.as_bytes()));
+    let taken = runtime.block_on(authenticator.identify(Some(good.as_bytes()), PEER, NOW_S));
+    assert!(taken.is_ok(), "nothing that is signed would be taken");
+    Fixture { authenticator, signer, runtime, _dir: dir }
 });
-
-fn pem_of(tag: &str, der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {tag}-----\n{text}\n-----END {tag}-----\n")
-}
 
 /// With a first byte `h`, the others are the value of an `Authorization` header, which nobody has signed. Else they are
 /// a header and claims, with a line feed between them, that the issuer signs.
 pub fn jwt(bytes: &[u8]) {
-    let Fixture { authenticator, runtime, .. } = &*FIXTURE;
-    let peer = Peer { uid: 0, gid: 0, pid: None };
-    let identify = |value: &[u8]| runtime.block_on(authenticator.identify(Some(value), peer, NOW_S));
+    let Fixture { authenticator, signer, runtime, .. } = &*FIXTURE;
+    let identify = |value: &[u8]| runtime.block_on(authenticator.identify(Some(value), PEER, NOW_S));
     let Some((kind, rest)) = bytes.split_first() else { return };
     if *kind == b'h' {
         assert!(identify(rest).is_err());
@@ -73,18 +59,11 @@ pub fn jwt(bytes: &[u8]) {
     }
     let (header, claims) = rest.split_at(rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len()));
     let claims = claims.strip_prefix(b"\n").unwrap_or_default();
-    if let Ok(caller) = identify(format!("Bearer {}", signed(header, claims)).as_bytes()) {
+    if let Ok(caller) = identify(format!("Bearer {}", signer.sign(header, claims)).as_bytes()) {
         assert_eq!(caller.issuer(), "i");
         assert!(!caller.subject().is_empty() && !caller.tenant().is_empty());
         expect_good(header, claims);
     }
-}
-
-fn signed(header: &[u8], claims: &[u8]) -> String {
-    let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let signature =
-        jsonwebtoken::crypto::sign(text.as_bytes(), &FIXTURE.key, Algorithm::RS256).expect("a signature");
-    format!("{text}.{signature}")
 }
 
 /// What holds of every JWT that is taken, as another reader of JSON sees it.

@@ -22,6 +22,7 @@ pub mod texts;
 pub mod world;
 
 mod answer;
+mod issuer;
 mod model;
 mod server;
 mod session;

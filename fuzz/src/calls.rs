@@ -18,7 +18,7 @@ static SERVER: LazyLock<(Server, String)> = LazyLock::new(|| {
 });
 
 /// A method and a target in the first line (`a` before it for the admin socket), an approval in the second, a body in the
-/// rest; `{token}` is a token and `{jwt}` a JWT. The answer is one of HTTP/1.1, no fault of the vault's, and no refusal
+/// rest; `{token}` is a token, `{jwt}` a JWT and `{approval}` a second person's approval of this request. The answer is one of HTTP/1.1, no fault of the vault's, and no refusal
 /// repeats a card number.
 pub fn call(text: &str) {
     let (server, jwt) = &*SERVER;
@@ -37,7 +37,13 @@ pub fn call(text: &str) {
     let filled = |text: &str| text.replace("{token}", &token).replace("{jwt}", jwt);
     let (line, body) = (filled(line), filled(body));
     let approval = approval.filter(|approval| !approval.is_empty());
-    let approval = approval.map_or_else(String::new, |jwt| format!("x-vault-approval: {}\r\n", filled(jwt)));
+    let approval = approval.map_or_else(String::new, |jwt| {
+        let mut jwt = filled(jwt);
+        if jwt.contains("{approval}") {
+            jwt = jwt.replace("{approval}", &server.approval(&line, &body));
+        }
+        format!("x-vault-approval: {jwt}\r\n")
+    });
     let request = format!(
         "{line} HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\n{approval}content-type: application/json\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",

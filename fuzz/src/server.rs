@@ -12,25 +12,35 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use vault_api::{Metadata, Reloaded, Sensitive};
 use vaultd::{
     audit::Audit,
-    auth::{ApprovalRules, Authenticator, Issuer, IssuerKeys, Issuers, Login, PeerRule, ScopeSet},
+    auth::{
+        ApprovalRules, Authenticator, Issuer, IssuerKeys, Issuers, Login, PeerRule, ScopeSet, approval_digest,
+    },
     card::Pan,
     config::{Limits, SocketPlace},
     guards::Guards,
     http::{App, BoundSocket, Callers, Door, Server as Http},
-    vault::{Keys, NewCard, Vault},
+    vault::{Keys, NewCard, Vault, now_s},
 };
 
-use crate::world::{scratch, world};
+use crate::{
+    issuer::Signer,
+    world::{scratch, world},
+};
 
 /// Whoever waits so long waits for ever.
 const HANG: Duration = Duration::from_secs(20);
 /// Old parts of the audit log are removed after so many connections.
 const TIDY_EVERY: usize = 1_000;
+/// More new keys than these are approved to nobody: they would fill the token.
+const MOST_ROTATIONS: usize = 10;
+/// A second person, who approves whatever is asked.
+const SECOND: &str = "second";
 pub(crate) const PAN: &str = "4000056655665556";
 pub(crate) const TENANT: &str = "north";
 
@@ -46,7 +56,10 @@ pub(crate) struct Server {
     dir: TempDir,
     runtime: Runtime,
     vault: Vault,
+    second: Signer,
     connections: AtomicUsize,
+    approvals: AtomicUsize,
+    rotations: AtomicUsize,
     _http: Http,
 }
 
@@ -60,9 +73,31 @@ impl Server {
         limits.connections = 10_000;
         limits.connections_per_uid = 10_000;
         change(&mut limits);
-        let (vault, server) = runtime.block_on(serve(dir.path(), logs_in, &limits));
-        let connections = AtomicUsize::new(0);
-        Self { dir, runtime, vault, connections, _http: server }
+        let (second, issuer) = Signer::new();
+        let (vault, server) = runtime.block_on(serve(dir.path(), logs_in, issuer, &limits));
+        let [connections, approvals, rotations] = [const { AtomicUsize::new(0) }; 3];
+        Self { dir, runtime, vault, second, connections, approvals, rotations, _http: server }
+    }
+
+    /// The second person's approval of a request that begins with `line`, a method and a target.
+    pub(crate) fn approval(&self, line: &str, body: &str) -> String {
+        let (method, target) = line.split_once(' ').unwrap_or((line, ""));
+        if target.contains("/rotate") && self.rotations.fetch_add(1, Ordering::Relaxed) >= MOST_ROTATIONS {
+            return String::new();
+        }
+        let (number, now_s) = (self.approvals.fetch_add(1, Ordering::Relaxed), now_s());
+        let claims = json!({
+            "iss": SECOND,
+            "sub": SECOND,
+            "aud": world().config.auth.audience,
+            "iat": now_s,
+            "exp": now_s + 1,
+            "tenant": TENANT,
+            "scope": "approve",
+            "jti": number.to_string(),
+            "approves": approval_digest(method, target, body.as_bytes()),
+        });
+        self.second.sign(br#"{"alg":"RS256","kid":"k"}"#, claims.to_string().as_bytes())
     }
 
     /// The token of [`PAN`], which is made anew if somebody has removed it.
@@ -104,7 +139,7 @@ impl Server {
 
     /// Removes expired records and all of the audit log but what is written to.
     fn tidy(&self) {
-        self.runtime.block_on(self.vault.sweep(vaultd::vault::now_s(), |_| {})).expect("the store is swept");
+        self.runtime.block_on(self.vault.sweep(now_s(), |_| {})).expect("the store is swept");
         let files = fs::read_dir(audit_dir(self.dir.path())).expect("the log is there");
         let mut parts: Vec<_> =
             files.flatten().map(|file| file.path()).filter(|path| is_part(path)).collect();
@@ -131,7 +166,7 @@ fn audit_dir(dir: &Path) -> PathBuf {
     dir.join("audit")
 }
 
-async fn serve(dir: &Path, logs_in: bool, limits: &Limits) -> (Vault, Http) {
+async fn serve(dir: &Path, logs_in: bool, second: Issuer, limits: &Limits) -> (Vault, Http) {
     let world = world();
     let (config, hsm) = (&world.config, &world.hsm);
     let store = world.new_store(dir).await;
@@ -151,7 +186,8 @@ async fn serve(dir: &Path, logs_in: bool, limits: &Limits) -> (Vault, Http) {
         scopes: ScopeSet::all(),
         tenants: None,
     };
-    let issuers = Issuers { by_name: [(config.self_issuer.name.clone(), own)].into() };
+    let issuers =
+        Issuers { by_name: [(config.self_issuer.name.clone(), own), (SECOND.to_owned(), second)].into() };
     let auth = Authenticator::new(config.auth.clone(), issuers, Box::new(|| None), store.clone());
     let rule = PeerRule {
         name: "fuzzer".to_owned(),
@@ -166,11 +202,10 @@ async fn serve(dir: &Path, logs_in: bool, limits: &Limits) -> (Vault, Http) {
         auth: Arc::new(auth),
         login: Arc::new(login),
         guards: Guards::open(config.guards.clone(), store).expect("the store is read"),
-        // What would fill the token with keys.
         approvals: ApprovalRules {
             operations: vec!["keys.rotate", "keys.destroy", "detokenize.batch"],
             max_age_s: 60,
-            free_batch_items: 1,
+            free_batch_items: 3,
         },
     };
     let reload = Box::new(|| Ok(Reloaded { issuers: 1, peers: 1 }));

@@ -111,6 +111,20 @@ fn metadata_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn a_change_is_looked_at_before_its_token() {
+    let vault = Vault::start();
+    let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"4111111111111111","expires_in":1}"#);
+    let ended = format!("/v1/tokens/{}", answer.json()["token"].as_str().unwrap());
+    thread::sleep(Duration::from_secs(1));
+    for path in [ended.as_str(), UNKNOWN] {
+        for change in [r#"{"expires_in":0}"#, r#"{"metadata":{"":1}}"#, r#"{"metadata":{"cvv":"123"}}"#] {
+            let answer = vault.request("PATCH", path, change);
+            assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{path} {change}");
+        }
+    }
+}
+
+#[test]
 fn refusals_without_end_are_counted_and_not_written() {
     const WRITTEN_AT_ONCE: usize = 500;
     const WRITTEN_PER_S: usize = 50;

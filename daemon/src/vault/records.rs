@@ -14,7 +14,7 @@ use super::{
     card_sealing::{Private, Sealing, card_text, open_private, open_record},
     now_s,
     tokenize::masked,
-    vetting::{vet_expires_in, vet_metadata},
+    vetting::{vet_expires_in, vet_metadata, vet_metadata_alone},
 };
 use crate::{
     card::Masked,
@@ -107,6 +107,9 @@ impl Vault {
     ) -> Result<RecordView, VaultError> {
         if let Some(seconds) = change.expires_in_s {
             vet_expires_in(seconds)?;
+        }
+        if let Some(metadata) = &change.metadata {
+            vet_metadata_alone(metadata)?;
         }
         let _turn = self.turns.take(tenant, token).await;
         for _ in 0..MAX_ATTEMPTS {

@@ -50,20 +50,35 @@ pub(super) fn vet_name(holder: &str) -> Result<(), VaultError> {
 }
 
 /// Small, without the PAN and without a card verification value, which is never stored (PCI DSS 3.3.1).
+pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), VaultError> {
+    vet_metadata_alone(metadata)?;
+    for (name, value) in &metadata.0 {
+        if holds(name, card) || holds(&text_of(value), card) {
+            return Err(VaultError::Request("metadata holds the card number: leave it out".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn text_of(value: &MetadataValue) -> Zeroizing<String> {
+    match value {
+        MetadataValue::Text(text) => Zeroizing::new(text.clone()),
+        MetadataValue::Number(number) => Zeroizing::new(number.to_string()),
+        MetadataValue::Bool(_) => Zeroizing::default(),
+    }
+}
+
+/// What can be said of metadata whatever card they are of.
 ///
 /// The bounds keep the JSON of holder and metadata below the 64 KiB that a record has room for: control characters,
 /// which take six bytes each there, are refused.
-pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), VaultError> {
+pub(super) fn vet_metadata_alone(metadata: &Metadata) -> Result<(), VaultError> {
     let refuse = |why: String| Err(VaultError::Request(why));
     if metadata.0.len() > MAX_METADATA_NAMES {
         return refuse(format!("metadata may have {MAX_METADATA_NAMES} names at most"));
     }
     for (name, value) in &metadata.0 {
-        let text = match value {
-            MetadataValue::Text(text) => Zeroizing::new(text.clone()),
-            MetadataValue::Number(number) => Zeroizing::new(number.to_string()),
-            MetadataValue::Bool(_) => Zeroizing::default(),
-        };
+        let text = text_of(value);
         if name.is_empty() || name.len() > MAX_METADATA_NAME_BYTES {
             return refuse(format!("a name in metadata must have 1 to {MAX_METADATA_NAME_BYTES} bytes"));
         }
@@ -77,9 +92,6 @@ pub(super) fn vet_metadata(metadata: &Metadata, card: &Masked) -> Result<(), Vau
         }
         if is_cvv_name(name) || tells_cvv(&text) {
             return refuse("a card verification value is never stored: leave it out of metadata".to_owned());
-        }
-        if holds(name, card) || holds(&text, card) {
-            return refuse("metadata holds the card number: leave it out".to_owned());
         }
     }
     Ok(())

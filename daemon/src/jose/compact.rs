@@ -95,7 +95,8 @@ fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
     let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
     // Serde reads a struct from an array, too; a JOSE header and a claims set are objects.
     bytes.first().filter(|first| **first == b'{')?;
-    serde_json::from_slice(&bytes).ok()
+    // What nobody asks for is passed over unread: that it is UTF-8 (RFC 8259, 8.1) has to be seen before.
+    serde_json::from_str(str::from_utf8(&bytes).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -176,5 +177,15 @@ mod tests {
         for key in [private.as_str(), symmetric] {
             assert_eq!(key_set(&[EC_KEY, key]).err(), Some(KeySetError::Private));
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_no_json() {
+        #[derive(serde::Deserialize)]
+        struct Nothing {}
+        let read = |bytes: &[u8]| json::<serde_json::Value>(&URL_SAFE_NO_PAD.encode(bytes)).is_some();
+        let pass_over = |bytes: &[u8]| json::<Nothing>(&URL_SAFE_NO_PAD.encode(bytes)).is_some();
+        assert!(read(b"{\"a\":\"b\"}") && pass_over(b"{\"a\":\"b\"}"));
+        assert!(!read(b"{\"a\":\"\x9e\"}") && !pass_over(b"{\"a\":\"\x9e\"}"));
     }
 }

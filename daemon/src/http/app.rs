@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -68,7 +68,8 @@ struct Inner {
     turned_away: TurnedAway,
     stats: HttpStats,
     limits: Limits,
-    openapi: Bytes,
+    /// Made when somebody asks for it: few vaults are ever asked, and it takes 2 MiB to make.
+    openapi: OnceLock<Bytes>,
     reload: Reload,
     started: Instant,
     request_prefix: String,
@@ -97,8 +98,6 @@ impl App {
         reload: Reload,
         boot_id: u32,
     ) -> Self {
-        let document = openapi(vault.envelope_rules().max_expires_in_s);
-        let document = serde_json::to_vec(&document).unwrap_or_default().into();
         let request_prefix = format!("{boot_id:08x}");
         let requests = AtomicU64::new(1);
         let tenants = Tenants::new(limits.requests_per_second_per_tenant);
@@ -116,7 +115,7 @@ impl App {
             turned_away: TurnedAway::default(),
             stats: HttpStats::new(),
             limits,
-            openapi: document,
+            openapi: OnceLock::new(),
             reload,
             started: Instant::now(),
             request_prefix,
@@ -183,7 +182,8 @@ impl App {
     }
 
     pub(super) fn openapi_json(&self) -> Bytes {
-        self.inner.openapi.clone()
+        let make = || openapi(self.vault().envelope_rules().max_expires_in_s);
+        self.inner.openapi.get_or_init(|| serde_json::to_vec(&make()).unwrap_or_default().into()).clone()
     }
 
     /// Who calls, whatever it may do.

@@ -18,7 +18,7 @@ use super::{
     operations::Operator,
     random::{REFILL_BYTES, RandomPool},
     stats::Snapshot,
-    worker::Job,
+    worker::{Job, Worker},
 };
 use crate::metrics::Page;
 
@@ -166,6 +166,51 @@ impl Hsm {
         self.in_chunks("mac", messages, move |operator, chunk| operator.mac(key, chunk)).await
     }
 
+    /// HMAC-SHA-256 of each item's message under each of `keys`, and what `look_up` then asks to have opened, in one wait:
+    /// it is given the items with their MACs, in order, on a thread of the HSM's, and answers each. Order is kept; what
+    /// it asked for comes with its answer, and is `None` in there if it does not verify.
+    ///
+    /// # Errors
+    /// [`HsmError`] if the token cannot be used or holds no such key. It is counted as one of the MACs.
+    pub async fn mac_then_open<T, R>(
+        &self,
+        keys: Vec<KeyName>,
+        items: Vec<(Zeroizing<Vec<u8>>, T)>,
+        look_up: impl Fn(Vec<(T, Vec<[u8; MAC_BYTES]>)>) -> Vec<(R, Option<OpenRequest>)> + Clone + Send + 'static,
+    ) -> Result<Vec<(R, Option<Opened>)>, HsmError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        let macs = items.len() * keys.len();
+        let visit = move |worker: &mut Worker, chunk: Vec<(_, T)>| {
+            let (messages, items): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
+            let under =
+                |operator: &Operator<'_>| keys.iter().map(|key| operator.mac(*key, &messages)).collect();
+            let macs: Vec<Vec<_>> = worker.run("mac", &under)?;
+            let of = |place: usize| macs.iter().filter_map(|macs| macs.get(place).copied()).collect();
+            let items = items.into_iter().enumerate().map(|(place, item)| (item, of(place))).collect();
+            // Between two calls, not during one: the time that the store takes is not the token's.
+            let (answers, asked): (Vec<_>, Vec<_>) = look_up(items).into_iter().unzip();
+            let is_asked: Vec<_> = asked.iter().map(Option::is_some).collect();
+            let asked: Vec<_> = asked.into_iter().flatten().collect();
+            let mut opened = Vec::new();
+            if !asked.is_empty() {
+                opened = worker.run("open", &|operator: &Operator<'_>| operator.open(&asked))?;
+            }
+            let mut opened = opened.into_iter();
+            let opened = is_asked.into_iter().map(|is_asked| is_asked.then(|| opened.next().flatten()));
+            Ok(answers.into_iter().zip(opened).collect())
+        };
+        let result = self.over_the_sessions(items, visit).await;
+        let stats = self.inner.link.stats();
+        stats.told("mac", macs, &result);
+        if let Ok(answers) = &result {
+            stats.told("open", answers.iter().filter(|(_, opened)| opened.is_some()).count(), &result);
+        }
+        result
+    }
+
     /// An RS256 signature over `message` by the signing key `key`.
     ///
     /// # Errors
@@ -234,7 +279,7 @@ impl Hsm {
         name: &'static str,
         operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
     ) -> Result<R, HsmError> {
-        let result = match self.submit(name, operation) {
+        let result = match self.submit(move |worker| worker.run(name, &operation)) {
             Ok(answer) => self.answer(answer).await,
             Err(error) => Err(error),
         };
@@ -254,7 +299,10 @@ impl Hsm {
         R: Send + 'static,
     {
         let count = items.len();
-        let result = self.over_the_sessions(name, items, operation).await;
+        let work = move |worker: &mut Worker, chunk: Vec<T>| {
+            worker.run(name, &|operator: &Operator<'_>| operation(operator, &chunk))
+        };
+        let result = self.over_the_sessions(items, work).await;
         self.inner.link.stats().told(name, count, &result);
         result
     }
@@ -262,9 +310,8 @@ impl Hsm {
     /// Splits a batch over the sessions and puts the answers together again.
     async fn over_the_sessions<T, R>(
         &self,
-        name: &'static str,
         mut items: Vec<T>,
-        operation: impl Fn(&Operator<'_>, &[T]) -> Result<Vec<R>, Fault> + Clone + Send + 'static,
+        work: impl Fn(&mut Worker, Vec<T>) -> Result<Vec<R>, HsmError> + Clone + Send + 'static,
     ) -> Result<Vec<R>, HsmError>
     where
         T: Send + 'static,
@@ -275,8 +322,8 @@ impl Hsm {
         while !items.is_empty() {
             let rest = items.split_off(size.min(items.len()));
             let chunk = std::mem::replace(&mut items, rest);
-            let operation = operation.clone();
-            answers.push(self.submit(name, move |operator| operation(operator, &chunk))?);
+            let work = work.clone();
+            answers.push(self.submit(move |worker| work(worker, chunk))?);
         }
         let mut results = Vec::new();
         for answer in answers {
@@ -287,15 +334,14 @@ impl Hsm {
 
     fn submit<R: Send + 'static>(
         &self,
-        name: &'static str,
-        operation: impl Fn(&Operator<'_>) -> Result<R, Fault> + Send + 'static,
+        work: impl FnOnce(&mut Worker) -> Result<R, HsmError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<R, HsmError>>, HsmError> {
         self.inner.link.admits()?;
         let (answer, receiver) = oneshot::channel();
         let job = Job::Run(Box::new(move |worker| {
             // Whoever gave up waiting does not want the work done either.
             if !answer.is_closed() {
-                let _ = answer.send(worker.run(name, &operation));
+                let _ = answer.send(work(worker));
             }
         }));
         match self.inner.queue.try_send(job) {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     card::{CardExpiry, Masked, Pan},
+    hsm::Opened,
     store::{Record, StoreError},
 };
 
@@ -112,9 +113,7 @@ impl Vault {
         let mut opened = opened.map(Vec::into_iter);
         let mut reveal = |plan: Result<(), VaultError>| {
             plan?;
-            let text = opened.as_mut().map_err(|error| error.clone())?.next().flatten();
-            let card = text.and_then(|text| parse_card_text(&text)).ok_or(VaultError::RecordForged)?;
-            Ok(Revealed { pan: card.0, expiry: card.1 })
+            revealed(opened.as_mut().map_err(|error| error.clone())?.next().flatten())
         };
         planned.into_iter().map(&mut reveal).collect()
     }
@@ -147,4 +146,10 @@ impl Vault {
             Err(error) => tokens.iter().map(|_| Err(error.clone().into())).collect(),
         }
     }
+}
+
+/// The card in what was opened.
+pub(super) fn revealed(opened: Opened) -> Result<Revealed, VaultError> {
+    let card = opened.and_then(|text| parse_card_text(&text));
+    card.map(|(pan, expiry)| Revealed { pan, expiry }).ok_or(VaultError::RecordForged)
 }

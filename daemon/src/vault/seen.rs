@@ -1,21 +1,74 @@
 //! Cards that were seen before.
+//!
+//! Whoever hears of a token forgets the card. So the record that a fingerprint leads to is opened, and must hold that very
+//! card: neither one that is damaged nor one of another card may answer.
+
+use zeroize::Zeroizing;
 
 use super::{
-    Token, Vault, VaultError,
-    tokenize::{Pending, Tokenized, settle, tokenized},
+    KeyView, Reuse, Token, Vault, VaultError,
+    card_sealing::{Part, open_request},
+    detokenize::{Revealed, revealed},
+    now_s,
+    tokenize::{Pending, Tokenized, cut, settle, tokenized},
 };
-use crate::store::{Record, TokenKey};
+use crate::{
+    hsm::{MAC_BYTES, OpenRequest},
+    store::{FingerprintKey, Header, Record, Store, TokenKey},
+};
 
-/// A card, and the record that its index row leads to.
-pub(super) type Seen<'v> = (Pending<'v>, TokenKey, Record);
+/// A card that is looked for, without the card.
+pub(super) struct Sought {
+    /// Name of its template.
+    pub(super) template: String,
+    /// Whether that lets it keep a token.
+    pub(super) reuse: Reuse,
+}
+
+/// What the vault has of a card.
+pub(super) struct Found {
+    /// Its fingerprints: under the active key, then under those that are retired.
+    pub(super) keys: Vec<FingerprintKey>,
+    /// The record that one of them leads to, if it has not ended.
+    pub(super) known: Result<Option<Known>, VaultError>,
+}
+
+/// A record that is said to be some card's, and what came of opening it.
+pub(super) struct Known {
+    token: Token,
+    header: Header,
+    card: Result<Revealed, VaultError>,
+}
+
+/// A card's fingerprints, and the token and header of the record they lead to.
+type Lead = (Vec<FingerprintKey>, Result<Option<(Token, Header)>, VaultError>);
 
 impl Vault {
-    /// Answers each of `seen` in its place of `results`, once its record was opened and holds that very card: whoever hears
-    /// of a token forgets the card, so that neither a record that is damaged nor one of another card may do.
-    pub(super) async fn settle_seen(
+    /// What the vault has of each card, given by what its fingerprint is made of. Order is kept.
+    pub(super) async fn look_up(
+        &self,
+        keys: &KeyView,
+        tenant: &str,
+        cards: Vec<(Zeroizing<Vec<u8>>, Sought)>,
+    ) -> Result<Vec<Found>, VaultError> {
+        let (store, tenant) = (self.store.clone(), tenant.to_owned());
+        let versions: Vec<_> = keys.fingerprints.iter().map(|key| key.version).collect();
+        let look_up = move |cards: Vec<(Sought, _)>| find(&store, &tenant, &versions, cards);
+        let found = self.hsm.mac_then_open(keys.fingerprints.clone(), cards, look_up).await?;
+        let with_card = |((keys, known), opened): (Lead, Option<_>)| {
+            let known = known.map(|known| {
+                known.map(|(token, header)| Known { token, header, card: revealed(opened.flatten()) })
+            });
+            Found { keys, known }
+        };
+        Ok(found.into_iter().map(with_card).collect())
+    }
+
+    /// Answers each of `seen` in its place of `results`: a card, and the record that another came to have meanwhile.
+    pub(super) async fn settle_raced(
         &self,
         tenant: &str,
-        seen: Vec<Seen<'_>>,
+        seen: Vec<(Pending<'_>, TokenKey, Record)>,
         results: &mut [Result<Tokenized, VaultError>],
     ) {
         let mut found = Vec::with_capacity(seen.len());
@@ -27,23 +80,77 @@ impl Vault {
         }
         let cards = self.open_cards(tenant, found).await;
         for ((item, token, header), card) in items.into_iter().zip(cards) {
-            let card = match card {
-                // It may have been rewrapped since it was read.
-                Err(VaultError::RecordForged) => {
-                    self.detokenize(tenant, vec![token.clone()]).await.pop().unwrap_or(card)
-                }
-                card => card,
-            };
-            let is_it = card.map(|card| card.pan.digits() == item.card.pan.digits());
-            settle(
-                results,
-                item.place,
-                match is_it {
-                    Ok(true) => token.map(|token| tokenized(token, &item, header, false)),
-                    Ok(false) => Err(VaultError::RecordForged),
-                    Err(error) => Err(error),
-                },
-            );
+            match token {
+                Ok(token) => self.settle_seen(tenant, item, Known { token, header, card }, results).await,
+                Err(error) => settle(results, item.place, Err(error)),
+            }
         }
     }
+
+    /// Answers `item` in its place of `results` with the token of `known`, if that holds its card.
+    pub(super) async fn settle_seen(
+        &self,
+        tenant: &str,
+        item: Pending<'_>,
+        known: Known,
+        results: &mut [Result<Tokenized, VaultError>],
+    ) {
+        let Known { token, header, card } = known;
+        let card = match card {
+            // It may have been rewrapped since it was read.
+            Err(forged @ VaultError::RecordForged) => {
+                self.detokenize(tenant, vec![Ok(token)]).await.pop().unwrap_or(Err(forged))
+            }
+            card => card,
+        };
+        let result = match card {
+            Ok(card) if card.pan.digits() == item.card.pan.digits() => {
+                Ok(tokenized(token, &item, header, false))
+            }
+            Ok(_) => Err(VaultError::RecordForged),
+            Err(error) => Err(error),
+        };
+        settle(results, item.place, result);
+    }
+}
+
+/// The fingerprints of each card, given by their full length under keys of these `versions`, and the record that one of them
+/// leads to; and what is to be opened of it.
+fn find(
+    store: &Store,
+    tenant: &str,
+    versions: &[u32],
+    cards: Vec<(Sought, Vec<[u8; MAC_BYTES]>)>,
+) -> Vec<(Lead, Option<OpenRequest>)> {
+    let now_s = now_s();
+    let with_keys = |(sought, macs): (Sought, Vec<_>)| {
+        let key = |(version, mac): (&u32, &[u8; MAC_BYTES])| FingerprintKey {
+            version: *version,
+            fingerprint: cut(mac),
+            template: sought.template.clone(),
+        };
+        (versions.iter().zip(&macs).map(key).collect::<Vec<_>>(), sought.reuse == Reuse::Tenant)
+    };
+    let cards: Vec<_> = cards.into_iter().map(with_keys).collect();
+    let reusing: Vec<_> =
+        cards.iter().filter(|(_, is_reused)| *is_reused).map(|(keys, _)| keys.as_slice()).collect();
+    let found = store.find(tenant, &reusing);
+    let mut found =
+        found.unwrap_or_else(|error| reusing.iter().map(|_| Err(error.clone())).collect()).into_iter();
+    let mut plan = |(keys, is_reused)| {
+        let known = if is_reused { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
+        let (known, asked) = match known {
+            Ok(Some((key, record))) if !record.header.expired(now_s) => match Token::from_key(&key) {
+                Some(token) => {
+                    let header = record.header.clone();
+                    (Ok(Some((token, header))), open_request(Part::Card, tenant, &token, record))
+                }
+                None => (Err(VaultError::RecordForged), None),
+            },
+            Ok(_) => (Ok(None), None),
+            Err(error) => (Err(error.into()), None),
+        };
+        ((keys, known), asked)
+    };
+    cards.into_iter().map(&mut plan).collect()
 }

@@ -11,7 +11,8 @@ use super::{
     KeyView, Reuse, Template, Token, Vault, VaultError,
     card_sealing::{Private, Sealing, card_text},
     mint::mint,
-    now_ms, now_s,
+    now_ms,
+    seen::Sought,
     vetting::{vet_expires_in, vet_holder, vet_metadata},
 };
 use crate::{
@@ -194,33 +195,19 @@ impl Vault {
         pending: &mut Vec<Pending<'_>>,
         results: &mut [Result<Tokenized, VaultError>],
     ) -> Result<(), VaultError> {
-        for item in pending.iter_mut() {
-            item.keys.clear();
-            item.holder = None;
-        }
-        for key in &keys.fingerprints {
-            let messages = pending.iter().map(|item| fingerprint_message(tenant, &item.card.pan)).collect();
-            let fingerprints = self.hsm.mac(*key, messages).await?;
-            for (item, fingerprint) in pending.iter_mut().zip(&fingerprints) {
-                let (version, fingerprint) = (key.version, cut(fingerprint));
-                item.keys.push(FingerprintKey { version, fingerprint, template: item.name.to_owned() });
-            }
-        }
-        let reusing = |item: &Pending<'_>| item.template.reuse == Reuse::Tenant;
-        let cards: Vec<_> =
-            pending.iter().filter(|item| reusing(item)).map(|item| item.keys.as_slice()).collect();
-        let mut found = self.store.find(tenant, &cards)?.into_iter();
-        let now_s = now_s();
-        let mut seen = Vec::new();
-        for item in std::mem::take(pending) {
-            let known = if reusing(&item) { found.next().unwrap_or(Ok(None)) } else { Ok(None) };
-            match known.map(|known| known.filter(|(_, record)| !record.header.expired(now_s))) {
+        let sought = pending.iter().map(|item| {
+            let (template, reuse) = (item.name.to_owned(), item.template.reuse);
+            (fingerprint_message(tenant, &item.card.pan), Sought { template, reuse })
+        });
+        let found = self.look_up(keys, tenant, sought.collect()).await?;
+        for (mut item, found) in std::mem::take(pending).into_iter().zip(found) {
+            (item.keys, item.holder) = (found.keys, None);
+            match found.known {
                 Ok(None) => pending.push(item),
-                Ok(Some((key, record))) => seen.push((item, key, record)),
-                Err(error) => settle(results, item.place, Err(error.into())),
+                Ok(Some(known)) => self.settle_seen(tenant, item, known, results).await,
+                Err(error) => settle(results, item.place, Err(error)),
             }
         }
-        self.settle_seen(tenant, seen, results).await;
         Ok(())
     }
 
@@ -269,7 +256,7 @@ impl Vault {
                 Inserted::TokenTaken | Inserted::Stale => pending.push(item),
             }
         }
-        self.settle_seen(tenant, seen, results).await;
+        self.settle_raced(tenant, seen, results).await;
         if stale { Err(VaultError::KeysChanged) } else { Ok(()) }
     }
 

@@ -16,6 +16,8 @@ use crate::{complaint::Complaint, input, output::Output, session::Session, table
 const SHOWN_TOKENS: usize = 2;
 /// As wide as the longest code.
 const CODE_WIDTH: usize = 22;
+/// As wide as the longest operation.
+const OP_WIDTH: usize = 17;
 
 const EXAMPLES: &str = "\
 For people, the most important fields of each entry. With --json, the entries as they stand in the log
@@ -252,7 +254,7 @@ fn line(entry: &Entry) -> String {
     named("uid", entry.uid.map(|uid| uid.to_string()));
     about.extend(entry.detail.clone());
     let about = about.join(" ");
-    format!("{:<27}  {:>7}  {what:<17}  {how:<CODE_WIDTH$}  {who:<20}  {about}", entry.time, entry.seq)
+    format!("{:<27}  {:>7}  {what:<OP_WIDTH$}  {how:<CODE_WIDTH$}  {who:<20}  {about}", entry.time, entry.seq)
 }
 
 fn last(text: &str) -> Result<usize, String> {
@@ -270,6 +272,6 @@ mod tests {
     fn the_columns_hold_every_operation_and_code() {
         let longest = Code::ALL.iter().map(|code| code.as_str().len()).max();
         assert_eq!(longest, Some(CODE_WIDTH));
-        assert!(AUDIT_OPERATIONS.iter().all(|op| op.len() <= 17));
+        assert!(AUDIT_OPERATIONS.iter().all(|op| op.len() <= OP_WIDTH));
     }
 }

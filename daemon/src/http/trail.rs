@@ -238,36 +238,39 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// What a request is called in the log, if it has an entry: one that touches card data, keys, policy or the log.
+/// Method, route and name of every request that has an entry: those that touch card data, keys, policy or the log.
+const OPERATIONS: [(&str, &str, &str); 24] = [
+    ("POST", "/v1/tokenize", "tokenize"),
+    ("POST", "/v1/tokenize/batch", "tokenize.batch"),
+    ("POST", "/v1/detokenize", "detokenize"),
+    ("POST", "/v1/detokenize/batch", "detokenize.batch"),
+    ("GET", "/v1/tokens/{token}", "tokens.read"),
+    ("PATCH", "/v1/tokens/{token}", "tokens.change"),
+    ("DELETE", "/v1/tokens/{token}", "tokens.delete"),
+    ("POST", "/v1/tokens/search", "tokens.search"),
+    ("POST", "/v1/tokens/compare", "tokens.compare"),
+    ("POST", "/v1/login", "login"),
+    ("POST", "/v1/envelopes", "envelopes.seal"),
+    ("POST", "/v1/envelopes/open", "envelopes.open"),
+    ("GET", "/v1/keys", "keys.list"),
+    ("POST", "/v1/keys/{purpose}/rotate", "keys.rotate"),
+    ("DELETE", "/v1/keys/{purpose}/{version}", "keys.destroy"),
+    ("POST", "/v1/rewrap", "rewrap.start"),
+    ("POST", "/v1/reload", "config.reload"),
+    ("GET", "/v1/locks", "locks.list"),
+    ("POST", "/v1/locks/unlock", "locks.unlock"),
+    ("GET", "/v1/honey", "honey.list"),
+    ("POST", "/v1/honey", "honey.plant"),
+    ("DELETE", "/v1/honey/{tenant}/{token}", "honey.remove"),
+    ("GET", "/v1/audit", "audit.read"),
+    ("POST", "/v1/backup", "backup"),
+];
+
+/// What `method` on `route` is called in the log, if it has an entry.
 pub(super) fn operation(method: &Method, route: &str) -> Option<&'static str> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    Some(match (method, route) {
-        ("POST", "/v1/tokenize") => "tokenize",
-        ("POST", "/v1/tokenize/batch") => "tokenize.batch",
-        ("POST", "/v1/detokenize") => "detokenize",
-        ("POST", "/v1/detokenize/batch") => "detokenize.batch",
-        ("GET", "/v1/tokens/{token}") => "tokens.read",
-        ("PATCH", "/v1/tokens/{token}") => "tokens.change",
-        ("DELETE", "/v1/tokens/{token}") => "tokens.delete",
-        ("POST", "/v1/tokens/search") => "tokens.search",
-        ("POST", "/v1/tokens/compare") => "tokens.compare",
-        ("POST", "/v1/login") => "login",
-        ("POST", "/v1/envelopes") => "envelopes.seal",
-        ("POST", "/v1/envelopes/open") => "envelopes.open",
-        ("GET", "/v1/keys") => "keys.list",
-        ("POST", "/v1/keys/{purpose}/rotate") => "keys.rotate",
-        ("DELETE", "/v1/keys/{purpose}/{version}") => "keys.destroy",
-        ("POST", "/v1/rewrap") => "rewrap.start",
-        ("POST", "/v1/reload") => "config.reload",
-        ("GET", "/v1/locks") => "locks.list",
-        ("POST", "/v1/locks/unlock") => "locks.unlock",
-        ("GET", "/v1/honey") => "honey.list",
-        ("POST", "/v1/honey") => "honey.plant",
-        ("DELETE", "/v1/honey/{tenant}/{token}") => "honey.remove",
-        ("GET", "/v1/audit") => "audit.read",
-        ("POST", "/v1/backup") => "backup",
-        _ => return None,
-    })
+    let mut all = OPERATIONS.iter();
+    all.find(|(its, path, _)| *path == route && *its == method).map(|(.., operation)| *operation)
 }
 
 /// A token as it may be written down before the vault is known to have it: digits may be a PAN that was sent by mistake.
@@ -294,9 +297,9 @@ mod tests {
 
     #[test]
     fn whoever_reads_the_log_may_ask_for_each_operation() {
-        let arms = include_str!("trail.rs").lines().filter_map(|line| line.trim().strip_suffix("\","));
-        let routes = arms.filter(|arm| arm.starts_with("(\"")).filter_map(|arm| arm.split_once("=> \""));
-        let mut named: Vec<_> = routes.map(|(_, op)| op).chain(["detokenize.masked"]).collect();
+        // What a detokenize is called that shows no digits but the first and last.
+        let mut named: Vec<_> =
+            OPERATIONS.iter().map(|(.., name)| *name).chain(["detokenize.masked"]).collect();
         let mut known = AUDIT_OPERATIONS.to_vec();
         named.sort_unstable();
         known.sort_unstable();

@@ -1,12 +1,24 @@
 //! Who may log in: the configured rules, with the system's user and group ids.
 
+use std::os::unix::net::UnixStream;
+
 use nix::unistd::{Group, User};
 
 use super::CommandError;
-use crate::{auth::PeerRule, config::Config};
+use crate::{auth::PeerRule, config::Config, sandbox::peer_process};
 
 /// The rules of `config`, each name looked up.
 pub(super) fn resolve(config: &Config) -> Result<Vec<PeerRule>, CommandError> {
+    if let Some(peer) = config.peers.iter().find(|peer| peer.rule.unit.is_some())
+        && let Err(error) = UnixStream::pair().and_then(|(ours, _theirs)| peer_process(ours))
+    {
+        // Such a rule would fit nobody, and nothing would say why.
+        let why = format!(
+            "{:?}: unit needs a kernel that tells which process is behind a socket, Linux 6.5 or later: {error}",
+            peer.rule.name
+        );
+        return Err(CommandError::new("auth.peers", why));
+    }
     config
         .peers
         .iter()

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         PoisonError, RwLock,
@@ -11,7 +12,11 @@ use std::{
 
 use redb::{Database, WriteTransaction};
 
-use super::{OpenError, StoreError, error::opening, stats::StoreStats};
+use super::{
+    OpenError, StoreError,
+    error::{failed, opening},
+    stats::StoreStats,
+};
 
 /// An open database. After an I/O error redb refuses every write until the file is closed and opened again, which
 /// also undoes whatever the failed commit left behind.
@@ -26,7 +31,7 @@ pub(super) struct Handle {
 
 impl Handle {
     pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
-        let database = builder(cache_bytes).open(path).map_err(|error| opening(path, error))?;
+        let database = open(path, cache_bytes)?;
         let database = RwLock::new(Some(database));
         let (failing, stats) = (AtomicBool::new(false), StoreStats::default());
         let quick_recovery_bytes = AtomicU64::new(u64::MAX);
@@ -53,11 +58,10 @@ impl Handle {
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        work(
-            database
-                .as_ref()
-                .ok_or_else(|| StoreError::Failed("the file cannot be opened again".to_owned()))?,
-        )
+        let database = database
+            .as_ref()
+            .ok_or_else(|| StoreError::Failed("the file cannot be opened again".to_owned()))?;
+        sound(|| work(database)).unwrap_or_else(|damaged| Err(StoreError::Failed(damaged.to_owned())))
     }
 
     /// Runs `work` in a transaction and commits it: when this returns, what it changed is durable.
@@ -101,15 +105,52 @@ impl Handle {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: the file is locked while it is open.
         *database = None;
-        match builder(self.cache_bytes).open(&self.path) {
+        match open(&self.path, self.cache_bytes) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the store cannot be opened again; trying again soon"),
         }
     }
 }
 
+fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
+    let opened = sound(|| builder(cache_bytes).open(path)).map_err(|damaged| failed(path, &damaged))?;
+    opened.map_err(|error| opening(path, error))
+}
+
+/// redb panics at a page that is none. That is an error of the file, and no reason for the thread that met it to end, be it
+/// the writer or one of the HSM's.
+fn sound<T>(work: impl FnOnce() -> T) -> Result<T, &'static str> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the file is damaged: restore a backup")
+}
+
 fn builder(cache_bytes: usize) -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(cache_bytes);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_none_costs_no_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(Handle::create(&path, 1 << 20).unwrap());
+        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let failed = handle.with(|_| -> Result<(), _> { unreachable!("as redb says") }).unwrap_err();
+        assert!(failed.to_string().contains("damaged"), "{failed}");
+        assert!(handle.with(|database| Ok(database.begin_read()?)).is_ok(), "and what is sound can be read");
+        drop(handle);
+
+        const PAGE_BYTES: usize = 4_096;
+        let mut file = fs::read(&path).unwrap();
+        file.chunks_mut(PAGE_BYTES).skip(1).for_each(|page| page[0] = 9);
+        fs::write(&path, file).unwrap();
+        let refused = Handle::open(&path, 1 << 20).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("restore a backup"), "{refused}");
+    }
 }

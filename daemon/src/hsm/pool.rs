@@ -22,8 +22,8 @@ use super::{
 };
 use crate::metrics::Page;
 
-/// The most items of a batch that one worker takes at a time: short enough that others are not kept waiting.
-const MAX_CHUNK_ITEMS: usize = 64;
+/// The most operations of a batch that one worker takes on at a time: few enough that others are not kept waiting.
+const MAX_CHUNK_CALLS: usize = 64;
 
 /// How to reach the token and how many sessions to use.
 #[derive(Clone, Debug)]
@@ -182,7 +182,7 @@ impl Hsm {
         T: Send + 'static,
         R: Send + 'static,
     {
-        let macs = items.len() * keys.len();
+        let (macs, calls_each) = (items.len() * keys.len(), keys.len() + 1);
         let visit = move |worker: &mut Worker, chunk: Vec<(_, T)>| {
             let (messages, items): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
             let under =
@@ -202,7 +202,7 @@ impl Hsm {
             let opened = is_asked.into_iter().map(|is_asked| is_asked.then(|| opened.next().flatten()));
             Ok(answers.into_iter().zip(opened).collect())
         };
-        let result = self.over_the_sessions(items, visit).await;
+        let result = self.over_the_sessions(items, calls_each, visit).await;
         let stats = self.inner.link.stats();
         stats.told("mac", macs, &result);
         if let Ok(answers) = &result {
@@ -302,22 +302,23 @@ impl Hsm {
         let work = move |worker: &mut Worker, chunk: Vec<T>| {
             worker.run(name, &|operator: &Operator<'_>| operation(operator, &chunk))
         };
-        let result = self.over_the_sessions(items, work).await;
+        let result = self.over_the_sessions(items, 1, work).await;
         self.inner.link.stats().told(name, count, &result);
         result
     }
 
-    /// Splits a batch over the sessions and puts the answers together again.
+    /// Splits a batch over the sessions and puts the answers together again. An item takes as many as `calls_each`.
     async fn over_the_sessions<T, R>(
         &self,
         mut items: Vec<T>,
+        calls_each: usize,
         work: impl Fn(&mut Worker, Vec<T>) -> Result<Vec<R>, HsmError> + Clone + Send + 'static,
     ) -> Result<Vec<R>, HsmError>
     where
         T: Send + 'static,
         R: Send + 'static,
     {
-        let size = items.len().div_ceil(self.inner.sessions).clamp(1, MAX_CHUNK_ITEMS);
+        let size = items.len().div_ceil(self.inner.sessions).clamp(1, (MAX_CHUNK_CALLS / calls_each).max(1));
         let mut answers = Vec::with_capacity(items.len().div_ceil(size));
         while !items.is_empty() {
             let rest = items.split_off(size.min(items.len()));

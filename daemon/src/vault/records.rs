@@ -3,6 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -67,6 +68,8 @@ pub struct RecordChange {
 pub(super) struct Turns(Arc<[Mutex<()>; TURNS]>);
 
 const TURNS: usize = 256;
+/// How long a change waits for those before it: shorter than a request may take, after which nobody knows whether it was done.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Default for Turns {
     fn default() -> Self {
@@ -75,11 +78,12 @@ impl Default for Turns {
 }
 
 impl Turns {
-    async fn take(&self, tenant: &str, token: Token) -> Option<MutexGuard<'_, ()>> {
+    async fn take(&self, tenant: &str, token: Token) -> Result<MutexGuard<'_, ()>, StoreError> {
         let mut hasher = DefaultHasher::new();
         (tenant, token.key()).hash(&mut hasher);
         let [place, ..] = hasher.finish().to_be_bytes();
-        Some(self.0.get(usize::from(place))?.lock().await)
+        let turn = self.0.get(usize::from(place)).ok_or(StoreError::Busy)?;
+        tokio::time::timeout(TURN_PATIENCE, turn.lock()).await.map_err(|_| StoreError::Busy)
     }
 }
 
@@ -111,7 +115,7 @@ impl Vault {
         if let Some(metadata) = &change.metadata {
             vet_metadata_alone(metadata)?;
         }
-        let _turn = self.turns.take(tenant, token).await;
+        let _turn = self.turns.take(tenant, token).await?;
         for _ in 0..MAX_ATTEMPTS {
             let old = self.live_record(tenant, token)?;
             let (new, private) = match self.changed(tenant, token, &old, &change).await {

@@ -15,7 +15,7 @@ use super::{
     card_sealing::{Private, Sealing, card_text, open_private, open_record},
     now_s,
     tokenize::masked,
-    vetting::{vet_expires_in, vet_metadata, vet_metadata_alone},
+    vetting::{vet_expires_in, vet_metadata, vet_metadata_beside},
 };
 use crate::{
     card::Masked,
@@ -113,7 +113,7 @@ impl Vault {
             vet_expires_in(seconds)?;
         }
         if let Some(metadata) = &change.metadata {
-            vet_metadata_alone(metadata)?;
+            vet_metadata(metadata)?;
         }
         let _turn = self.turns.take(tenant, token).await?;
         for _ in 0..MAX_ATTEMPTS {
@@ -183,7 +183,7 @@ impl Vault {
             header.expires_at_s = Some(now_s() + seconds);
         }
         if let Some(metadata) = &change.metadata {
-            vet_metadata(metadata, &pan.masked())?;
+            vet_metadata_beside(metadata, &pan.masked())?;
             private.metadata = metadata.clone();
         }
         let card = card_text(&pan, expiry.as_ref());

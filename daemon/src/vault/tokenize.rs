@@ -13,7 +13,7 @@ use super::{
     mint::mint,
     now_ms,
     seen::Sought,
-    vetting::{vet_expires_in, vet_holder, vet_metadata},
+    vetting::{vet_expires_in, vet_holder, vet_metadata, vet_metadata_beside},
 };
 use crate::{
     card::{CardExpiry, Masked, Pan, PanError},
@@ -180,7 +180,8 @@ impl Vault {
         if let Some(holder) = &card.holder {
             vet_holder(holder.expose(), &masked)?;
         }
-        vet_metadata(&card.metadata, &masked)?;
+        vet_metadata(&card.metadata)?;
+        vet_metadata_beside(&card.metadata, &masked)?;
         if let Some(seconds) = card.expires_in_s {
             vet_expires_in(seconds)?;
         }

@@ -64,13 +64,14 @@ impl Vault {
         Ok(found.into_iter().map(with_card).collect())
     }
 
-    /// Answers each of `seen` in its place of `results`: a card, and the record that another came to have meanwhile.
-    pub(super) async fn settle_raced(
+    /// Answers each of `seen` in its place of `results`: a card, and the record that another came to have meanwhile. Gives back
+    /// those whose record is gone.
+    pub(super) async fn settle_raced<'v>(
         &self,
         tenant: &str,
-        seen: Vec<(Pending<'_>, TokenKey, Record)>,
+        seen: Vec<(Pending<'v>, TokenKey, Record)>,
         results: &mut [Result<Tokenized, VaultError>],
-    ) {
+    ) -> Vec<Pending<'v>> {
         let mut found = Vec::with_capacity(seen.len());
         let mut items = Vec::with_capacity(seen.len());
         for (item, key, record) in seen {
@@ -79,38 +80,49 @@ impl Vault {
             found.push(token.map(|token| (token, record)));
         }
         let cards = self.open_cards(tenant, found).await;
+        let mut gone = Vec::new();
         for ((item, token, header), card) in items.into_iter().zip(cards) {
             match token {
-                Ok(token) => self.settle_seen(tenant, item, Known { token, header, card }, results).await,
+                Ok(token) => {
+                    let known = Known { token, header, card };
+                    gone.extend(self.settle_seen(tenant, item, known, results).await);
+                }
                 Err(error) => settle(results, item.place, Err(error)),
             }
         }
+        gone
     }
 
-    /// Answers `item` in its place of `results` with the token of `known`, if that holds its card.
-    pub(super) async fn settle_seen(
+    /// Answers `item` in its place of `results` with the token of `known`, if that holds its card. Gives it back if the record
+    /// is gone.
+    pub(super) async fn settle_seen<'v>(
         &self,
         tenant: &str,
-        item: Pending<'_>,
-        known: Known,
+        item: Pending<'v>,
+        mut known: Known,
         results: &mut [Result<Tokenized, VaultError>],
-    ) {
-        let Known { token, header, card } = known;
-        let card = match card {
-            // It may have been rewrapped since it was read.
-            Err(forged @ VaultError::RecordForged) => {
-                self.detokenize(tenant, vec![Ok(token)]).await.pop().unwrap_or(Err(forged))
+    ) -> Option<Pending<'v>> {
+        if matches!(known.card, Err(VaultError::RecordForged)) {
+            // It may have been rewrapped or changed since it was read.
+            match self.live_record(tenant, known.token) {
+                Err(VaultError::UnknownToken | VaultError::TokenExpired) => return Some(item),
+                Err(error) => known.card = Err(error),
+                Ok(record) => {
+                    known.header = record.header.clone();
+                    let mut again = self.open_cards(tenant, vec![Ok((known.token, record))]).await;
+                    known.card = again.pop().unwrap_or(Err(VaultError::RecordForged));
+                }
             }
-            card => card,
-        };
-        let result = match card {
+        }
+        let result = match known.card {
             Ok(card) if card.pan.digits() == item.card.pan.digits() => {
-                Ok(tokenized(token, &item, header, false))
+                Ok(tokenized(known.token, &item, known.header, false))
             }
             Ok(_) => Err(VaultError::RecordForged),
             Err(error) => Err(error),
         };
         settle(results, item.place, result);
+        None
     }
 }
 

@@ -205,7 +205,7 @@ impl Vault {
             (item.keys, item.holder) = (found.keys, None);
             match found.known {
                 Ok(None) => pending.push(item),
-                Ok(Some(known)) => self.settle_seen(tenant, item, known, results).await,
+                Ok(Some(known)) => pending.extend(self.settle_seen(tenant, item, known, results).await),
                 Err(error) => settle(results, item.place, Err(error)),
             }
         }
@@ -257,7 +257,7 @@ impl Vault {
                 Inserted::TokenTaken | Inserted::Stale => pending.push(item),
             }
         }
-        self.settle_raced(tenant, seen, results).await;
+        pending.append(&mut self.settle_raced(tenant, seen, results).await);
         if stale { Err(VaultError::KeysChanged) } else { Ok(()) }
     }
 

@@ -42,6 +42,7 @@ pub(super) async fn backup(
         let detail = "only root and the user that vaultd runs as may back it up";
         return Err(Failure::new(Code::SenderMismatch, detail));
     }
+    trail.admitted();
     app.no_body(request).await?;
     let sealing = begin(app.vault().keys(), app.audit()).await?;
     trail.key(&sealing.header().sealed_by_name());

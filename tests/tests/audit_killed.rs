@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vault_tests::{AuditLog, Pans, Vault, read_answer_if_whole, seeded_random};
 
 const CALLERS: usize = 16;
@@ -124,4 +124,28 @@ fn a_request_that_does_not_end_is_told_before_the_end_is_signed() {
     let audit = vault.path("audit");
     let verified = vault_tests::run(&["audit", "verify", audit.to_str().unwrap()]);
     assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn refusals_that_the_end_cuts_off_are_written_or_counted() {
+    const FLOOD: usize = 600;
+    const OPEN: usize = 150;
+    let mut vault = Vault::start_with(|config| config + "\n[limits]\nshutdown_grace_seconds = 1\n");
+    let mut log = AuditLog::of(&vault);
+    for _ in 0..FLOOD {
+        assert_eq!(vault.request_as("none", "POST", "/v1/tokenize", "{}").code(), "invalid_jwt");
+    }
+    // Nobody knows yet whether they may.
+    let head = "POST /v1/login HTTP/1.1\r\nhost: vault\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let open: Vec<_> =
+        std::iter::repeat_with(|| UnixStream::connect(vault.socket()).unwrap()).take(OPEN).collect();
+    open.iter().for_each(|mut stream| stream.write_all(head.as_bytes()).unwrap());
+    thread::sleep(Duration::from_millis(500));
+    assert!(vault.stop().success());
+    let lines = log.follow();
+    let written = lines.iter().filter(|line| line["status"] == 401 || line["code"] == "abandoned").count();
+    let counted = lines.iter().filter(|line| line["event"] == "refusals.counted");
+    let count = |line: &Value| line["detail"].as_str().unwrap().split(' ').next().unwrap().parse::<usize>();
+    let counted = counted.map(|line| count(line).unwrap()).sum::<usize>();
+    assert_eq!(written + counted, FLOOD + OPEN, "{written} and {counted}");
 }

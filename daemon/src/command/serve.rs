@@ -81,7 +81,10 @@ fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit)
     // Requests that have not ended by now are cut off, which they tell the audit log; what they changed is committed
     // before the process ends.
     drop(runtime);
-    let ended = served.and_then(|notary| sign_off(&notary, &engines));
+    let ended = served.and_then(|(app, notary)| {
+        app.tell_refusals();
+        sign_off(&notary, &engines)
+    });
     drop(engines);
     ended
 }
@@ -187,7 +190,7 @@ async fn until_stopped(
     limits: &Limits,
     sockets: Sockets,
     engines: &Engines,
-) -> Result<Notary, CommandError> {
+) -> Result<(App, Notary), CommandError> {
     let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };
@@ -278,11 +281,10 @@ async fn until_stopped(
     tasks.abort_all();
     audit.dismiss_readers();
     server.stop().await;
-    app.tell_refusals();
     if let Err(error) = guards.close().await {
         tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");
     }
-    Ok(notary)
+    Ok((app, notary))
 }
 
 /// Has the end of the audit log signed, now that nobody writes to it any more.

@@ -7,6 +7,7 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use redb::{ReadableTable, Table, WriteTransaction};
+use sha2::{Digest, Sha256};
 
 use super::{
     FingerprintKey, Record, RecordError, StoreError, TokenKey,
@@ -24,9 +25,9 @@ const MAX_CHANGES_PER_COMMIT: usize = 4_096;
 
 /// How long after a failed commit the next one is tried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// What is written and removed again to see whether there is room.
+/// What is written and removed again to see whether there is room: 64 KiB.
 const TRIAL: &str = "trial";
-const TRIAL_BYTES: usize = 64 * 1_024;
+const TRIAL_HASHES: u32 = 2_048;
 
 /// The writer's loop; ends at [`Change::Stop`], after everything that came before it.
 ///
@@ -98,7 +99,7 @@ fn refuse_waiting(changes: &Receiver<Change>, stopping: &mut bool) {
 /// room for nothing. `on_tenants` learns of all tenants: the commit that failed may have been kept, and with it a tenant whose
 /// caller was refused.
 fn recover(handle: &Handle, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
-    let tried = handle.change(|transaction| notes::write(transaction, TRIAL, &vec![0; TRIAL_BYTES]));
+    let tried = handle.change(|transaction| notes::write(transaction, TRIAL, &trial()));
     let recovered = tried.and_then(|()| {
         handle.change(|transaction| {
             notes::remove(transaction, TRIAL)?;
@@ -116,6 +117,11 @@ fn recover(handle: &Handle, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
             handle.reopen();
         }
     }
+}
+
+/// Bytes that take the room they say, whatever the file system compresses.
+fn trial() -> Vec<u8> {
+    (0..TRIAL_HASHES).flat_map(|number| Sha256::digest(number.to_be_bytes())).collect()
 }
 
 /// The open tables of one transaction.

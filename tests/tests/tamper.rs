@@ -6,7 +6,7 @@ use std::{collections::HashSet, fs, path::Path};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::json;
-use vault_tests::{Pans, Vault, chaotic, luhn_valid, seeded_random};
+use vault_tests::{Pans, Vault, chaotic, luhn_valid, rewrap, rotate, seeded_random};
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 const FINGERPRINTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("fingerprints");
@@ -252,6 +252,30 @@ fn a_card_that_was_seen_before_is_in_the_record_that_is_named() {
         assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "{answer:?}");
         assert!(!tokens.iter().any(|token| answer.body.contains(token.as_str())), "{answer:?}");
     }
+}
+
+#[test]
+fn a_damaged_record_that_is_deleted_leaves_no_row_to_its_card() {
+    let card = json!({ "pan": "4111111111111111" });
+    let mut vault = Vault::start();
+    let jwt = vault.jwt();
+    let token = tokenize(&vault, &jwt, &card);
+    vault.stop();
+    {
+        let store = store(&vault);
+        let mut rows = records(&store);
+        rows[0].1.truncate(1);
+        put_records(&store, &rows);
+    }
+    vault.restart();
+    assert_eq!(vault.request("DELETE", &format!("/v1/tokens/{token}"), "").status, 204);
+    rotate(&vault, "fingerprint");
+    assert_ne!(tokenize(&vault, &jwt, &card), token);
+    // What depends on each key is counted anew.
+    rewrap(&vault);
+    vault.stop();
+    let checked = vault.run_with(&["check", "--deep", "--quick"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 #[test]

@@ -177,6 +177,12 @@ impl<'t> RecordTables<'t> {
         Ok(())
     }
 
+    /// Removes the row of a card that leads to no record.
+    pub(super) fn forget_card(&mut self, tenant: TenantId, card: &FingerprintKey) -> Result<(), StoreError> {
+        self.fingerprints.remove(shared_fingerprint_key(tenant, card).as_slice())?;
+        Ok(())
+    }
+
     /// Whether `token` has made room for another of its card.
     pub(super) fn is_aside(
         &self,

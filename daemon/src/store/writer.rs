@@ -275,7 +275,11 @@ impl<'t> Batch<'t> {
                 self.tables.set_aside(tenant, seen, &ended)?;
                 None
             }
-            Ok(None) => None,
+            Ok(None) => {
+                // Under a retired key nothing would overwrite it.
+                self.tables.forget_card(tenant, card)?;
+                None
+            }
             Err(StoreError::Damaged(error)) => Some(Inserted::Damaged(error)),
             Err(error) => return Err(error),
         })

@@ -29,8 +29,9 @@ use crate::{
 const HOLDER: &str = "\u{1}honey";
 const NOTE: &str = "note";
 const MAX_NOTE_CHARS: usize = 200;
-/// Honey tokens that are known at a time.
-const MOST_HONEY: usize = 100_000;
+/// Honey tokens that can be planted: as many as the list of them has room for in the 8 MiB that clients read, whatever their
+/// notes.
+const MOST_HONEY: usize = 8_000;
 const PAN_DIGITS: usize = 16;
 /// What the made-up numbers begin with: as many cards do.
 const FIRST_DIGIT: u8 = b'4';

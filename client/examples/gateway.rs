@@ -20,8 +20,8 @@ const ISSUER: &str = "payment-service";
 const AUDIENCE: &str = "payment-gateway";
 /// How long a payment may take from the customer's click to the gateway.
 const LIFETIME_SECONDS: u64 = 30 * 60;
-/// The longest the vault may go on to open an envelope that has ended: its clock leeway, and a little.
-const LONGEST_LEEWAY_SECONDS: u64 = 65;
+/// How far the vault's clock may be behind ours, in seconds: it opens an envelope until its own says that it has ended.
+const CLOCKS_APART_SECONDS: u64 = 65;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -109,11 +109,10 @@ async fn expired(vault: &VaultClient) -> Result<(), Box<dyn Error>> {
         Err(error) if is(error.as_ref(), &ErrorKind::ExpiredSignature) => {}
         _ => return Err("the envelope that has ended was taken for a good one".into()),
     }
-    for _ in 0..LONGEST_LEEWAY_SECONDS {
+    for _ in 0..CLOCKS_APART_SECONDS {
         if vault.open_envelope(&envelope.jwt).await.is_err() {
             break;
         }
-        // The vault's clock may go a little after ours: it has a leeway.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!("  too late  {}", refusal(vault, &envelope.jwt, Code::EnvelopeExpired).await?);

@@ -280,7 +280,8 @@ pub(super) struct Tokens {
 pub(super) struct Template {
     /// The form of the token. Default `uuid`.
     pub(super) format: Format,
-    /// `numeric`: leading digits of the PAN to keep. With `keep_last` at most 10. Default 0.
+    /// `numeric`: leading digits of the PAN to keep. With `keep_last` at most 10; 9 where `luhn` is `valid`, so that a
+    /// million tokens remain of a 16-digit PAN. Default 0.
     pub(super) keep_first: Option<u64>,
     /// `numeric`: trailing digits of the PAN to keep. Default 0.
     pub(super) keep_last: Option<u64>,

@@ -48,6 +48,7 @@ fn run(words: &[OsString]) -> Result<(), Complaint> {
             // clap repeats what it does not understand.
             if error.use_stderr() {
                 visible::refuse_long_numbers(words).map_err(Complaint::Usage)?;
+                visible::refuse_verification_values(words).map_err(Complaint::Usage)?;
             }
             error.exit();
         }

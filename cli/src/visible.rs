@@ -19,12 +19,31 @@ pub fn refuse_card_numbers(words: &[OsString]) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it, for whoever wrote it.
 pub fn refuse_long_numbers(words: &[OsString]) -> Result<(), String> {
-    let is_long = |digits: &[u8]| PAN_DIGITS.contains(&digits.len());
+    let is_long = |digits: &[u8]| digits.len() >= *PAN_DIGITS.start();
     refuse(
         words,
         is_long,
         "the command line is not understood, and not repeated: it has a number as long as a card's",
     )
+}
+
+/// Refuses a command line that asks to seal, in which a number may be a card verification value.
+///
+/// # Errors
+/// What is wrong with it, for whoever wrote it.
+pub fn refuse_verification_values(words: &[OsString]) -> Result<(), String> {
+    let is_value =
+        |text: &str| (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_value =
+        |word: &OsString| word.to_string_lossy().split(|c: char| !c.is_ascii_alphanumeric()).any(is_value);
+    if words.iter().any(|word| word == "seal") && words.iter().skip(1).any(has_value) {
+        return Err(
+            "the command line is not understood, and not repeated: it has a number as long as a card \
+                    verification value; see `vaultctl help seal`, which asks for it"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// Refuses a command line with a JWT or an envelope.
@@ -51,7 +70,10 @@ fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) ->
         let value = text.split_once('=').map(|(_, value)| value.to_owned());
         [Some(text), value]
     });
-    if candidates.flatten().any(|text| digits(&text).is_some_and(|digits| is_refused(&digits))) {
+    let holds = |text: String| {
+        digits(&text).into_iter().chain(inner_numbers(&text)).any(|digits| is_refused(&digits))
+    };
+    if candidates.flatten().any(holds) {
         return Err(format!(
             "{what}; other users can see arguments, and the shell keeps them: remove it from there. Give a card number, \
              or a token that looks like one, on standard input or in a file; see `vaultctl help tokenize`"
@@ -63,9 +85,55 @@ fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) ->
 /// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them.
 fn digits(text: &str) -> Option<Vec<u8>> {
     let number = text.trim_matches(|c: char| !c.is_ascii_digit());
-    let is_gap = |c: char| c.is_whitespace() || matches!(c, '-' | '.' | '_' | '/');
     let fits = number.chars().all(|c| c.is_ascii_digit() || is_gap(c));
     fits.then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
+}
+
+/// The digits of every number that stands for itself inside `text`, such as one in a row of CSV, and of its groups from any to
+/// any. A UUID has none: one token in some thousand ends in the digits of a card.
+fn inner_numbers(text: &str) -> Vec<Vec<u8>> {
+    let mut numbers = Vec::new();
+    for piece in text.split(|c: char| !c.is_ascii_alphanumeric() && !is_gap(c)) {
+        let words: Vec<_> = piece.split(is_gap).filter(|word| !word.is_empty()).collect();
+        let (mut rest, mut groups) = (words.as_slice(), Vec::new());
+        while let Some((word, behind)) = rest.split_first() {
+            let uuid = rest.split_at_checked(UUID_LENGTHS.len()).filter(|(words, _)| is_uuid(words));
+            rest = uuid.map_or(behind, |(_, behind)| behind);
+            if uuid.is_none() && word.bytes().all(|byte| byte.is_ascii_digit()) {
+                groups.push(*word);
+            } else {
+                join(&std::mem::take(&mut groups), &mut numbers);
+            }
+        }
+        join(&groups, &mut numbers);
+    }
+    numbers
+}
+
+/// Adds the numbers that neighbouring `groups` make to `numbers`, as far as one can be a card's.
+fn join(groups: &[&str], numbers: &mut Vec<Vec<u8>>) {
+    for first in 0..groups.len() {
+        let mut digits = Vec::new();
+        for group in groups.iter().skip(first) {
+            digits.extend(group.bytes().map(|digit| digit - b'0'));
+            numbers.push(digits.clone());
+            if digits.len() > *PAN_DIGITS.end() {
+                break;
+            }
+        }
+    }
+}
+
+/// The parts of a UUID, in digits (RFC 9562, 4).
+const UUID_LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
+
+fn is_uuid(words: &[&str]) -> bool {
+    let is_hex = |word: &&str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    words.iter().map(|word| word.len()).eq(UUID_LENGTHS) && words.iter().all(is_hex)
+}
+
+fn is_gap(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '-' | '.' | '_' | '/')
 }
 
 /// ISO/IEC 7812-1, annex B.
@@ -96,6 +164,12 @@ mod tests {
             "--metadata=pan=378282246310005",
             "\"6011 0009 9013 9424\"",
             "/tmp/4111111111111111.csv",
+            "4111111111111111,12/30",
+            "4111 1111 1111 1111 12/30",
+            "12/30 4111 1111 1111 1111",
+            "4111111111111111=30121010000000000000",
+            "--metadata=order1=4111111111111111",
+            "Ada Lovelace 4111111111111111 x",
         ] {
             let complaint = refuse_card_numbers(&words(text)).unwrap_err();
             assert!(!complaint.contains("1111"), "{complaint}");
@@ -108,6 +182,9 @@ mod tests {
             "0198c0de-7a31-7c55-9d5e-0a1b2c3d4e5f",
             "12345678-1234-7123-8123-123456789012",
             "4111118273641111",
+            "0198c0de-7a31-7c55-9d5e-378282246313",
+            "--token=0198c0de-7a31-7c55-9d5e-378282246313",
+            "/tmp/0198c0de-7a31-7c55-9d5e-378282246313.jwt",
             "tok_3yZe7d4111111111111111x",
             "2026-01-02T03:04:05.678901Z",
             "30d",
@@ -116,6 +193,7 @@ mod tests {
         }
         assert!(refuse_long_numbers(&words("4111111111111112")).is_err());
         assert!(refuse_long_numbers(&words("12345678901")).is_ok());
+        assert!(refuse_long_numbers(&words("--pan=4111111111111112x,41111111111111124111")).is_err());
     }
 
     #[test]

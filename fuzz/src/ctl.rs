@@ -25,6 +25,14 @@ pub fn ctl(bytes: &[u8]) {
     let is_card =
         std::str::from_utf8(bytes).is_ok_and(|text| Pan::parse(text).is_ok_and(|pan| pan.luhn_valid()));
     assert!(!is_card || refused.is_err(), "a card number is taken on the command line");
+    if is_card && bytes.iter().all(u8::is_ascii_digit) {
+        let row = [b"holder,", bytes, b",12/30"].concat();
+        let words = [b"vaultctl".to_vec(), row].map(OsString::from_vec);
+        assert!(
+            refuse_card_numbers(&words).is_err(),
+            "a row with a card number is taken on the command line"
+        );
+    }
     for complaint in refused.err().into_iter().chain(refuse_long_numbers(&words).err()) {
         assert!(!complaint.bytes().any(|byte| byte.is_ascii_digit()), "{complaint}");
     }
@@ -63,5 +71,6 @@ fn expect_reason(error: &LinesError, bytes: &[u8]) {
         LinesError::Read(error) => panic!("{error}"),
         LinesError::TooLong(_) => assert!(bytes.len() >= most),
         LinesError::NoColumn => assert!(bytes.contains(&b',')),
+        LinesError::GoesOn(_) => assert!(bytes.contains(&b'"') || bytes.contains(&b'\r')),
     }
 }

@@ -55,6 +55,8 @@ pub enum Why {
     NotUtf8,
     /// It has fields that belong to no column.
     TooManyFields,
+    /// It ends inside quotes, or there is a carriage return in it: a field or a row goes on where none can.
+    GoesOn,
 }
 
 impl fmt::Display for Why {
@@ -64,6 +66,10 @@ impl fmt::Display for Why {
             Self::NoValue => f.write_str("it holds no value that is UTF-8: nothing was sent"),
             Self::NotUtf8 => f.write_str("a field is not UTF-8: nothing was sent"),
             Self::TooManyFields => f.write_str("it has more fields than the first line: nothing was sent"),
+            Self::GoesOn => f.write_str(
+                "it ends inside quotes or has a carriage return in it: nothing was sent; lines end in a line feed, and \
+                 no field has one",
+            ),
         }
     }
 }
@@ -77,6 +83,8 @@ pub enum LinesError {
     TooLong(u64),
     /// The first line is CSV and names no column as is needed.
     NoColumn,
+    /// The line of this number, which may name the columns, has no end where its line feed is, as [`Why::GoesOn`] says.
+    GoesOn(u64),
 }
 
 /// The bytes of a line that is not blank, as far as they are kept.
@@ -111,7 +119,10 @@ impl<R: Read> Lines<R> {
             if lines.line == 1 && first.bytes.starts_with(BYTE_ORDER_MARK) {
                 first.bytes.drain(..BYTE_ORDER_MARK.len());
             }
-            let names = fields(&first.bytes);
+            let Some(names) = fields(&first.bytes) else {
+                let line = lines.line;
+                return Err(if first.is_cut { LinesError::TooLong(line) } else { LinesError::GoesOn(line) });
+            };
             // Neither a card number nor a token has a comma, or is the name of a column.
             match names.iter().position(|cell| cell.eq_ignore_ascii_case(name.as_bytes())) {
                 column if first.is_cut && (column.is_some() || names.len() > 1) => {
@@ -165,9 +176,10 @@ impl<R: Read> Lines<R> {
             return Err(Why::TooLong);
         }
         let fields = match &self.names {
-            Some(names) => Some(fields(&text.bytes))
-                .filter(|fields| fields.len() <= names.len())
-                .ok_or(Why::TooManyFields)?,
+            Some(names) => {
+                let fields = fields(&text.bytes).ok_or(Why::GoesOn)?;
+                Some(fields).filter(|fields| fields.len() <= names.len()).ok_or(Why::TooManyFields)?
+            }
             None => ByteRecord::from(vec![&*text.bytes]),
         };
         let cell = fields.get(self.column).and_then(|cell| std::str::from_utf8(cell).ok()).map(str::trim);
@@ -207,13 +219,49 @@ impl<R: Read> Lines<R> {
     }
 }
 
-/// The cells of one line of CSV.
-fn fields(line: &[u8]) -> ByteRecord {
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(512).from_reader(line);
+/// The cells of one line of CSV; `None` if it goes on behind its line feed, inside quotes, or has a carriage return, which would
+/// end a row.
+fn fields(line: &[u8]) -> Option<ByteRecord> {
+    const END: &[u8] = b"end";
+    let line = line.trim_ascii_end();
+    // A cell of our own shows whether the line's own are at their end.
+    let marked = Zeroizing::new([line, b",", END].concat());
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .buffer_capacity(512)
+        .from_reader(marked.as_slice());
     let mut fields = ByteRecord::new();
     // Any bytes are CSV, and a slice has no I/O errors.
     let _ = reader.read_byte_record(&mut fields);
+    let cells = fields.len().checked_sub(1)?;
+    let has_ended = fields.get(cells) == Some(END) && !line.contains(&b'\r');
+    fields.truncate(cells);
     fields.trim();
-    fields
+    has_ended.then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str) -> Vec<Result<String, Why>> {
+        let mut lines = Lines::new(text.as_bytes(), "pan").ok().unwrap();
+        let mut rows = Vec::new();
+        while let Some(row) = lines.next_row().ok().unwrap() {
+            rows.push(row.map(|row| row.value.expose().to_owned()).map_err(|unsent| unsent.why));
+        }
+        rows
+    }
+
+    #[test]
+    fn a_line_that_goes_on_is_told_and_costs_no_other() {
+        let given = rows("pan,holder\n1,\"Ada\nLovelace\"\n2,\"Bob \"\"B\"\" B\"\r\n3\r4,x\n5,a\"b\n");
+        let value = |text: &str| Ok(text.to_owned());
+        let cut = Err(Why::GoesOn);
+        assert_eq!(given, [cut.clone(), value("Lovelace\""), value("2"), cut, value("5")]);
+        for text in ["pan\r1\r2", "1\r2\n", "\"pan\nholder\"\n1"] {
+            assert!(matches!(Lines::new(text.as_bytes(), "pan"), Err(LinesError::GoesOn(1))), "{text:?}");
+        }
+    }
 }

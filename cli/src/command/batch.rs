@@ -13,7 +13,7 @@ use crate::{
     complaint::Complaint,
     input,
     interrupt::{Interrupt, Interruptible},
-    lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent},
+    lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent, Why},
     output::Output,
     table::printable,
 };
@@ -117,6 +117,7 @@ fn complaint(error: LinesError, name: &str, interrupt: &Interrupt) -> Complaint 
         LinesError::TooLong(line) => format!(
             "line {line} is to name the columns and has more than {MAX_LINE_BYTES} bytes: nothing was sent"
         ),
+        LinesError::GoesOn(line) => format!("line {line}: {}", Why::GoesOn),
         LinesError::NoColumn => format!(
             "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
         ),

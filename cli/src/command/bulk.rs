@@ -177,7 +177,7 @@ impl<'a> Results<'a> {
                 (Err(Unsent { line, why }), _) => {
                     let code = match why {
                         Why::TooLong | Why::NoValue => self.kind.no_value,
-                        Why::NotUtf8 | Why::TooManyFields => Code::InvalidRequest,
+                        Why::NotUtf8 | Why::TooManyFields | Why::GoesOn => Code::InvalidRequest,
                     };
                     input.fail_at(*line, &why.to_string());
                     self.failed(api::ItemError::new(code, why.to_string()))?;

@@ -117,11 +117,12 @@ impl Delete {
         } else {
             self.tokens.into_iter().map(Sensitive::from).collect()
         };
-        let mut failed = 0;
+        let (mut failed, mut told) = (0, Ok(()));
         for (token, place) in tokens.iter().zip(1..) {
             match vault.delete(token.expose()).await {
                 Ok(()) if session.output.is_json() => {}
-                Ok(()) => session.output.text(&format!("deleted {}\n", token.expose()))?,
+                // Whoever has read enough of this wants the others deleted all the same.
+                Ok(()) => told = told.and(session.output.text(&format!("deleted {}\n", token.expose()))),
                 Err(error) if tokens.len() == 1 => return Err(error.into()),
                 Err(error) => {
                     let (of, is_alone) = (tokens.len(), error.code().is_some_and(fails_alone));
@@ -140,7 +141,7 @@ impl Delete {
                 "{failed} of {of} tokens were not deleted; they are named above"
             )));
         }
-        if session.output.is_json() { session.output.text("{}\n") } else { Ok(()) }
+        if session.output.is_json() { session.output.text("{}\n") } else { told }
     }
 }
 

@@ -53,13 +53,13 @@ impl Rewrap {
             Some(Action::Follow) => follow(&admin, admin.rewrap().await?).await?,
             None => follow(&admin, admin.start_rewrap().await?).await?,
         };
-        session.output.answer(&job, text)?;
+        let told = session.output.answer(&job, text);
         match job.state {
             RewrapState::Incomplete => Err(Complaint::Failed(format!(
                 "{} records could not be opened and keep their key; vaultd's log names them, `vaultd check --deep` says more",
                 job.failed
             ))),
-            _ => Ok(()),
+            _ => told,
         }
     }
 }

@@ -37,7 +37,8 @@ impl Complaint {
 
     /// 2 if the command line is wrong, else 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if matches!(self, Self::Usage(_)) { 2 } else { 1 })
+        let is_usage = matches!(self, Self::Usage(_) | Self::Vault(Error::Config(_)));
+        ExitCode::from(if is_usage { 2 } else { 1 })
     }
 }
 

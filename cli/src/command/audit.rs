@@ -52,7 +52,7 @@ enum Action {
     /// Show every entry that matches
     Search {
         /// The most entries
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = some)]
         limit: Option<usize>,
         #[command(flatten)]
         filter: Filter,
@@ -157,15 +157,21 @@ async fn search(
 ) -> Result<(), Complaint> {
     let mut left = limit.unwrap_or(usize::MAX);
     let mut separator = "";
-    if output.is_json() {
-        output.text("{\"entries\":[\n")?;
-    }
     loop {
         query.limit = Some(left.min(MAX_AUDIT_LIMIT));
-        let answer = admin.audit(&query).await?;
+        let answer = match admin.audit(&query).await {
+            Ok(answer) => answer,
+            // What was written is to be JSON all the same.
+            Err(error) if output.is_json() && query.after.is_some() => {
+                output.text("]}\n")?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         left = left.saturating_sub(answer.entries.len());
         if output.is_json() {
-            let mut lines = String::new();
+            // Not before there is an answer.
+            let mut lines = if query.after.is_none() { "{\"entries\":[\n".to_owned() } else { String::new() };
             for entry in &answer.entries {
                 lines.push_str(separator);
                 lines.push_str(entry.get());
@@ -255,6 +261,10 @@ fn line(entry: &Entry) -> String {
     about.extend(entry.detail.clone());
     let about = about.join(" ");
     format!("{:<27}  {:>7}  {what:<OP_WIDTH$}  {how:<CODE_WIDTH$}  {who:<20}  {about}", entry.time, entry.seq)
+}
+
+fn some(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be 1 or more".to_owned())
 }
 
 fn last(text: &str) -> Result<usize, String> {

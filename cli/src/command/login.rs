@@ -1,10 +1,12 @@
 //! `vaultctl login`.
 
 use std::{
+    ffi::OsString,
     fs::OpenOptions,
-    io::Write,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process,
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -85,15 +87,21 @@ fn subject(jwt: &Sensitive) -> Option<String> {
 /// Whole, or not at all.
 fn write(path: &Path, jwt: &Sensitive) -> Result<(), Complaint> {
     let failed = |error| Complaint::file("write", path, &error);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    if path.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    // A name that nobody else has given a file.
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", process::id()));
     let draft = path.with_file_name(name);
-    // What was left behind might be readable by others.
-    let _ = std::fs::remove_file(&draft);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
-    file.write_all(jwt.expose().as_bytes()).map_err(failed)?;
-    std::fs::rename(&draft, path).map_err(failed)
+    let written = file.write_all(jwt.expose().as_bytes()).and_then(|()| std::fs::rename(&draft, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&draft);
+        failed(error)
+    })
 }
 
 fn scope(name: &str) -> Result<Scope, String> {

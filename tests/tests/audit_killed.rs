@@ -139,7 +139,9 @@ fn refusals_that_the_end_cuts_off_are_written_or_counted() {
     let head = "POST /v1/login HTTP/1.1\r\nhost: vault\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     let open: Vec<_> =
         std::iter::repeat_with(|| UnixStream::connect(vault.socket()).unwrap()).take(OPEN).collect();
-    open.iter().for_each(|mut stream| stream.write_all(head.as_bytes()).unwrap());
+    for mut stream in &open {
+        stream.write_all(head.as_bytes()).unwrap();
+    }
     thread::sleep(Duration::from_millis(500));
     assert!(vault.stop().success());
     let lines = log.follow();

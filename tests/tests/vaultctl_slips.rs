@@ -1,6 +1,8 @@
 //! `vaultctl` and whoever uses it for the first time: what goes wrong then is named, and what to do about it.
 
-use vault_tests::{Pans, Vault};
+use std::process::Stdio;
+
+use vault_tests::{Pans, Vault, finish};
 
 /// Test cards of Visa and MasterCard; they belong to nobody.
 const PAN: &str = "4111111111111111";
@@ -46,6 +48,58 @@ fn a_token_that_cannot_be_deleted_is_named_and_keeps_no_other() {
     assert!(vault.stop().success());
     let away = vault.ctl(&format!("delete {} {unknown}", tokens[2]), "");
     assert!(away.complaint(1).starts_with("vaultctl: stopped at token 1 of 2: cannot connect"), "{away:?}");
+}
+
+#[test]
+fn whoever_reads_no_more_keeps_no_token() {
+    let vault = Vault::start();
+    let tokens: Vec<_> = (Pans::new().take(3).iter())
+        .map(|pan| vault.ctl("tokenize --json", pan).json()["token"].as_str().unwrap().to_owned())
+        .collect();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = vault.ctl_command();
+    command.arg("delete").args(&tokens[..2]).arg("nonsense").arg(&tokens[2]);
+    let status = command.stdout(writer).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1), "one was not deleted");
+    assert_eq!(vault.ctl("status --json", "").json()["records"], 0);
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_told_from_a_failure() {
+    let vault = Vault::start();
+    let long = format!("status --admin-socket /{}", "x".repeat(108));
+    for line in ["audit search --limit 0", long.as_str()] {
+        assert_eq!(vault.ctl(line, "").status, Some(2), "{line}");
+    }
+    for line in [
+        "tokenize 4111111111111111,12/30",
+        "tokenize 4111111111111112x,41111111111111124111",
+        "seal --cvv 123",
+    ] {
+        let refused = vault.ctl(line, "");
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(!refused.stderr.contains("111") && !refused.stderr.contains("123"), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_fails_leaves_nothing_behind() {
+    let vault = Vault::start();
+    let dir = vault.path("a-directory");
+    std::fs::create_dir(&dir).unwrap();
+    let mine = vault.path("jwt.new");
+    std::fs::write(&mine, "mine").unwrap();
+    assert_eq!(vault.ctl(&format!("login --save {}", dir.display()), "").status, Some(1));
+    vault.ctl(&format!("login --save {}", vault.path("jwt").display()), "").out();
+    assert_eq!(std::fs::read_to_string(&mine).unwrap(), "mine");
+    let names = std::fs::read_dir(vault.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.filter_map(|name| name.into_string().ok()).all(|name| !name.contains(".part")));
+
+    let narrow = vault.minter().with_scope("tokenize");
+    let mut command = vault.ctl_command();
+    let refused = finish(command.env("VAULT_TOKEN", narrow).args(["audit", "search", "--json"]), "");
+    assert_eq!((refused.status, refused.stdout.as_str()), (Some(1), ""), "no half of a document");
 }
 
 #[test]

@@ -137,6 +137,7 @@ mod tests {
 
     #[test]
     fn a_page_that_is_none_costs_no_thread() {
+        const PAGE_BYTES: usize = 4_096;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         drop(Handle::create(&path, 1 << 20).unwrap());
@@ -146,7 +147,6 @@ mod tests {
         assert!(handle.with(|database| Ok(database.begin_read()?)).is_ok(), "and what is sound can be read");
         drop(handle);
 
-        const PAGE_BYTES: usize = 4_096;
         let mut file = fs::read(&path).unwrap();
         file.chunks_mut(PAGE_BYTES).skip(1).for_each(|page| page[0] = 9);
         fs::write(&path, file).unwrap();

@@ -21,6 +21,7 @@ mod terminal;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    panic,
     process::ExitCode,
 };
 
@@ -30,6 +31,11 @@ use crate::{arguments::Arguments, complaint::Complaint};
 
 /// What the program does with the command line `words`, of which the first is its own name.
 pub fn main(words: &[OsString]) -> ExitCode {
+    // The standard library's words have the text that a string was cut at, which may be a card number.
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(io::stderr(), "vaultctl: panicked at {place}: please report this");
+    }));
     let complaint = match run(words) {
         // Whoever has read enough closes the pipe.
         Ok(()) | Err(Complaint::ReaderGone) => return ExitCode::SUCCESS,

@@ -136,6 +136,7 @@ enum AuditCommand {
 }
 
 fn main() {
+    command::tell_panics();
     make_files_private();
     // A wrong command line ends here, with status 2.
     let arguments = Arguments::parse();

@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,7 +62,10 @@ impl Line {
 
     /// Sends `request` as it is and reads the answer, for which it waits so long; `None` if there is none.
     pub(crate) fn exchange(&mut self, request: &[u8], patience: Duration) -> Option<Answer> {
-        let mut stream = self.stream.take().or_else(|| UnixStream::connect(&self.socket).ok())?;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => connect(&self.socket).ok()?,
+        };
         stream.set_read_timeout(Some(patience)).unwrap();
         // A daemon that refuses the connection says so before it reads.
         let _ = stream.write_all(request);
@@ -73,9 +77,20 @@ impl Line {
     }
 }
 
+/// A connection to a daemon that may have stopped to take any, or to read: nothing is waited for longer than half a minute.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let stream = UnixStream::from(fd);
+    // For the connection too (unix(7), SO_SNDTIMEO in socket(7)).
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(socket)?)?;
+    Ok(stream)
+}
+
 /// Sends `request` as it is and reads the answer.
 pub fn exchange(socket: &Path, request: &[u8]) -> Answer {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    let mut stream = connect(socket).unwrap();
     // A daemon that has heard enough may close before everything is sent.
     let _ = stream.write_all(request);
     read_answer(&mut stream)
@@ -83,8 +98,7 @@ pub fn exchange(socket: &Path, request: &[u8]) -> Answer {
 
 /// The same of a daemon that may end meanwhile, or not answer for half a minute.
 pub fn exchange_if_whole(socket: &Path, request: &[u8]) -> Option<Answer> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = connect(socket).ok()?;
     let _ = stream.write_all(request);
     read_answer_if_whole(&mut stream)
 }

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -26,6 +27,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
+const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
 pub struct Vault {
@@ -265,7 +267,15 @@ impl Vault {
     }
 
     /// Waits for the daemon to end by itself.
+    ///
+    /// # Panics
+    /// If it has not after a minute.
     pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() {
+            assert!(Instant::now() < deadline, "vaultd does not end");
+            thread::sleep(A_MOMENT);
+        }
         self.child.take().expect("running").wait().unwrap()
     }
 
@@ -292,7 +302,7 @@ impl Vault {
         let out = BufReader::new(child.stdout.take().unwrap());
         self.child = Some(child);
         let (ready, is_ready) = mpsc::channel();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut lines = out.lines().map_while(Result::ok);
             let _ = ready.send(lines.any(|line| line.starts_with("ready")));
             // Goes on reading: a daemon whose output nobody takes might wait for ever.
@@ -308,7 +318,7 @@ impl Drop for Vault {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
+        if thread::panicking() {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
     }

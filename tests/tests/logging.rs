@@ -49,3 +49,23 @@ fn another_file_than_the_journals_gets_text_with_times() {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.lines().any(|line| line.starts_with("20") && line.contains(" INFO serving")), "{text}");
 }
+
+/// redb panics at a page that is none. What the standard library says of a panic may have card data in it.
+#[test]
+fn a_panic_is_told_by_its_place_alone() {
+    const PAGE_BYTES: usize = 4_096;
+    let mut vault = Vault::start();
+    assert!(vault.stop().success());
+    let path = vault.path("store/vault.redb");
+    let mut store = fs::read(&path).unwrap();
+    store.chunks_mut(PAGE_BYTES).skip(1).for_each(|page| page[0] = 9);
+    fs::write(&path, store).unwrap();
+    let config = vault.path("vaultd.toml");
+    let mut serve = Command::new(vaultd());
+    let done = serve.arg("serve").arg("--config").arg(config).env("RUST_BACKTRACE", "1").output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    let line = said.lines().find(|line| line.contains("ERROR vaultd panicked: please report this place="));
+    assert!(line.is_some_and(|line| line.contains("redb")), "{said}");
+    assert!(said.contains("restore a backup"), "{said}");
+    assert!(!said.contains("backtrace") && !said.contains("unreachable"), "{said}");
+}

@@ -1,6 +1,11 @@
 //! The log: lines on standard error for a terminal or a file, entries with fields for the journal.
 
-use std::{env, io};
+use std::{
+    env,
+    io::{self, Write},
+    panic::{self, PanicHookInfo},
+    thread,
+};
 
 use nix::sys::stat::fstat;
 use tracing_journald::{Priority, PriorityMappings};
@@ -23,6 +28,24 @@ pub(super) fn start(log: &Log) {
         LogFormat::Auto | LogFormat::Text => text(),
     };
     let _ = tracing_subscriber::registry().with(form).with(filter).try_init();
+}
+
+/// From now on a panic is told in a line that says where it was, in place of what the standard library prints. That has the
+/// text that a string was cut at, which may be card data, and a backtrace, for which it holds a lock that it takes again
+/// when there is no memory for one: such a process would neither serve nor end.
+pub fn tell_panics() {
+    panic::set_hook(Box::new(tell_panic));
+}
+
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or_default();
+    if tracing::event_enabled!(tracing::Level::ERROR) {
+        tracing::error!(place, thread, "vaultd panicked: please report this");
+    } else {
+        let _ = writeln!(io::stderr(), "vaultd: panicked at {place} in thread {thread}: please report this");
+    }
 }
 
 fn text() -> Form {

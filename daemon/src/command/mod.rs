@@ -28,5 +28,6 @@ pub use check::{CheckOptions, check};
 pub use dev::{DevOptions, dev};
 pub use error::CommandError;
 pub use init::init;
+pub use logging::tell_panics;
 pub use restore::{RestoreOptions, restore};
 pub use serve::{serve, serve_unaudited};

@@ -1,6 +1,6 @@
 //! `vaultd serve`: the production entry point. Reads as the order in which the vault comes up and goes down.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::task::JoinSet;
@@ -35,6 +35,8 @@ use crate::{
 
 /// Descriptors that are not connections: store, module, sockets, event queues, and some to spare.
 const OTHER_FILES: usize = 64;
+/// Threads at most that wait for files: keys, the audit log, the configuration.
+const FILE_THREADS: usize = 16;
 
 /// Serves the vault that the file at `path` describes until SIGTERM or SIGINT; as `user`, if it is started as root.
 ///
@@ -182,7 +184,13 @@ fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, CommandError> {
     // Measured: the HSM's threads and the store's writer want the other half; more threads here only wake each other.
     let half = || std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
     builder.worker_threads(config.server.workers.unwrap_or_else(half));
-    builder.build().map_err(|error| CommandError::new("cannot start threads", error))
+    // What waits for files needs a thread that is there: where the system gives none, tokio panics unless it has one.
+    builder.max_blocking_threads(FILE_THREADS).thread_keep_alive(Duration::MAX);
+    let runtime = builder.build().map_err(|error| CommandError::new("cannot start threads", error))?;
+    runtime
+        .block_on(runtime.spawn_blocking(|| ()))
+        .map_err(|error| CommandError::new("cannot start threads", error))?;
+    Ok(runtime)
 }
 
 async fn until_stopped(

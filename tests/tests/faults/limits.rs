@@ -168,7 +168,9 @@ fn be_greedy(vault: &mut Vault) {
 #[test]
 fn without_memory_it_refuses_or_ends_and_starts_again() {
     // The allocator sets a GiB of addresses aside, all of which the process has if they may be written to at once.
-    let start = |vault: &mut Vault| vault.restart_through(&["env", "MIMALLOC_ARENA_EAGER_COMMIT=0"]);
+    // With backtraces, since vaultd once neither served nor ended where there was no memory for one.
+    let environment = ["env", "MIMALLOC_ARENA_EAGER_COMMIT=0", "RUST_BACKTRACE=1"];
+    let start = |vault: &mut Vault| vault.restart_through(&environment);
     let mut vault = Vault::start();
     assert!(vault.stop().success());
     vault.change_config(|config| config + "\n[limits]\nrequest_timeout_seconds = 5\n");

@@ -12,6 +12,7 @@ mod cells;
 mod change;
 mod error;
 mod export;
+mod group;
 mod guards;
 mod handle;
 mod import;

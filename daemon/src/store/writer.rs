@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{
     FingerprintKey, Record, RecordError, StoreError, TokenKey,
     change::{Change, Incoming, Inserted, Outcome, Replaced},
+    group::Group,
     handle::Handle,
     notes,
     rewrap::write_job,
@@ -20,8 +21,9 @@ use super::{
     uses,
 };
 
-/// The most changes in one transaction: bounds how long the first of them waits.
-const MAX_CHANGES_PER_COMMIT: usize = 4_096;
+/// How long a transaction takes in what comes while it is applied, such as the next parts of a batch: each would wait for a
+/// transaction, and the disk, of its own. Bounds the same wait.
+const MOST_GATHERED: Duration = Duration::from_millis(10);
 
 /// How long after a failed commit the next one is tried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -48,22 +50,19 @@ pub(super) fn serve(
             continue;
         }
         let Ok(first) = changes.recv() else { return };
-        let mut group = vec![first];
-        group.extend(changes.try_iter().take(MAX_CHANGES_PER_COMMIT));
-        if let Some(end) = group.iter().position(|change| matches!(change, Change::Stop)) {
-            stopping = true;
-            group.truncate(end);
+        let mut group = Group::begin(first, changes);
+        if !group.changes.is_empty() {
+            commit(handle, &mut group, &on_tenants);
         }
-        if !group.is_empty() {
-            commit(handle, group, &on_tenants);
-        }
+        stopping = group.is_last;
     }
 }
 
 /// Applies a group as one transaction and answers each of its changes.
-fn commit(handle: &Handle, group: Vec<Change>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
+fn commit(handle: &Handle, group: &mut Group<'_>, on_tenants: &impl Fn(&HashMap<String, TenantId>)) {
     let began = Instant::now();
-    let applied = handle.change(|transaction| Batch::open(transaction)?.apply(&group));
+    let applied = handle.change(|transaction| Batch::open(transaction)?.apply(group));
+    let group = std::mem::take(&mut group.changes);
     match applied {
         Ok((outcomes, new_tenants)) => {
             handle.stats().committed(group.iter().map(Change::size).sum(), began.elapsed());
@@ -143,15 +142,24 @@ impl<'t> Batch<'t> {
     }
 
     /// A damaged record fails the change that met it, before it has written anything; every other error fails the
-    /// transaction.
-    fn apply(mut self, group: &[Change]) -> Result<(Vec<Outcome>, HashMap<String, TenantId>), StoreError> {
-        let outcomes = group
-            .iter()
-            .map(|change| match self.apply_one(change) {
-                Err(error @ StoreError::Damaged(_)) => Ok(Outcome::Refused(error)),
-                other => other,
-            })
-            .collect::<Result<_, _>>()?;
+    /// transaction. What comes meanwhile is applied as well, for a while: it would wait for the disk twice.
+    fn apply(
+        mut self,
+        group: &mut Group<'_>,
+    ) -> Result<(Vec<Outcome>, HashMap<String, TenantId>), StoreError> {
+        let began = Instant::now();
+        let mut outcomes = Vec::new();
+        while outcomes.len() < group.changes.len() {
+            for change in group.changes.iter().skip(outcomes.len()) {
+                outcomes.push(match self.apply_one(change) {
+                    Err(error @ StoreError::Damaged(_)) => Outcome::Refused(error),
+                    other => other?,
+                });
+            }
+            if began.elapsed() < MOST_GATHERED {
+                group.gather();
+            }
+        }
         self.tables.finish(self.transaction)?;
         Ok((outcomes, self.new_tenants))
     }
@@ -350,6 +358,8 @@ impl<'t> Batch<'t> {
 mod tests {
     use std::sync::Mutex;
 
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
@@ -364,5 +374,19 @@ mod tests {
         recover(&handle, &|tenants| learnt.lock().unwrap().extend(tenants.clone()));
         assert_eq!(*learnt.lock().unwrap(), HashMap::from([("shop".to_owned(), kept.unwrap())]));
         assert!(!handle.failing());
+    }
+
+    #[test]
+    fn what_comes_while_a_group_is_applied_is_of_the_same_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(Handle::create(&path, 1 << 20).unwrap());
+        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let (queue, waiting) = crossbeam_channel::unbounded();
+        let nothing = || Change::Nothing { answer: oneshot::channel().0 };
+        let mut group = Group::begin(nothing(), &waiting);
+        queue.send(nothing()).unwrap();
+        let applied = handle.change(|transaction| Batch::open(transaction)?.apply(&mut group));
+        assert_eq!((applied.unwrap().0.len(), group.changes.len()), (2, 2));
     }
 }

@@ -33,6 +33,7 @@ mod power;
 mod refusal;
 mod tamper;
 mod vault;
+mod wait;
 
 pub mod store_load;
 
@@ -61,3 +62,4 @@ pub use power::{Disk, Left, Recording, Trace, crash_points, memory_dir};
 pub use refusal::{NO_ANSWER, Refusal};
 pub use tamper::{Edit, Tamperer};
 pub use vault::{Vault, built, chaotic, run, signal, vaultd};
+pub use wait::{Pulse, until};

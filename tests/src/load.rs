@@ -134,6 +134,11 @@ impl Load {
         std::mem::take(&mut self.tally.lock().unwrap())
     }
 
+    /// The same, which stays to be taken.
+    pub fn so_far(&self) -> Tally {
+        self.tally.lock().unwrap().clone()
+    }
+
     /// Reads on in the audit log, and lets entries and answers meet. Gives how many answers still wait for their entry,
     /// which is none unless they came meanwhile.
     pub fn meet(&mut self) -> usize {

@@ -4,13 +4,16 @@ use std::{
     io::{Read, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::{Vault, vault::built};
+use crate::{
+    Vault,
+    vault::{built, signal},
+};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -72,6 +75,27 @@ pub fn finish(command: &mut Command, input: &str) -> Ran {
     let Output { status, stdout, stderr } = to_the_end(child, &format!("{command:?}"));
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Has a child killed after a minute: what it writes then ends, and whoever reads that does not wait for ever.
+///
+/// To be dropped when the child was waited for: another process may have its number one day.
+#[derive(Debug)]
+pub struct Limit {
+    _end: Sender<()>,
+}
+
+impl Limit {
+    /// For `child`, from now on.
+    pub fn on(child: &Child) -> Self {
+        let (pid, (end, is_over)) = (child.id(), mpsc::channel());
+        std::thread::spawn(move || {
+            if is_over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                signal(pid, "KILL");
+            }
+        });
+        Self { _end: end }
+    }
 }
 
 /// Waits for `child` to end and gives back what it wrote. One that hangs is killed after a minute.

@@ -77,8 +77,12 @@ impl Line {
     }
 }
 
-/// A connection to a daemon that may have stopped to take any, or to read: nothing is waited for longer than half a minute.
-fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+/// A connection to a daemon that may have stopped to take any, to read or to write: nothing is waited for longer than half
+/// a minute.
+///
+/// # Errors
+/// If nobody takes it.
+pub fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let stream = UnixStream::from(fd);
     // For the connection too (unix(7), SO_SNDTIMEO in socket(7)).

@@ -40,10 +40,10 @@ pub mod store_load;
 pub use audit_log::AuditLog;
 pub use bait::Bait;
 pub use caller::Caller;
-pub use ctl::{Ran, finish};
+pub use ctl::{Limit, Ran, finish};
 pub use disk::SmallDisk;
 pub use http::{
-    Answer, exchange, exchange_if_whole, read_answer, read_answer_if_whole, read_answers,
+    Answer, connect, exchange, exchange_if_whole, read_answer, read_answer_if_whole, read_answers,
     read_answers_until_silent,
 };
 pub use jwt::Minter;

@@ -5,14 +5,13 @@ use std::{
     collections::HashSet,
     fs::{self, OpenOptions},
     io::Write as _,
-    os::unix::net::UnixStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use vault_tests::{AuditLog, Pans, Vault, read_answer_if_whole, seeded_random};
+use vault_tests::{AuditLog, Pans, Vault, connect, read_answer_if_whole, seeded_random};
 
 const CALLERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ fn ask(
     mut body: impl FnMut() -> (&'static str, String),
 ) -> Vec<String> {
     let mut heard = Vec::new();
-    let Ok(mut stream) = UnixStream::connect(vault.socket()) else { return heard };
+    let Ok(mut stream) = connect(&vault.socket()) else { return heard };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     while !stop.load(Ordering::Relaxed) {
         let (path, body) = body();
@@ -105,7 +104,7 @@ fn every_answer_that_was_heard_has_its_entry_after_kill_9() {
 fn a_request_that_does_not_end_is_told_before_the_end_is_signed() {
     let mut vault = Vault::start_with(|config| config + "\n[limits]\nshutdown_grace_seconds = 1\n");
     let mut log = AuditLog::of(&vault);
-    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let mut stream = connect(&vault.socket()).unwrap();
     let jwt = vault.jwt();
     let head = format!(
         "POST /v1/detokenize HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
@@ -137,8 +136,7 @@ fn refusals_that_the_end_cuts_off_are_written_or_counted() {
     }
     // Nobody knows yet whether they may.
     let head = "POST /v1/login HTTP/1.1\r\nhost: vault\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
-    let open: Vec<_> =
-        std::iter::repeat_with(|| UnixStream::connect(vault.socket()).unwrap()).take(OPEN).collect();
+    let open: Vec<_> = std::iter::repeat_with(|| connect(&vault.socket()).unwrap()).take(OPEN).collect();
     for mut stream in &open {
         stream.write_all(head.as_bytes()).unwrap();
     }

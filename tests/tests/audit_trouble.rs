@@ -4,12 +4,12 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::Write as _,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::fs::PermissionsExt as _,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use vault_tests::{Answer, AuditLog, Pans, SmallDisk, Vault, read_answer};
+use vault_tests::{Answer, AuditLog, Pans, SmallDisk, Vault, connect, read_answer};
 
 /// Service must be back in this time once the cause is gone: the log is looked at twice a second.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -174,7 +174,7 @@ fn what_was_answered_503_is_not_told_as_granted_after_a_kill() {
         let room = line.len() * (CALLS - 1) + line.len() / 2;
         // All of them are there when it goes on, so that their entries are written together.
         vault.signal("STOP");
-        let mut streams: Vec<_> = (0..CALLS).map(|_| UnixStream::connect(vault.socket()).unwrap()).collect();
+        let mut streams: Vec<_> = (0..CALLS).map(|_| connect(&vault.socket()).unwrap()).collect();
         for stream in &mut streams {
             stream.write_all(request.as_bytes()).unwrap();
         }

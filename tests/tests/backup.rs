@@ -5,7 +5,11 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{Read as _, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
+    os::unix::{
+        fs::{OpenOptionsExt as _, PermissionsExt as _},
+        net::UnixListener,
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
@@ -13,17 +17,20 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Value, json};
 use vault_client::{RetryPolicy, TokenizeRequest, VaultClient};
 use vault_tests::{
-    AuditLog, Module, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, not_run,
-    rewrap, rotate, seeded_random,
+    AuditLog, Module, Pans, Vault, assert_all_there, connect, destroy_retired, fast_vault, fill, keys,
+    not_run, rewrap, rotate, seeded_random,
 };
 
 const CLIENTS: usize = 8;
+/// For a file to be full.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Bytes of a chunk in the file (`docs/backup-format.md`).
 const CHUNK: usize = 65_536 + 16;
 
@@ -384,7 +391,16 @@ fn restore_slowly(vault: &Vault, path: &Path, meanwhile: impl FnOnce()) -> Outpu
     assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
     thread::scope(|scope| {
         let restoring = scope.spawn(|| restore(vault, &slow));
-        let mut feed = File::create(&slow).unwrap();
+        // Only a restore that is not there yet is waited for, not one that has ended.
+        let open = || File::options().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&slow);
+        let mut feed = loop {
+            match open() {
+                Ok(feed) => break feed,
+                Err(error) => assert!(!restoring.is_finished(), "{error}: {:?}", restoring.join()),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        fcntl(&feed, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         feed.write_all(early).unwrap();
         while !vault.path("store/restoring/vault.redb").exists() {
             assert!(!restoring.is_finished(), "{:?}", restoring.join());
@@ -482,7 +498,8 @@ fn only_root_and_the_daemons_own_user_are_given_a_backup() {
     }
     let socket = vault.path("admin.sock");
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "-X", "POST", "--unix-socket", socket.to_str().unwrap(), "http://vault/v1/backup"]);
+    curl.args(["-sS", "--max-time", "30", "-X", "POST", "--unix-socket", socket.to_str().unwrap()]);
+    curl.arg("http://vault/v1/backup");
     let answer = curl.uid(65_534).gid(65_534).output().unwrap();
     let problem: Value = serde_json::from_slice(&answer.stdout).unwrap();
     assert_eq!((&problem["status"], &problem["code"]), (&json!(403), &json!("sender_mismatch")), "{problem}");
@@ -564,7 +581,7 @@ async fn the_daemon_stops_while_a_backup_is_read_by_nobody() {
     let mut vault = Vault::start_with(|config| format!("{config}\n[limits]\nshutdown_grace_seconds = 2\n"));
     let client: VaultClient = vault.client();
     fill(&client, &Pans::new().take(20_000)).await;
-    let mut stream = std::os::unix::net::UnixStream::connect(vault.path("admin.sock")).unwrap();
+    let mut stream = connect(&vault.path("admin.sock")).unwrap();
     stream.write_all(b"POST /v1/backup HTTP/1.1\r\nhost: vault\r\ncontent-length: 0\r\n\r\n").unwrap();
     let mut first = [0; 1_000];
     stream.read_exact(&mut first).unwrap();
@@ -614,7 +631,9 @@ async fn the_audit_log_says_what_has_happened_since() {
     let (header, _) = header(&made(&vault, "the.backup"));
     let file = |number: u32| vault.path(&format!("audit/audit-{number:08}.jsonl"));
     let fill_file = |number| {
+        let since = Instant::now();
         while !file(number + 1).exists() {
+            assert!(since.elapsed() < PATIENCE, "file {number} is never full");
             assert_eq!(vault.request("GET", &paths[1], "").status, 200);
         }
     };

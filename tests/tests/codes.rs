@@ -3,13 +3,12 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use vault_tests::{AuditLog, PURPOSES, Vault, exchange, keys, read_answer};
+use vault_tests::{AuditLog, PURPOSES, Vault, connect, exchange, keys, read_answer};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 const UNKNOWN: &str = "/v1/tokens/00000000-0000-7000-8000-000000000000";
@@ -148,7 +147,7 @@ fn refusals_without_end_are_counted_and_not_written() {
                 );
                 for _ in 0..EACH {
                     // Some have gone before they are answered.
-                    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+                    let mut stream = connect(&vault.socket()).unwrap();
                     stream.write_all(head.as_bytes()).unwrap();
                     stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
                     drop(stream.read(&mut [0; 1]));
@@ -320,12 +319,12 @@ fn slow_senders_are_told_and_dropped() {
     let vault = Vault::start_with(|config| {
         config + "\n[limits]\nheader_timeout_seconds = 1\nbody_timeout_seconds = 1\n"
     });
-    let mut head = UnixStream::connect(vault.socket()).unwrap();
+    let mut head = connect(&vault.socket()).unwrap();
     head.write_all(b"POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nx-slow: ").unwrap();
     let answer = read_answer(&mut head);
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
 
-    let mut body = UnixStream::connect(vault.socket()).unwrap();
+    let mut body = connect(&vault.socket()).unwrap();
     let jwt = vault.jwt();
     write!(
         body,
@@ -340,9 +339,9 @@ fn slow_senders_are_told_and_dropped() {
 #[test]
 fn too_many_connections_are_overload() {
     let vault = Vault::start_with(|config| config + "\n[limits]\nmax_connections = 4\n");
-    let held: Vec<_> = (0..4).map(|_| UnixStream::connect(vault.socket()).unwrap()).collect();
+    let held: Vec<_> = (0..4).map(|_| connect(&vault.socket()).unwrap()).collect();
     thread::sleep(Duration::from_millis(200));
-    let mut refused = UnixStream::connect(vault.socket()).unwrap();
+    let mut refused = connect(&vault.socket()).unwrap();
     let answer = read_answer(&mut refused);
     assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
     let admin = exchange(&vault.path("admin.sock"), b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n");

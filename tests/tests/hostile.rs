@@ -3,11 +3,13 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
-use vault_tests::{Vault, exchange, read_answer, read_answers};
+use vault_tests::{Vault, connect, exchange, read_answer, read_answers};
+
+/// For an answer to come, or the end of a connection, on a busy build machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn floods_fragments_and_nonsense_do_not_hurt() {
@@ -29,12 +31,12 @@ fn floods_fragments_and_nonsense_do_not_hurt() {
         "\u{0}\u{1}\u{2}\r\n\r\n",
         "GET  /healthz HTTP/1.1\r\n\r\n",
     ] {
-        let mut stream = UnixStream::connect(&socket).unwrap();
+        let mut stream = connect(&socket).unwrap();
         let _ = stream.write_all(nonsense.as_bytes());
         let _ = stream.shutdown(std::net::Shutdown::Write);
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{nonsense:?}: {answer}");
+        let (answers, has_ended) = read_answers(&mut stream, PATIENCE);
+        let is_refused = answers.iter().all(|answer| (400..500).contains(&answer.status));
+        assert!(has_ended && is_refused, "{nonsense:?}: {answers:?}");
     }
     assert_eq!(vault.request("GET", "/healthz", "").status, 200);
 }
@@ -66,9 +68,9 @@ fn what_is_no_request_is_told_so_after_the_answers_before_it() {
     ];
     for (bytes, status, code) in no_requests() {
         for (requests, statuses) in before {
-            let mut stream = UnixStream::connect(vault.socket()).unwrap();
+            let mut stream = connect(&vault.socket()).unwrap();
             let _ = stream.write_all(format!("{requests}{bytes}").as_bytes());
-            let (mut answers, has_ended) = read_answers(&mut stream, Duration::from_secs(5));
+            let (mut answers, has_ended) = read_answers(&mut stream, PATIENCE);
             let last = answers.pop().unwrap();
             assert_eq!((last.status, last.code().as_str()), (status, code), "{bytes:.60}: {last:?}");
             assert!(has_ended && last.headers["connection"] == "close", "{bytes:.60}: {last:?}");
@@ -83,17 +85,17 @@ fn answers_are_whole_before_what_is_no_request() {
     const REQUESTS: usize = 40;
     let vault = Vault::start();
     // More than the socket has room for, and read late.
-    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let mut stream = connect(&vault.socket()).unwrap();
     let request = "GET /v1/openapi.json HTTP/1.1\r\nhost: v\r\n\r\n".repeat(REQUESTS);
     stream.write_all(format!("{request}nonsense\r\n\r\n").as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    let (answers, has_ended) = read_answers(&mut stream, Duration::from_secs(5));
+    let (answers, has_ended) = read_answers(&mut stream, PATIENCE);
     let (last, whole) = answers.split_last().unwrap();
     assert!(whole.len() == REQUESTS && whole.iter().all(|answer| answer.body == whole[0].body));
     assert_eq!((last.code().as_str(), has_ended), ("invalid_request", true));
 
     // One that is made while it is sent.
-    let mut stream = UnixStream::connect(vault.path("admin.sock")).unwrap();
+    let mut stream = connect(&vault.path("admin.sock")).unwrap();
     stream.write_all(b"POST /v1/backup HTTP/1.1\r\nhost: v\r\n\r\nnonsense\r\n\r\n").unwrap();
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
@@ -108,7 +110,7 @@ fn a_request_cut_half_way_leaves_nothing_behind() {
     let vault = Vault::start();
     let jwt = vault.jwt();
     for _ in 0..200 {
-        let mut stream = UnixStream::connect(vault.socket()).unwrap();
+        let mut stream = connect(&vault.socket()).unwrap();
         let _ = write!(
             stream,
             "POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\ncontent-type: \
@@ -127,7 +129,7 @@ fn a_request_cut_half_way_leaves_nothing_behind() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let vault = Vault::start();
-    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let mut stream = connect(&vault.socket()).unwrap();
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: v\r\n\r\n")
         .unwrap();
@@ -144,7 +146,7 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_body_may_come_in_chunks_and_over_one_connection() {
     let vault = Vault::start();
-    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let mut stream = connect(&vault.socket()).unwrap();
     for _ in 0..3 {
         write!(
             stream,

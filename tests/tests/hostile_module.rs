@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::{net::UnixStream, process::ExitStatusExt},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output},
     thread,
@@ -18,7 +18,7 @@ use nix::{
     unistd::{User, getegid, geteuid},
 };
 use serde_json::json;
-use vault_tests::{Answer, Bait, KernelAudit, Module, Vault, built, not_run, read_answer_if_whole};
+use vault_tests::{Answer, Bait, KernelAudit, Module, Vault, built, connect, not_run, read_answer_if_whole};
 
 const PAN: &str = "4111111111111111";
 /// How long a vault may take to be well again.
@@ -246,7 +246,7 @@ impl Besieged {
 
     /// Asks for the card; `None` if the vault goes away over it.
     fn ask(&self) -> Option<Answer> {
-        let mut stream = UnixStream::connect(self.vault.socket()).ok()?;
+        let mut stream = connect(&self.vault.socket()).ok()?;
         let (jwt, body) = (self.vault.jwt(), json!({ "token": self.token }).to_string());
         let request = format!(
             "POST /v1/detokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\ncontent-type: \

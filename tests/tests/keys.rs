@@ -3,7 +3,6 @@
 
 use std::{
     io::Write,
-    os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,8 +13,8 @@ use std::{
 use serde_json::Value;
 use vault_client::{RetryPolicy, SearchRequest, TokenizeRequest, VaultClient};
 use vault_tests::{
-    Module, PURPOSES, Pans, Vault, assert_all_there, chaotic, destroy_retired, fast_vault, fill, keys,
-    rewrap, rotate, short_lived,
+    Module, PURPOSES, Pans, Vault, assert_all_there, chaotic, connect, destroy_retired, fast_vault, fill,
+    keys, rewrap, rotate, short_lived,
 };
 
 const CALLERS: usize = 64;
@@ -257,7 +256,7 @@ fn a_rewrap_goes_on_if_whoever_asked_for_it_has_gone() {
             "POST /v1/rewrap HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {}\r\ncontent-length: 0\r\n\r\n",
             vault.jwt()
         );
-        let mut stream = UnixStream::connect(vault.path("admin.sock")).unwrap();
+        let mut stream = connect(&vault.path("admin.sock")).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         drop(stream);
         let asked = Instant::now();

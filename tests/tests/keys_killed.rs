@@ -4,13 +4,12 @@
 use std::{
     collections::HashMap,
     io::{Read, Write},
-    os::unix::net::UnixStream,
     time::Duration,
 };
 
 use vault_tests::{
-    PURPOSES, Pans, Vault, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate,
-    seeded_random,
+    PURPOSES, Pans, Vault, assert_all_there, connect, destroy_retired, fast_vault, fill, keys, rewrap,
+    rotate, seeded_random,
 };
 
 /// What the daemon is doing when it is killed.
@@ -20,7 +19,7 @@ fn trouble(vault: &Vault, random: &mut fastrand::Rng) {
     let (socket, jwt) = (vault.path("admin.sock"), vault.jwt());
     // The daemon may die in the middle of this.
     let quietly = |method: &str, path: &str| {
-        let Ok(mut stream) = UnixStream::connect(&socket) else { return };
+        let Ok(mut stream) = connect(&socket) else { return };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: vault\r\nauthorization: Bearer {jwt}\r\ncontent-length: 0\r\n\
              connection: close\r\n\r\n"

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vault_tests::{Vault, vaultd};
+use vault_tests::{Limit, Vault, finish, vaultd};
 
 #[test]
 fn a_log_of_json_has_an_object_a_line() {
@@ -40,6 +40,7 @@ fn another_file_than_the_journals_gets_text_with_times() {
         .stderr(File::create(&path).unwrap())
         .spawn()
         .unwrap();
+    let _limit = Limit::on(&child);
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
         .unwrap();
@@ -62,8 +63,8 @@ fn a_panic_is_told_by_its_place_alone() {
     fs::write(&path, store).unwrap();
     let config = vault.path("vaultd.toml");
     let mut serve = Command::new(vaultd());
-    let done = serve.arg("serve").arg("--config").arg(config).env("RUST_BACKTRACE", "1").output().unwrap();
-    let said = String::from_utf8(done.stderr).unwrap();
+    serve.arg("serve").arg("--config").arg(config).env("RUST_BACKTRACE", "1");
+    let said = finish(&mut serve, "").stderr;
     let line = said.lines().find(|line| line.contains("ERROR vaultd panicked: please report this place="));
     assert!(line.is_some_and(|line| line.contains("redb")), "{said}");
     assert!(said.contains("restore a backup"), "{said}");

@@ -4,18 +4,11 @@
 //! debugger would with every right there is. That takes root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
-use std::{
-    collections::HashSet,
-    fs,
-    io::Write,
-    os::unix::{fs::MetadataExt, net::UnixStream},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashSet, fs, io::Write, os::unix::fs::MetadataExt, thread, time::Duration};
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
-use vault_tests::{Answer, Caller, Hit, Pans, Vault, by_place, find_pans, not_run, seeded_random};
+use vault_tests::{Answer, Caller, Hit, Pans, Vault, by_place, connect, find_pans, not_run, seeded_random};
 
 const CALLERS: usize = 8;
 /// Eight requests each, among them logins and envelopes.
@@ -139,7 +132,7 @@ fn ten_thousand_requests_leave_no_card_number_behind() {
 
     // A request that is still on its way is where it must be, which also shows that the search finds what is there.
     let pan = Pans::with(random).next_pan();
-    let (mut stream, jwt) = (UnixStream::connect(vault.socket()).unwrap(), vault.jwt());
+    let (mut stream, jwt) = (connect(&vault.socket()).unwrap(), vault.jwt());
     write!(
         stream,
         "POST /v1/tokenize HTTP/1.1\r\nhost: v\r\nauthorization: Bearer {jwt}\r\ncontent-type: \

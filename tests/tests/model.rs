@@ -4,7 +4,7 @@
 //! `VAULT_MODEL_CASES` says how many sequences are tried.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{cell::RefCell, io::Write as _, os::unix::net::UnixStream, thread, time::Duration};
+use std::{cell::RefCell, io::Write as _, thread, time::Duration};
 
 use proptest::{
     collection::vec,
@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{RngAlgorithm, TestRng, TestRunner},
 };
 use serde_json::{Value, json};
-use vault_tests::{Answer, Model, Pans, Step, Template, Vault, seeded_random};
+use vault_tests::{Answer, Model, Pans, Step, Template, Vault, connect, seeded_random};
 
 const CARDS: u8 = 3;
 const MOST_STEPS: usize = 24;
@@ -134,7 +134,7 @@ impl Compared<'_> {
              application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut stream = UnixStream::connect(self.vault.socket()).unwrap();
+        let mut stream = connect(&self.vault.socket()).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         thread::sleep(Duration::from_micros(after_us));
         self.vault.kill();

@@ -12,7 +12,9 @@ use std::{
     process::Command,
 };
 
-use vault_tests::{Disk, Left, Recording, Trace, crash_points, memory_dir, seeded_random, store_load};
+use vault_tests::{
+    Disk, Left, Recording, Trace, crash_points, finish, memory_dir, seeded_random, store_load,
+};
 
 /// Changes that each of those who change the store makes.
 const STEPS: usize = 40;
@@ -54,7 +56,8 @@ fn recorded(home: &Path, random: &mut fastrand::Rng) -> (PathBuf, Trace) {
         let mut load = Command::new(env!("CARGO_BIN_EXE_store-load"));
         load.arg(&dir).args([random.u64(..).to_string(), STEPS.to_string()]);
         recording.instrument(&mut load);
-        assert!(load.status().unwrap().success());
+        let ran = finish(&mut load, "");
+        assert_eq!(ran.status, Some(0), "{ran:?}");
         let trace = recording.trace();
         recording.assert_whole(&trace);
         (number, dir, trace)

@@ -219,7 +219,8 @@ fn the_stories_by_curl() {
     let socket = vault.socket();
     let curl = |jwt: &str, path: &str, body: Value| -> Value {
         let output = Command::new("curl")
-            .args(["-sS", "--unix-socket", socket.to_str().unwrap(), "-H", "content-type: application/json"])
+            .args(["-sS", "--max-time", "30", "--unix-socket", socket.to_str().unwrap()])
+            .args(["-H", "content-type: application/json"])
             .args(["-H", &format!("authorization: Bearer {jwt}"), "-d", &body.to_string()])
             .arg(format!("http://vault{path}"))
             .output()
@@ -275,7 +276,7 @@ fn two_users_log_in_and_neither_can_use_the_others_jwt() {
             }
             command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]);
         }
-        command.args(["curl", "-sS", "--unix-socket", vault.socket().to_str().unwrap()]);
+        command.args(["curl", "-sS", "--max-time", "30", "--unix-socket", vault.socket().to_str().unwrap()]);
         command.args(["-H", "content-type: application/json", "-H", &format!("authorization: Bearer {jwt}")]);
         let output = command.args(["-d", body, &format!("http://vault{path}")]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -307,8 +308,8 @@ fn two_users_log_in_and_neither_can_use_the_others_jwt() {
 
 #[test]
 fn a_service_is_known_by_its_unit() {
-    const CURL: &str = "[ -z \"$1\" ] || echo $$ > \"$1/cgroup.procs\"; exec curl -sS --unix-socket \"$2\" \
-                        -X POST http://vault/v1/login";
+    const CURL: &str = "[ -z \"$1\" ] || echo $$ > \"$1/cgroup.procs\"; exec curl -sS --max-time 30 \
+                        --unix-socket \"$2\" -X POST http://vault/v1/login";
     let vault = Vault::start_with(|config| {
         let (before, rest) = config.split_once("uid = ").unwrap();
         let (_, after) = rest.split_once('\n').unwrap();

@@ -15,7 +15,7 @@ use std::{
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use serde_json::json;
-use vault_tests::{Module, Pans, Vault, chaotic, not_run, run, vaultd};
+use vault_tests::{Limit, Module, Pans, Vault, chaotic, not_run, run, vaultd};
 
 /// A vault that was made and is stopped.
 fn stopped() -> Vault {
@@ -282,6 +282,7 @@ fn keys_behind_a_link_and_a_config_without_a_directory_are_read_again() {
     let mut serve = Command::new(vault_tests::vaultd());
     serve.args(["serve", "--config", "vaultd.toml"]).current_dir(vault.path(""));
     let mut daemon = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let _limit = Limit::on(&daemon);
     let mut first = String::new();
     BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.starts_with("ready"), "{first}");
@@ -399,6 +400,7 @@ fn cards_that_check_opens_are_in_locked_memory() {
     let mut check = Command::new(vaultd());
     check.args(["check", "--deep", "--quick", "--config"]).arg(vault.path("vaultd.toml"));
     let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
+    let _limit = Limit::on(&check);
     let mut locked = false;
     while check.try_wait().unwrap().is_none() {
         let status = fs::read_to_string(format!("/proc/{}/status", check.id())).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What people do with a vault, in the order in which they do it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 use vault_client::{Brand, Code, Metadata, MetadataValue, Sensitive, TokenPatch, TokenizeRequest};
@@ -230,7 +230,10 @@ fn curl_lines_of_the_banner_work_when_pasted() {
          'content-type: application/json' -d '{{\"pan\": \"4111 1111 1111 1111\"}}' http://localhost/v1/tokenize",
         dir = vault.path("").display().to_string().trim_end_matches('/')
     );
-    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    // The line stays as it is printed, and is not waited for without end.
+    fs::write(vault.path(".curlrc"), "max-time = 30\n").unwrap();
+    let mut command = Command::new("bash");
+    let output = command.args(["-c", &line]).env("CURL_HOME", vault.path("")).output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["masked_pan"], "411111******1111");
 }

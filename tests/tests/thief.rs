@@ -18,7 +18,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Answer, Vault, luhn_valid, read_answer_if_whole, seeded_random};
+use vault_tests::{Answer, Vault, connect, luhn_valid, read_answer_if_whole, seeded_random};
 
 /// What the thief asks for, first ones again where there are fewer.
 const WANTED: usize = 1_000_000;
@@ -94,7 +94,7 @@ impl Line {
             body.len()
         );
         if self.stream.is_none() {
-            self.stream = UnixStream::connect(&self.socket).ok();
+            self.stream = connect(&self.socket).ok();
         }
         let stream = self.stream.as_mut()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -136,7 +136,9 @@ impl Theft {
                 return;
             }
             let wanted: Vec<_> = (from..from + size).map(|number| &tokens[number % tokens.len()]).collect();
+            let since = Instant::now();
             loop {
+                assert!(since.elapsed() < PATIENCE * 2, "no answer but 503");
                 match line.ask(&wanted) {
                     Some(answer) if [200, 429].contains(&answer.status) => {
                         self.stolen.lock().unwrap().extend(cards(&answer));
@@ -149,8 +151,9 @@ impl Theft {
                     }
                     Some(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
                     // Killed: what it was sent may have been on its way.
-                    None => thread::sleep(Duration::from_millis(5)),
+                    None => {}
                 }
+                thread::sleep(Duration::from_millis(5));
             }
         }
     }

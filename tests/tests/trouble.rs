@@ -4,24 +4,22 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::net::UnixStream,
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Pans, Vault, chaotic};
+use vault_tests::{Pans, Vault, chaotic, connect, until};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
+/// For a disk to be full.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until the vault has mended what `fault` has broken. How soon is for `outage.rs` to say.
 fn is_back(vault: &Vault, fault: &str) {
-    let away = Instant::now();
-    while vault.request("GET", "/readyz", "").status != 200 {
-        assert!(away.elapsed() < Duration::from_secs(10), "{fault}: not back");
-        thread::sleep(Duration::from_millis(50));
-    }
+    let is_ready = || vault.request("GET", "/readyz", "").status == 200;
+    until(Duration::from_secs(10), &format!("back after {fault}"), is_ready);
 }
 
 #[test]
@@ -178,18 +176,16 @@ fn a_full_disk_is_not_called_ready_between_two_failures() {
         .status();
     assert!(full.unwrap().success());
     let mut pans = Pans::new();
-    loop {
+    until(PATIENCE, "the disk is full", || {
         let items: Vec<_> = pans.take(200).iter().map(|pan| json!({ "pan": pan })).collect();
         let answer = vault.request("POST", "/v1/tokenize/batch", &json!({ "items": items }).to_string());
         let results = answer.json()["results"].clone();
         let failed = |results: &Vec<Value>| results.iter().any(|result| result["error"].is_object());
-        if results.as_array().is_none_or(failed) {
-            break;
-        }
-    }
+        results.as_array().is_none_or(failed)
+    });
     let mut one =
         || vault.request("POST", "/v1/tokenize", &json!({ "pan": pans.take(1)[0] }).to_string()).status;
-    while one() == 201 {}
+    until(PATIENCE, "nothing fits any more", || one() != 201);
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(4) {
         let ready = vault.request("GET", "/readyz", "");
@@ -202,7 +198,7 @@ fn a_full_disk_is_not_called_ready_between_two_failures() {
 #[test]
 fn whoever_does_not_read_loses_the_connection() {
     let vault = Vault::start_with(|config| config + "\n[limits]\nanswer_timeout_seconds = 1\n");
-    let mut greedy = UnixStream::connect(vault.socket()).unwrap();
+    let mut greedy = connect(&vault.socket()).unwrap();
     greedy.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     // Until neither side has room for more.
     while greedy.write_all(&b"GET /v1/openapi.json HTTP/1.1\r\nhost: v\r\n\r\n".repeat(64)).is_ok() {}

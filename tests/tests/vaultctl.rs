@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Pans, Vault, finish, signal};
+use vault_tests::{Limit, Pans, Vault, finish, signal};
 
 /// Test cards of Visa and MasterCard; they belong to nobody.
 const PAN: &str = "4111111111111111";
@@ -112,6 +112,7 @@ fn a_terminal_shows_the_question_and_not_the_answer() {
             .args(["--quiet", "--return", "--command", &typed, "/dev/null"])
             .env("VAULT_SOCKET", vault.socket());
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let _limit = Limit::on(&child);
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut seen = Vec::new();
         // The echo is off when the question is there, and stays off for answers that are typed ahead.
@@ -275,7 +276,9 @@ fn a_wrong_command_line_ends_with_2_and_a_reader_that_goes_away_with_0() {
         drop(reader);
         let child =
             command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
-        let output = child.spawn().unwrap().wait_with_output().unwrap();
+        let child = child.spawn().unwrap();
+        let _limit = Limit::on(&child);
+        let output = child.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
     }
 }
@@ -358,6 +361,7 @@ fn whoever_follows_the_audit_log_misses_nothing_and_keeps_nobody() {
     until("keys.list");
 
     signal(child.id(), "INT");
+    let _limit = Limit::on(&child);
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");

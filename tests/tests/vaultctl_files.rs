@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Ran, Vault};
+use vault_tests::{Limit, Ran, Vault};
 
 /// Test cards of Visa and MasterCard; they belong to nobody.
 const PAN: &str = "4111111111111111";
@@ -156,7 +156,10 @@ fn a_file_that_cannot_be_read_on_loses_nothing_before() {
         drop(feed);
         let mut command = vault.ctl_command();
         command.args(["tokenize", "--json", "--file", "-", "--batch", &batch.to_string()]);
-        let output = command.stdin(OwnedFd::from(stdin)).output().unwrap();
+        let pipes = command.stdin(OwnedFd::from(stdin)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = pipes.spawn().unwrap();
+        let _limit = Limit::on(&child);
+        let output = child.wait_with_output().unwrap();
 
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer["results"].as_array().unwrap().len(), 3, "{answer}");
@@ -176,7 +179,7 @@ fn ctrl_c_says_how_far_it_went_and_leaves_whole_json() {
     let vault = Vault::start();
     for line in ["tokenize --json", "tokenize", "detokenize --json"] {
         let value = if line.starts_with("tok") { PAN } else { "nonsense" };
-        let Piped { child, mut stdin, stdout } = Piped::start(&vault, line);
+        let Piped { child, mut stdin, stdout, _limit } = Piped::start(&vault, line);
         let mut stdout = stdout.unwrap();
         writeln!(stdin, "{value}\n\n{value}").unwrap();
         let mut text = String::new();
@@ -200,6 +203,7 @@ struct Piped {
     child: Child,
     stdin: ChildStdin,
     stdout: Option<BufReader<ChildStdout>>,
+    _limit: Limit,
 }
 
 impl Piped {
@@ -209,7 +213,7 @@ impl Piped {
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().map(BufReader::new));
-        Self { child, stdin, stdout }
+        Self { _limit: Limit::on(&child), child, stdin, stdout }
     }
 
     /// Gives it `line`, and reads the head of the output and the result.
@@ -240,8 +244,10 @@ fn cards_whose_tokens_nobody_reads_are_no_success() {
         let file = vault.path("lines");
         fs::write(&file, input).unwrap();
         let mut command = vault.ctl_command();
-        command.args(line.split_whitespace()).arg(file).stdout(writer);
-        let output = command.output().unwrap();
+        command.args(line.split_whitespace()).arg(file).stdin(Stdio::null());
+        let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let _limit = Limit::on(&child);
+        let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let unsent = (Some(1), "vaultctl: nobody reads the output: stopped at line 1, after 0 done\n".to_owned());

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use vault_client::{Code, Problem};
-use vault_tests::{Vault, built, finish};
+use vault_tests::{Limit, Vault, built, finish};
 
 /// The form of a JWT (RFC 7519): its header begins with `{"`.
 const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJzZWNyZXQifQ.c2lnbmF0dXJl";
@@ -159,6 +159,7 @@ fn whoever_stays_with_a_vault_waits_while_it_is_away() {
     let (_dir, socket) = away(page(json!([])), page(json!([{"seq": 1}])), false);
     let mut follow = ctl(&socket, "audit tail -f --json --timeout 2");
     let mut child = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _limit = Limit::on(&child);
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     child.kill().unwrap();

@@ -3,13 +3,12 @@
 use std::{
     io::{Read, Write},
     net::Shutdown,
-    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use vault_tests::{Load, Vault, not_run, read_answer, read_answers};
+use vault_tests::{Load, Vault, connect, not_run, read_answer, read_answers};
 
 use crate::{CALLERS, is_well, seen};
 
@@ -50,7 +49,7 @@ fn ten_thousand_idle_connections() {
     });
     let before = vault.status_kib("VmRSS");
     let began = Instant::now();
-    let mut idle: Vec<_> = (0..count).map(|_| UnixStream::connect(vault.socket()).unwrap()).collect();
+    let mut idle: Vec<_> = (0..count).map(|_| connect(&vault.socket()).unwrap()).collect();
     for stream in &mut idle {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n").unwrap();
         assert_eq!(read_answer(stream).status, 200);
@@ -95,7 +94,7 @@ fn slow_callers_are_shown_out_and_nobody_waits_for_them() {
         for slow in 0..SLOW {
             let (vault, (head, more)) = (&vault, WAYS[slow % WAYS.len()]);
             scope.spawn(move || {
-                let mut stream = UnixStream::connect(vault.socket()).unwrap();
+                let mut stream = connect(&vault.socket()).unwrap();
                 stream.write_all(head.replace("JWT", &vault.jwt()).as_bytes()).unwrap();
                 let began = Instant::now();
                 // A byte now and then, for as long as somebody takes it.
@@ -129,7 +128,7 @@ fn who_leaves_half_way_harms_nobody() {
         body.len()
     );
     for round in 0..300 {
-        let mut stream = UnixStream::connect(vault.socket()).unwrap();
+        let mut stream = connect(&vault.socket()).unwrap();
         let sent = if round % 3 == 0 { fastrand::usize(..request.len()) } else { request.len() };
         stream.write_all(&request.as_bytes()[..sent]).unwrap();
         // It stops speaking, listening or both.
@@ -146,7 +145,7 @@ fn who_leaves_half_way_harms_nobody() {
         }
     }
     // Many at once on one connection, of which the first answers alone are read.
-    let mut stream = UnixStream::connect(vault.socket()).unwrap();
+    let mut stream = connect(&vault.socket()).unwrap();
     for _ in 0..50 {
         stream.write_all(request.repeat(4).as_bytes()).unwrap();
     }

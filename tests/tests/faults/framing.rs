@@ -3,9 +3,9 @@
 //! Each shape carries the bytes of a second request where only somebody who reads it differently would see one. Whoever
 //! answers them takes one caller's bytes for another's (RFC 9112, 11.2).
 
-use std::{io::Write, os::unix::net::UnixStream, time::Duration};
+use std::{io::Write, time::Duration};
 
-use vault_tests::{Vault, read_answers, read_answers_until_silent};
+use vault_tests::{Vault, connect, read_answers, read_answers_until_silent};
 
 /// For an answer to come, or the end of a connection, on a busy build machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -191,7 +191,7 @@ fn where_a_request_ends_is_never_in_doubt() {
     });
     let mut wrong = Vec::new();
     for (name, bytes, fate) in shapes(&vault.jwt()) {
-        let mut stream = UnixStream::connect(vault.socket()).unwrap();
+        let mut stream = connect(&vault.socket()).unwrap();
         let _ = stream.write_all(format!("{bytes}{SMUGGLED}").as_bytes());
         let (answers, has_ended) = read_answers(&mut stream, PATIENCE);
         let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
@@ -215,7 +215,7 @@ fn where_a_request_ends_is_never_in_doubt() {
 fn a_body_that_nobody_wants_is_no_request() {
     let vault = Vault::start();
     for (name, bytes) in unwanted(&vault.jwt()) {
-        let mut stream = UnixStream::connect(vault.socket()).unwrap();
+        let mut stream = connect(&vault.socket()).unwrap();
         let _ = stream.write_all(bytes.as_bytes());
         let (answers, has_ended) = read_answers_until_silent(&mut stream, PATIENCE, SILENCE);
         let statuses: Vec<_> =

@@ -55,7 +55,8 @@ pub use model::{Model, Step, Template};
 pub use module::Module;
 pub use not_run::not_run;
 pub use operator::{
-    PURPOSES, assert_all_there, destroy_retired, fast_vault, fill, keys, rewrap, rotate, short_lived,
+    PURPOSES, assert_all_there, destroy_retired, fast_vault, fast_vault_with, fill, keys, rewrap, rotate,
+    short_lived,
 };
 pub use pans::{Pans, luhn_valid, seeded_random};
 pub use power::{Disk, Left, Recording, Trace, crash_points, memory_dir};

@@ -3,12 +3,13 @@
 
 use std::{
     io::{Read, Write},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use vault_tests::{AuditLog, PURPOSES, Vault, connect, exchange, keys, read_answer};
+use vault_tests::{AuditLog, PURPOSES, Vault, connect, exchange, keys, read_answer, until};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 const UNKNOWN: &str = "/v1/tokens/00000000-0000-7000-8000-000000000000";
@@ -132,13 +133,21 @@ fn refusals_without_end_are_counted_and_not_written() {
     let without_scope = vault.minter().mint(&json!({ "sub": "one", "scope": "tokens:read" }));
     // The files of issuers are read again, for which nobody has to wait.
     let unknown_key = vault.minter().mint_with_header(&json!({ "kid": "another" }), &json!({}));
-    let start = Instant::now();
+    let (start, answered) = (Instant::now(), AtomicUsize::new(0));
+    let may_be_written = || {
+        let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
+        WRITTEN_AT_ONCE + WRITTEN_PER_S * seconds
+    };
+    // However slow the machine is, more than may be written.
+    let is_enough = || answered.load(Ordering::Relaxed) > may_be_written().max(2 * EACH);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                for _ in 0..EACH {
+                while !is_enough() {
+                    assert!(start.elapsed() < Duration::from_mins(2), "slower than what is written");
                     let answer = vault.request_as(&without_scope, "POST", "/v1/tokenize", CARD);
                     assert_eq!(answer.code(), "insufficient_scope", "whether it is written or not");
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
             scope.spawn(|| {
@@ -157,17 +166,18 @@ fn refusals_without_end_are_counted_and_not_written() {
     });
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
     assert!(vault.stop().success());
-    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
+    let most = may_be_written();
     let told = AuditLog::of(&vault).follow();
     let is_refused = |entry: &&Value| entry["op"] == "tokens.read" || entry["status"] == 403;
     let written = told.iter().filter(is_refused).count();
-    assert!(written <= WRITTEN_AT_ONCE + WRITTEN_PER_S * seconds, "{written} in {seconds} s");
+    assert!(written <= most, "{written} of {most}");
     let counted = told.iter().filter(|entry| entry["event"] == "refusals.counted");
     let counted = counted
         .map(|entry| entry["detail"].as_str().unwrap().split(' ').next().unwrap().parse::<usize>().unwrap());
     let counted = counted.sum::<usize>();
     // Whoever had gone when vaultd took its connection sent nothing.
-    assert!(counted > 0 && written + counted >= 2 * EACH, "{written} and {counted}");
+    let answered = answered.into_inner();
+    assert!(counted > 0 && written + counted >= answered, "{written} and {counted} of {answered}");
 }
 
 #[test]
@@ -347,6 +357,6 @@ fn too_many_connections_are_overload() {
     let admin = exchange(&vault.path("admin.sock"), b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n");
     assert_eq!(admin.status, 200, "the operator is not locked out");
     drop(held);
-    thread::sleep(Duration::from_millis(200));
-    assert_eq!(vault.request("GET", "/healthz", "").status, 200, "places that are given back are free");
+    let is_served = || vault.request("GET", "/healthz", "").status == 200;
+    until(Duration::from_secs(10), "places that are given back are free", is_served);
 }

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use vault_tests::{Load, NO_ANSWER, Vault};
 
-use crate::{CALLERS, rounds, seen};
+use crate::{CALLERS, is_served, rounds, seen};
 
 #[test]
 fn whatever_was_acknowledged_is_so_after_kill_9() {
@@ -12,6 +12,7 @@ fn whatever_was_acknowledged_is_so_after_kill_9() {
     let load = Load::start(&vault, CALLERS);
     for round in 0..rounds() * 2 {
         thread::sleep(Duration::from_millis(fastrand::u64(200..900)));
+        is_served(&load);
         vault.kill();
         vault.restart();
         let tally = load.take();

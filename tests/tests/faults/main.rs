@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vault_tests::{Load, Tally, Vault};
+use vault_tests::{Load, Tally, Vault, until};
 
 /// Callers at work in each of the tests.
 const CALLERS: u64 = 8;
@@ -49,8 +49,17 @@ fn is_well(vault: &Vault, load: &Load) {
     // What was on its way may still have been refused.
     thread::sleep(Duration::from_millis(100));
     load.take();
-    thread::sleep(Duration::from_millis(200));
-    let tally = load.take();
-    assert!(tally.done > 0, "{tally:?}");
-    tally.assert_only("afterwards", &[]);
+    let over = Instant::now();
+    let mut tally = Tally::default();
+    while tally.done == 0 {
+        assert!(over.elapsed() < RECOVERY, "nothing is done: {tally:?}");
+        thread::sleep(Duration::from_millis(200));
+        tally = load.take();
+        tally.assert_only("afterwards", &[]);
+    }
+}
+
+/// Waits until those at work have done something since the last look.
+fn is_served(load: &Load) {
+    until(RECOVERY, "somebody is served", || load.so_far().done > 0);
 }

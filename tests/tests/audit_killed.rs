@@ -98,6 +98,7 @@ fn every_answer_that_was_heard_has_its_entry_after_kill_9() {
     eprintln!(
         "{kills} kills, {answers} answers, each with its entry; {repairs} half lines cut off and noted"
     );
+    assert!(answers > 0 && repairs > 0, "nothing was looked for");
 }
 
 #[test]

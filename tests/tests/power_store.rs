@@ -43,6 +43,7 @@ fn whatever_is_left_of_the_store_is_whole() {
     let (longer, shorter) = trace.resizes();
     assert!(longer > 1 && shorter > 0, "the file grew {longer} times and shrank {shorter} times");
     println!("{tried} power failures in {} changes: {acknowledged} acknowledged changes found", trace.len());
+    assert!(acknowledged > 0, "nothing was looked for");
 }
 
 /// A store that was at work in a directory within `home`, and the changes of its files. Whether the end of its file is ever

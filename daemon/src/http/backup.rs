@@ -50,7 +50,9 @@ pub(super) async fn backup(
     tracing::info!(uid, what = sealing.header().summary(), "backing up");
     let pieces = stream::try_unfold(sealing, |sealing| async {
         let made = tokio::task::spawn_blocking(move || some(sealing)).await;
-        made.map_err(io::Error::other)?.inspect_err(|error| tracing::error!(%error, "a backup is broken off"))
+        made.map_err(io::Error::other)
+            .flatten()
+            .inspect_err(|error| tracing::error!(%error, "a backup is broken off"))
     });
     let mut response = Response::new(Body::from_stream(pieces));
     let octets = HeaderValue::from_static("application/octet-stream");

@@ -215,7 +215,8 @@ fn code_of(error: &VaultError) -> Code {
         VaultError::EnvelopeInvalid(_) => Code::EnvelopeInvalid,
         VaultError::EnvelopeExpired => Code::EnvelopeExpired,
         VaultError::EnvelopeReplayed => Code::EnvelopeReplayed,
-        VaultError::RecordForged | VaultError::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => {
+        VaultError::RecordForged
+        | VaultError::Store(StoreError::Damaged(_) | StoreError::Failed(_) | StoreError::Panicked) => {
             Code::StoreUnavailable
         }
         VaultError::TooManyUses

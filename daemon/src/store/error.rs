@@ -52,6 +52,12 @@ pub enum StoreError {
     /// The database layer failed; a change is not acknowledged, and may have been kept if its commit failed half way.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The database layer met a page that is none, or there is a fault in this program; nothing was changed.
+    #[error(
+        "a page of its file is damaged, or this is a fault of vaultd's own: the line before says where. `vaultd check --deep` \
+         tells; what is damaged, a backup restores"
+    )]
+    Panicked,
     /// More changes are waiting than `store.queue` allows.
     #[error("the store's queue is full")]
     Busy,

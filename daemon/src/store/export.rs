@@ -9,6 +9,7 @@ use redb::{
 use super::{
     Row, Store, StoreError,
     cells::{Cell, Visitor, visit_tables},
+    handle::soundly,
 };
 
 /// The rows of one table.
@@ -28,13 +29,16 @@ impl Store {
     /// A snapshot of everything that is committed.
     ///
     /// # Errors
-    /// [`StoreError::Failed`].
+    /// [`StoreError::Failed`], [`StoreError::Panicked`].
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let transaction = self.inner.handle.with(|database| Ok(database.begin_read()?))?;
-        let mut gather = Gather { transaction: &transaction, counts: BTreeMap::new(), tables: Vec::new() };
-        visit_tables(&mut gather)?;
-        let Gather { counts, tables, .. } = gather;
-        Ok(Snapshot { counts, tables })
+        self.inner.handle.with(|database| {
+            let transaction = database.begin_read()?;
+            let mut gather =
+                Gather { transaction: &transaction, counts: BTreeMap::new(), tables: Vec::new() };
+            visit_tables(&mut gather)?;
+            let Gather { counts, tables, .. } = gather;
+            Ok(Snapshot { counts, tables })
+        })
     }
 }
 
@@ -79,7 +83,7 @@ impl Visitor for Gather<'_> {
             V::put(&value.value(), &mut row.value);
             Ok(row)
         });
-        self.tables.push(Box::new(rows));
+        self.tables.push(Box::new(soundly(rows)));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The database file, and how it is opened again after it failed.
 
 use std::{
-    fs,
+    fs, iter,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -25,6 +25,7 @@ pub(super) struct Handle {
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
     failing: AtomicBool,
+    panicked: AtomicBool,
     quick_recovery_bytes: AtomicU64,
     stats: StoreStats,
 }
@@ -33,9 +34,15 @@ impl Handle {
     pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         let database = open(path, cache_bytes)?;
         let database = RwLock::new(Some(database));
-        let (failing, stats) = (AtomicBool::new(false), StoreStats::default());
-        let quick_recovery_bytes = AtomicU64::new(u64::MAX);
-        Ok(Self { path: path.to_owned(), cache_bytes, database, failing, quick_recovery_bytes, stats })
+        Ok(Self {
+            path: path.to_owned(),
+            cache_bytes,
+            database,
+            failing: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            quick_recovery_bytes: AtomicU64::new(u64::MAX),
+            stats: StoreStats::default(),
+        })
     }
 
     /// Makes an empty database.
@@ -61,7 +68,7 @@ impl Handle {
         let database = database
             .as_ref()
             .ok_or_else(|| StoreError::Failed("the file cannot be opened again".to_owned()))?;
-        sound(|| work(database)).unwrap_or_else(|damaged| Err(StoreError::Failed(damaged.to_owned())))
+        sound(|| work(database)).inspect_err(|_| self.panicked.store(true, Ordering::Relaxed)).flatten()
     }
 
     /// Runs `work` in a transaction and commits it: when this returns, what it changed is durable.
@@ -99,9 +106,13 @@ impl Handle {
         }
     }
 
-    /// Closes the file and opens it again after a commit failed.
+    /// Closes the file and opens it again after a commit failed. Not where a page was met that is none: redb looks at every
+    /// page then, and what could still be read is closed for good.
     pub(super) fn reopen(&self) {
         self.failing.store(true, Ordering::Relaxed);
+        if self.panicked.load(Ordering::Relaxed) {
+            return;
+        }
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: the file is locked while it is open.
         *database = None;
@@ -113,14 +124,31 @@ impl Handle {
 }
 
 fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
-    let opened = sound(|| builder(cache_bytes).open(path)).map_err(|damaged| failed(path, &damaged))?;
+    let opened = sound(|| builder(cache_bytes).open(path));
+    let opened = opened.map_err(|_| failed(path, &"the file is damaged: restore a backup"))?;
     opened.map_err(|error| opening(path, error))
 }
 
 /// redb panics at a page that is none. That is an error of the file, and no reason for the thread that met it to end, be it
-/// the writer or one of the HSM's.
-fn sound<T>(work: impl FnOnce() -> T) -> Result<T, &'static str> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the file is damaged: restore a backup")
+/// the writer or one of the HSM's. The transaction is undone; the database can be used further.
+fn sound<T>(work: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| StoreError::Panicked)
+}
+
+/// `rows` up to the first that cannot be read for that reason.
+pub(super) fn soundly<T>(
+    mut rows: impl Iterator<Item = Result<T, StoreError>>,
+) -> impl Iterator<Item = Result<T, StoreError>> {
+    let mut has_ended = false;
+    iter::from_fn(move || {
+        if has_ended {
+            return None;
+        }
+        sound(|| rows.next()).unwrap_or_else(|panicked| {
+            has_ended = true;
+            Some(Err(panicked))
+        })
+    })
 }
 
 fn builder(cache_bytes: usize) -> redb::Builder {
@@ -131,9 +159,38 @@ fn builder(cache_bytes: usize) -> redb::Builder {
 
 #[cfg(test)]
 mod tests {
-    use redb::ReadableDatabase;
+    use redb::{ReadableDatabase, TableDefinition};
 
     use super::*;
+
+    #[test]
+    fn what_can_be_read_stays_so_after_a_page_that_is_none() {
+        const TABLE: TableDefinition<'static, u64, u64> = TableDefinition::new("numbers");
+        let put =
+            |transaction: &WriteTransaction| Ok(transaction.open_table(TABLE)?.insert(1, 1).map(drop)?);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(Handle::create(&path, 1 << 20).unwrap());
+        let handle = Handle::open(&path, 1 << 20).unwrap();
+        handle.change(put).unwrap();
+        let failed = handle.change(|transaction| -> Result<(), _> {
+            put(transaction)?;
+            unreachable!("as redb says")
+        });
+        assert_eq!(failed, Err(StoreError::Panicked));
+        handle.change(put).unwrap();
+        fs::write(&path, fs::read(&path).unwrap().iter().map(|_| 9).collect::<Vec<u8>>()).unwrap();
+        handle.reopen();
+        let read = handle.with(|database| Ok(database.begin_read()?.open_table(TABLE)?.get(1)?.is_some()));
+        assert_eq!(read, Ok(true), "from memory, in this test");
+    }
+
+    #[test]
+    fn rows_end_at_one_that_cannot_be_read() {
+        let mut rows =
+            soundly((0..3).map(|row| if row == 1 { unreachable!("as redb says") } else { Ok(row) }));
+        assert_eq!(rows.by_ref().collect::<Vec<_>>(), [Ok(0), Err(StoreError::Panicked)]);
+    }
 
     #[test]
     fn a_page_that_is_none_costs_no_thread() {

@@ -77,7 +77,9 @@ fn commit(handle: &Handle, group: &mut Group<'_>, on_tenants: &impl Fn(&HashMap<
             handle.stats().failed();
             tracing::error!(%error, changes = group.len(), "a store transaction failed; none of it is acknowledged");
             // First, so that whoever is refused sees what was kept: a commit that failed may have been.
-            handle.reopen();
+            if error != StoreError::Panicked {
+                handle.reopen();
+            }
             for change in group {
                 change.refuse(&error);
             }

@@ -38,6 +38,9 @@ impl SlowVault {
         // Not before: tokens are made the faster without.
         let script = format!("C_Decrypt latency {}us\n", LATENCY.as_micros());
         fs::write(&fault, script).with_context(|| format!("writing {}", fault.display()))?;
+        let sleepers =
+            punctual(vault.pid()).context("having the HSM's threads sleep no longer than a millisecond")?;
+        ensure!(sleepers == SESSIONS, "{sleepers} HSM threads, not {SESSIONS}");
         Ok(Self { vault, target, tokens })
     }
 
@@ -54,6 +57,22 @@ impl SlowVault {
 /// Operations a second when every session always waits for the HSM.
 pub(crate) fn ceiling() -> f64 {
     float(SESSIONS) * rate(1, LATENCY)
+}
+
+/// Has the threads that stand for an HSM be woken when they asked for, and not up to 50 µs later together with others, as the
+/// system does by itself (proc(5), `timerslack_ns`): an HSM across a network does not wait for timers. Says how many they are.
+fn punctual(pid: u32) -> Result<u64> {
+    let mut sleepers = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let name = fs::read_to_string(task.path().join("comm"))?;
+        if name.trim_end().strip_prefix("hsm-").is_some_and(|number| number.parse::<u64>().is_ok()) {
+            let id = task.file_name().into_string().ok().context("a thread without a number")?;
+            fs::write(format!("/proc/{id}/timerslack_ns"), "1")?;
+            sleepers += 1;
+        }
+    }
+    Ok(sleepers)
 }
 
 /// A development vault's configuration with `module` before the module it has.

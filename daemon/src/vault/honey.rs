@@ -148,8 +148,13 @@ impl Vault {
         note: Option<String>,
     ) -> Result<HoneyView, VaultError> {
         let (name, template) = self.templates.select(template)?;
-        if note.as_ref().is_some_and(|note| !(1..=MAX_NOTE_CHARS).contains(&note.chars().count())) {
-            return Err(VaultError::Request(format!("note must have 1 to {MAX_NOTE_CHARS} characters")));
+        let fits = |note: &String| {
+            (1..=MAX_NOTE_CHARS).contains(&note.chars().count()) && !note.chars().any(char::is_control)
+        };
+        if !note.as_ref().is_none_or(fits) {
+            return Err(VaultError::Request(format!(
+                "note must have 1 to {MAX_NOTE_CHARS} characters and no control characters"
+            )));
         }
         if self.honey.len() >= MOST_HONEY {
             return Err(VaultError::Request(format!(

@@ -13,6 +13,7 @@ mod backup;
 mod codes;
 mod durability;
 mod guards;
+mod hangs;
 mod hostile;
 mod hostile_module;
 mod jwt;

@@ -1,10 +1,11 @@
 //! From a bearer token to a caller.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use vault_api::Scope;
 
 use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
@@ -35,6 +36,7 @@ pub type Watch = Box<dyn FnMut() -> Option<Issuers> + Send>;
 pub struct Authenticator {
     settings: Settings,
     known: Arc<ArcSwap<Known>>,
+    /// One look at a time; whoever waits for his turn gives it up with his request.
     watch: Arc<Mutex<Watch>>,
     replay: ReplayMemory,
     hits: Counter,
@@ -58,21 +60,23 @@ impl Authenticator {
     }
 
     /// Trusts `issuers` from now on, and nobody else; `watch` looks after their files. Requests on their way are not
-    /// disturbed.
+    /// disturbed. Blocks while key files are looked at: not for a thread of the runtime.
     pub fn trust(&self, issuers: Issuers, watch: Watch) {
-        let mut current = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = Arc::new(Known::new(&self.settings, issuers));
+        // Before that look ends, which may be never, and after it: it takes over what it has found.
+        self.known.store(Arc::clone(&known));
+        let mut current = self.watch.blocking_lock();
         *current = watch;
-        self.known.store(Arc::new(Known::new(&self.settings, issuers)));
+        self.known.store(known);
     }
 
     /// Takes over key files that have changed; says whether there were any, now or while it waited for another look.
     pub async fn refresh(&self) -> bool {
         let before = self.known.load_full();
-        let (watch, known, settings) =
-            (Arc::clone(&self.watch), Arc::clone(&self.known), self.settings.clone());
-        // Reads files, and only one look is taken at a time.
+        let (known, settings) = (Arc::clone(&self.known), self.settings.clone());
+        let mut watch = Arc::clone(&self.watch).lock_owned().await;
+        // Reads files.
         let looked = tokio::task::spawn_blocking(move || {
-            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(issuers) = watch() {
                 known.store(Arc::new(Known::new(&settings, issuers)));
             }

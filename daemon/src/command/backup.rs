@@ -20,6 +20,7 @@ use vault_api::Problem;
 use super::{
     CommandError,
     boot::{module_environment, one_thread, open_audit},
+    deadline::Deadline,
     draft::Draft,
     progress::bytes_counter,
     serve::Engines,
@@ -134,7 +135,8 @@ async fn refused(status: StatusCode, body: Incoming) -> CommandError {
 /// Makes the backup with the store, the token and the audit log in hand.
 fn make(config: &Config, out: &mut impl Write, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     module_environment(config)?;
-    let engines = Engines::open(config, open_audit)?;
+    let deadline = Deadline::new().map_err(|error| CommandError::new("cannot start a thread", error))?;
+    let engines = Engines::open(config, open_audit, &deadline)?;
     let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
     };

@@ -5,6 +5,7 @@ mod backup;
 mod boot;
 mod check;
 mod confinement;
+mod deadline;
 mod dev;
 mod draft;
 mod error;

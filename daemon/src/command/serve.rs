@@ -13,6 +13,7 @@ use super::{
         recorded_keys, unfinished_keys,
     },
     confinement::confinement,
+    deadline::Deadline,
     issuers, logging, peers,
     signals::{Signals, Wish},
     tasks::{keep_keys, sweep, tidy_guards, watch_issuers},
@@ -37,6 +38,11 @@ use crate::{
 const OTHER_FILES: usize = 64;
 /// Threads at most that wait for files: keys, the audit log, the configuration.
 const FILE_THREADS: usize = 16;
+
+/// How long the HSM has for the login and the keys at the start, and the system for the threads.
+const START_TIME: Duration = Duration::from_mins(2);
+/// How long the end may take beside what requests that have begun and the HSM are given. The unit's `TimeoutStopSec` is more.
+const STOP_TIME: Duration = Duration::from_secs(3);
 
 /// Serves the vault that the file at `path` describes until SIGTERM or SIGINT; as `user`, if it is started as root.
 ///
@@ -77,9 +83,15 @@ fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit)
     let sockets = Sockets::open(config, identity.map(Identity::ids))?;
     give_up(config, identity)?;
     // From here on there may be threads.
-    let engines = Engines::open(config, open_audit)?;
+    let deadline = Deadline::new().map_err(|error| CommandError::new("cannot start threads", error))?;
+    let engines = Engines::open(config, open_audit, &deadline)?;
+    deadline.set("the start of threads", START_TIME);
     let runtime = runtime(config)?;
-    let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines));
+    deadline.lift();
+    let served = runtime.block_on(until_stopped(config, &limits, sockets, &engines, &deadline));
+    if served.is_err() {
+        stop_by(config, &deadline);
+    }
     // Requests that have not ended by now are cut off, which they tell the audit log; what they changed is committed
     // before the process ends.
     drop(runtime);
@@ -89,6 +101,11 @@ fn run_with(config: &Config, identity: Option<&Identity>, open_audit: OpenAudit)
     });
     drop(engines);
     ended
+}
+
+/// Has the process end soon, whatever does not come back.
+fn stop_by(config: &Config, deadline: &Deadline) {
+    deadline.set("stopping", config.limits.shutdown_grace + config.hsm.call_timeout + STOP_TIME);
 }
 
 /// Gives up all that serving does not need, before the module is loaded: what its vendor wrote never runs with more.
@@ -151,12 +168,19 @@ pub(super) struct Engines {
 
 impl Engines {
     /// The store comes first: it knows which keys of the token are not finished.
-    pub(super) fn open(config: &Config, open_audit: OpenAudit) -> Result<Self, CommandError> {
+    pub(super) fn open(
+        config: &Config,
+        open_audit: OpenAudit,
+        deadline: &Deadline,
+    ) -> Result<Self, CommandError> {
         let mut engines = Self { store: open_store(config)?, hsm: None, audit: None };
         let store = &engines.store;
         let settings = hsm_settings(config, unfinished_keys(store)?)?;
+        // To the end of the process, if that is where it leads.
+        deadline.set("the HSM's part of the start", START_TIME);
         let hsm = engines.hsm.insert(Hsm::open(&settings)?);
         let objections = key_objections(hsm, store)?;
+        deadline.lift();
         if !objections.is_empty() {
             return Err(CommandError::Failed(objections.join("; ")));
         }
@@ -198,6 +222,7 @@ async fn until_stopped(
     limits: &Limits,
     sockets: Sockets,
     engines: &Engines,
+    deadline: &Deadline,
 ) -> Result<(App, Notary), CommandError> {
     let (Some(hsm), Some(audit)) = (&engines.hsm, &engines.audit) else {
         return Err(CommandError::Failed("the token or the audit log is not open".to_owned()));
@@ -279,11 +304,18 @@ async fn until_stopped(
     while signals.reload_or_stop().await == Wish::Reload {
         let _ = NotifyState::monotonic_usec_now()
             .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
-        let reloaded = reload(config, &keys, &auth, &login);
-        let detail = reloaded.is_err().then_some("failed: what was in force stays");
+        let again = app.clone();
+        let reloaded = tokio::select! {
+            // A file system that hangs must not keep the signals from being heard.
+            reloaded = tokio::task::spawn_blocking(move || again.reload()) => reloaded,
+            () = signals.stop() => break,
+        };
+        let failed = !matches!(reloaded, Ok(Ok(_)));
+        let detail = failed.then_some("failed: what was in force stays");
         audit.event(&Event { event: "config.reload", detail, ..Event::default() });
         let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
+    stop_by(config, deadline);
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tasks.abort_all();

@@ -43,4 +43,9 @@ impl Signals {
             _ = self.hangup.recv() => Wish::Reload,
         }
     }
+
+    /// Waits for the next that asks for the end.
+    pub(super) async fn stop(&mut self) {
+        while self.reload_or_stop().await != Wish::Stop {}
+    }
 }

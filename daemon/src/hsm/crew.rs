@@ -78,6 +78,12 @@ enum Role {
     Mender,
 }
 
+impl Roster {
+    fn serves(&self, role: Role) -> bool {
+        self.serving.iter().any(|member| member.role == role)
+    }
+}
+
 impl Crew {
     /// Starts everybody.
     pub(super) fn start(link: Arc<Link>, jobs: Receiver<Job>, size: Size) -> io::Result<Arc<Self>> {
@@ -166,7 +172,8 @@ impl Crew {
             self.lose(role, "an HSM call does not come back");
         }
         let filled = self.fill(roster);
-        let short = roster.serving.len() <= self.size.workers;
+        // With fewer of them it goes on, if more slowly.
+        let short = ![Role::Worker, Role::Mender].into_iter().all(|role| roster.serves(role));
         if short && !roster.short {
             self.link.hold(&match filled {
                 Ok(()) => format!("{} HSM calls do not come back", roster.written_off.len()),
@@ -191,8 +198,7 @@ impl Crew {
         while roster.serving.len() < full
             && roster.serving.len() + roster.written_off.len() < full + self.size.written_off
         {
-            let mended = roster.serving.iter().any(|member| member.role == Role::Mender);
-            let role = if mended { Role::Worker } else { Role::Mender };
+            let role = if roster.serves(Role::Mender) { Role::Worker } else { Role::Mender };
             roster.started += 1;
             let member = self.hire(role, roster.started)?;
             roster.serving.push(member);

@@ -113,10 +113,14 @@ impl Hsm {
                 drop(answer.send(done));
             })
             .map_err(|error| HsmError::Unavailable(error.to_string()))?;
-        let done = match tokio::time::timeout(STEP_TIMEOUT, receiver).await {
-            Ok(done) => done.unwrap_or_else(|_| Err(HsmError::Unavailable("an HSM thread ended".to_owned()))),
-            Err(_) => Err(HsmError::TimedOut),
-        };
+        let done = tokio::time::timeout(STEP_TIMEOUT, receiver).await;
+        if done.is_err() {
+            // It keeps the control session, without which no later step can be made, for as long as it hangs.
+            self.link().distrust("a step of a key's life does not come back");
+        }
+        let done = done.map_or(Err(HsmError::TimedOut), |done| {
+            done.unwrap_or_else(|_| Err(HsmError::Unavailable("an HSM thread ended".to_owned())))
+        });
         self.link().stats().told(called, 1, &done);
         done
     }

@@ -233,7 +233,9 @@ impl Link {
     /// Has `connection` find the keys that were made while it was made.
     fn catch_up(&self, connection: Connection) -> Result<Connection, SetupError> {
         let visit = connection.visit()?;
-        if let Some(held) = lock(&self.held).clone() {
+        // Not locked during calls, of which one may not come back.
+        let held = lock(&self.held).clone();
+        if let Some(held) = held {
             for name in connection.lacks(&held) {
                 connection.adopt(&self.access.key_prefix, name)?;
             }

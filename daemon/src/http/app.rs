@@ -173,7 +173,11 @@ impl App {
         &self.inner.limits
     }
 
-    pub(super) fn reload(&self) -> Result<Reloaded, String> {
+    /// Reads issuers and peers anew, from files: not for a thread of the runtime.
+    ///
+    /// # Errors
+    /// What is wrong with them; those that were in force stay.
+    pub fn reload(&self) -> Result<Reloaded, String> {
         (self.inner.reload)()
     }
 

@@ -1,0 +1,48 @@
+//! Calls that never come back, and what goes on without them.
+
+use std::{fs, thread, time::Duration};
+
+use serde_json::json;
+use vault_tests::{Vault, chaotic, until};
+
+const CARD: &str = r#"{"pan": "4111111111111111"}"#;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn vault(hsm: &str) -> Vault {
+    Vault::start_with(|config| {
+        let hsm = format!("[hsm]\ncall_timeout_seconds = 1\n{hsm}");
+        format!("[limits]\nshutdown_grace_seconds = 1\n\n{}", chaotic(&config).replace("[hsm]\n", &hsm))
+    })
+}
+
+#[test]
+fn a_stop_comes_to_an_end_though_the_module_does_not() {
+    let mut vault = vault("");
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].clone();
+    fs::write(vault.path("fault"), "C_Finalize hang\n").unwrap();
+    assert_eq!(vault.stop().code(), Some(1));
+    assert!(vault.log().contains(r#"the process ends without it what="stopping""#), "{}", vault.log());
+    fs::remove_file(vault.path("fault")).unwrap();
+    vault.restart();
+    let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": token }).to_string());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(vault.stop().success());
+}
+
+#[test]
+fn the_sessions_that_are_left_go_on() {
+    let vault = vault("sessions = 4\nmax_written_off_threads = 2\n");
+    let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].clone();
+    let body = json!({ "token": token }).to_string();
+    fs::write(vault.path("fault"), "C_Decrypt hang count=4\n").unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| vault.request("POST", "/v1/detokenize", &body));
+        }
+    });
+    until(PATIENCE, "four hang, and two are replaced", || {
+        vault.admin("GET", "/metrics").body.contains("vaultd_hsm_written_off_threads 4")
+    });
+    until(PATIENCE, "the others work", || vault.request("POST", "/v1/detokenize", &body).status == 200);
+    fs::remove_file(vault.path("fault")).unwrap();
+}

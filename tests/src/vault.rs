@@ -175,12 +175,19 @@ impl Vault {
 
     /// Starts the vault again as a copy of `vaultd`, not as root's, by a program with arguments that becomes it.
     pub fn restart_through(&mut self, program: &[&str]) {
-        let copy = self.path("vaultd");
-        fs::copy(vaultd(), &copy).unwrap();
+        let copy = self.copy_of_vaultd();
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(copy).arg("serve").arg("--config").arg(self.path("vaultd.toml"));
         let log = self.open_log();
         self.spawn_command(command, log);
+    }
+
+    /// `vaultd`, copied to where any user may run it. By another program: a child of this one that another test starts
+    /// meanwhile would hold the copy open for writing, and it could not be run.
+    pub fn copy_of_vaultd(&self) -> PathBuf {
+        let copy = self.path("vaultd");
+        assert!(Command::new("cp").arg(vaultd()).arg(&copy).status().unwrap().success());
+        copy
     }
 
     /// Runs the vault to its end, which comes at once.

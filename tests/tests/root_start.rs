@@ -236,8 +236,7 @@ fn it_does_not_serve_as_root_nor_as_nobody_there_is() {
     }
     let mut unprivileged = Command::new("setpriv");
     unprivileged.args(["--reuid", USER, "--regid", "nogroup", "--clear-groups"]);
-    let copy = vault.path("vaultd");
-    fs::copy(vault_tests::vaultd(), &copy).unwrap();
+    let copy = vault.copy_of_vaultd();
     unprivileged.arg(copy).args(["serve", "--user", STRANGER, "--config"]).arg(vault.path("vaultd.toml"));
     assert!(refusal(&unprivileged.output().unwrap(), 2).contains("only root can become another user"));
     for left in SOCKETS_AND_LOCKS {

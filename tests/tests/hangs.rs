@@ -1,11 +1,19 @@
 //! Calls that never come back, and what goes on without them.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::OwnedFd,
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 use vault_tests::{Vault, chaotic, until};
 
 const CARD: &str = r#"{"pan": "4111111111111111"}"#;
+/// Lines of these are more than a pipe holds.
+const REFUSALS: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn vault(hsm: &str) -> Vault {
@@ -45,4 +53,16 @@ fn the_sessions_that_are_left_go_on() {
     });
     until(PATIENCE, "the others work", || vault.request("POST", "/v1/detokenize", &body).status == 200);
     fs::remove_file(vault.path("fault")).unwrap();
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_nobody_reads() {
+    let mut vault = vault("");
+    assert!(vault.stop().success());
+    let (_reader, writer) = io::pipe().unwrap();
+    vault.restart_with_log(File::from(OwnedFd::from(writer)));
+    for _ in 0..REFUSALS {
+        assert_eq!(vault.request_as("no.jwt", "POST", "/v1/detokenize", "{}").status, 401);
+    }
+    assert!(vault.stop().success());
 }

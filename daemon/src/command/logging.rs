@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     panic::{self, PanicHookInfo},
+    sync::Mutex,
     thread,
 };
 
@@ -11,6 +12,7 @@ use nix::sys::stat::fstat;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::lines::Lines;
 use crate::config::{Log, LogFormat};
 
 /// What the names of an entry's own fields start with, so that none is taken for one of the journal's.
@@ -49,8 +51,9 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn text() -> Form {
+    let told = |lost| format!(" WARN lines of the log are lost: nobody read them lost={lost}");
     let lines = fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(Mutex::new(Lines::new(io::stderr(), told)))
         .with_ansi(false)
         // A log that nobody takes must not end the requests it is about: the default is to panic.
         .log_internal_errors(false)
@@ -61,12 +64,16 @@ fn text() -> Form {
 
 /// One object a line: `timestamp`, `level`, `message` and the event's own fields.
 fn json() -> Form {
+    let told = |lost| {
+        let message = "lines of the log are lost: nobody read them";
+        serde_json::json!({ "level": "WARN", "message": message, "lost": lost }).to_string()
+    };
     let lines = fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_writer(io::stderr)
+        .with_writer(Mutex::new(Lines::new(io::stderr(), told)))
         .log_internal_errors(false)
         .with_target(false);
     Box::new(lines)

@@ -11,6 +11,7 @@ mod draft;
 mod error;
 mod init;
 mod issuers;
+mod lines;
 mod logging;
 mod measure;
 mod peers;

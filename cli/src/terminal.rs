@@ -3,9 +3,18 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    os::fd::AsFd,
 };
 
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+    },
+};
 use vault_client::Sensitive;
 use zeroize::Zeroizing;
 
@@ -19,26 +28,30 @@ const CTRL_U: u8 = 0x15;
 const DELETE: u8 = 0x7f;
 
 /// The terminal without echo, for as long as this lives and not only while an answer is awaited: what is typed or pasted
-/// ahead is not shown either.
+/// ahead is not shown either. A signal ends the process after the echo is back.
 pub(crate) struct Terminal {
     tty: File,
     before: Termios,
+    arrived: SignalFd,
 }
 
 impl Terminal {
-    /// The terminal that the process belongs to.
+    /// The terminal that the process belongs to. To be called before there are other threads, which would take the signals.
     pub(crate) fn open() -> io::Result<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&tty)?;
-        // Without signals too: one would end the process before the echo is back.
-        let mut hidden = before.clone();
+        let arrived = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC)?;
+        signals().thread_block()?;
+        let terminal = Self { tty, before, arrived };
+        // Without the signals of keys too, which is what Ctrl-C is read for.
+        let mut hidden = terminal.before.clone();
         cfmakeraw(&mut hidden);
-        hidden.output_flags = before.output_flags;
-        tcsetattr(&tty, SetArg::TCSAFLUSH, &hidden)?;
-        Ok(Self { tty, before })
+        hidden.output_flags = terminal.before.output_flags;
+        tcsetattr(&terminal.tty, SetArg::TCSAFLUSH, &hidden)?;
+        Ok(terminal)
     }
 
-    /// The answer to `question`; `Interrupted` after Ctrl-C.
+    /// The answer to `question`; `Interrupted` after Ctrl-C or a signal.
     pub(crate) fn ask(&mut self, question: &str) -> io::Result<Sensitive> {
         write!(self.tty, "{question}: ")?;
         let answer = self.line();
@@ -53,6 +66,7 @@ impl Terminal {
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
         let mut byte = Zeroizing::new([0]);
         loop {
+            self.wait()?;
             if self.tty.read(&mut *byte)? == 0 {
                 return Ok(line);
             }
@@ -71,11 +85,33 @@ impl Terminal {
             }
         }
     }
+
+    /// Until something is typed.
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = [
+            PollFd::new(self.tty.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN),
+        ];
+        while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+            if error != Errno::EINTR {
+                return Err(error.into());
+            }
+        }
+        let [_, arrived] = fds;
+        if arrived.any() == Some(true) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+/// Those that end the process.
+fn signals() -> SigSet {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].into_iter().collect()
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
         // What was pasted beyond the last answer is no command line.
         let _ = tcsetattr(&self.tty, SetArg::TCSAFLUSH, &self.before);
+        // One that came ends the process here.
+        let _ = signals().thread_unblock();
     }
 }

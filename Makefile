@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 TOOLS := target/tools
-VENV := target/venv
 CYCLONEDX_VERSION := 0.5.9
 DEB_VERSION := 3.8.0
 DENY_VERSION := 0.20.2
@@ -32,8 +31,7 @@ test: ## run every test that CI runs
 	$(CARGO) build --locked $(EVERYTHING)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --all-features
 	@$(MAKE) --no-print-directory test-fuzz
-	@scripts/venv $(VENV) tests/python/requirements.txt
-	$(VENV)/bin/python -B -m pytest -q -p no:cacheprovider tests/python
+	@scripts/pytest tests/python
 	@scripts/test-systemd --if-possible
 
 test-faults: ## every fault test for longer, with one summary (FAULTS="faults outage" …, VAULT_TEST_ROUNDS, VAULT_TEST_KILLS)

@@ -13,6 +13,7 @@ INSIDE = pathlib.Path(__file__).resolve().parent / "inside"
 LANDLOCK = "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"
 BOOT_SECONDS = 60
 COMMAND_SECONDS = 120
+STOP_SECONDS = 30
 
 
 class Container:
@@ -87,7 +88,9 @@ class Container:
         except OSError:
             pass
         self._nspawn.kill()
-        self._nspawn.communicate()
+        # Not communicate(), which waits for all that hold its output, too.
+        self._nspawn.wait(STOP_SECONDS)
+        self._nspawn.stdout.close()
 
     def _init(self):
         """The process id of its init, seen from outside."""
@@ -102,7 +105,10 @@ class Container:
         state = ""
         while time.monotonic() < deadline:
             if self._nspawn.poll() is not None:
-                raise AssertionError(f"systemd-nspawn ended:\n{self._nspawn.stdout.read().decode()}")
+                # No end of its output is waited for: its init may hold the pipe as well.
+                os.set_blocking(self._nspawn.stdout.fileno(), False)
+                said = (self._nspawn.stdout.read() or b"").decode(errors="replace")
+                raise AssertionError(f"systemd-nspawn ended:\n{said}")
             try:
                 state = self.run("systemctl", "is-system-running", status=None)
             except OSError:

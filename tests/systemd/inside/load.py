@@ -17,6 +17,8 @@ from pans import pan
 SOCKET = "/run/vaultd/vaultd.sock"
 CALLERS = 8
 PATIENCE_SECONDS = 60
+# At a restart, the vault keeps a connection without a request for half a second.
+IDLE_SECONDS = 0.3
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -24,6 +26,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def __init__(self):
         super().__init__("vault", timeout=PATIENCE_SECONDS)
+        self.used = 0.0
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
@@ -35,9 +38,12 @@ def call(connection, path, body, token=None):
     headers = {"content-type": "application/json"}
     if token:
         headers["authorization"] = f"Bearer {token}"
+    if time.monotonic() - connection.used > IDLE_SECONDS:
+        connection.close()
     connection.request("POST", path, json.dumps(body), headers)
     answer = connection.getresponse()
     text = answer.read()
+    connection.used = time.monotonic()
     if answer.status not in (200, 201):
         raise ValueError(f"{answer.status} {text.decode()}")
     return json.loads(text)

@@ -7,9 +7,21 @@ import pytest
 
 from support import SEED, Vault
 
+LOG_LINES = 100
+
 
 def pytest_report_header():
     return f"VAULT_TEST_SEED={SEED}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure is shown with what the vault has said last."""
+    report = yield
+    if report.failed and "vault" in item.funcargs:
+        lines = item.funcargs["vault"].log().splitlines()
+        report.sections.append(("vaultd's log", "\n".join(lines[-LOG_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -44,8 +44,11 @@ impl Signals {
         }
     }
 
-    /// Waits for the next that asks for the end.
+    /// Waits for the next that asks for the end; one that asks for a reload is kept.
     pub(super) async fn stop(&mut self) {
-        while self.reload_or_stop().await != Wish::Stop {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

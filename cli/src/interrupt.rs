@@ -54,14 +54,21 @@ pub(crate) struct Interruptible {
 
 impl Read for Interruptible {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut fds = [
-            PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.interrupt.0.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => return Err(io::ErrorKind::Interrupted.into()),
-            outcome => outcome?,
-        };
-        if self.interrupt.has_come() { Err(io::Error::other("interrupted")) } else { self.file.read(buffer) }
+        if end_comes_first(&self.file, &*self.interrupt.0)? {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.file.read(buffer)
     }
+}
+
+/// Waits until something can be read of `file` or of `end`, and says whether it is `end`.
+pub(crate) fn end_comes_first(file: &impl AsFd, end: &impl AsFd) -> io::Result<bool> {
+    let mut fds = [file.as_fd(), end.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+        if error != Errno::EINTR {
+            return Err(error.into());
+        }
+    }
+    let [_, end] = fds;
+    Ok(end.any() == Some(true))
 }

@@ -3,20 +3,17 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::fd::AsFd,
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{SigSet, Signal},
-        signalfd::{SfdFlags, SignalFd},
-        termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
-    },
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+    termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
 };
 use vault_client::Sensitive;
 use zeroize::Zeroizing;
+
+use crate::interrupt::end_comes_first;
 
 /// No secret is longer.
 const MAX_ANSWER_BYTES: usize = 256;
@@ -66,7 +63,9 @@ impl Terminal {
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
         let mut byte = Zeroizing::new([0]);
         loop {
-            self.wait()?;
+            if end_comes_first(&self.tty, &self.arrived)? {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             if self.tty.read(&mut *byte)? == 0 {
                 return Ok(line);
             }
@@ -84,21 +83,6 @@ impl Terminal {
                 other => line.push(other),
             }
         }
-    }
-
-    /// Until something is typed.
-    fn wait(&self) -> io::Result<()> {
-        let mut fds = [
-            PollFd::new(self.tty.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN),
-        ];
-        while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
-            if error != Errno::EINTR {
-                return Err(error.into());
-            }
-        }
-        let [_, arrived] = fds;
-        if arrived.any() == Some(true) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 }
 

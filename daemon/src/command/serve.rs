@@ -304,14 +304,12 @@ async fn until_stopped(
     while signals.reload_or_stop().await == Wish::Reload {
         let _ = NotifyState::monotonic_usec_now()
             .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
-        let again = app.clone();
         let reloaded = tokio::select! {
-            // A file system that hangs must not keep the signals from being heard.
-            reloaded = tokio::task::spawn_blocking(move || again.reload()) => reloaded,
+            reloaded = app.reload() => reloaded,
+            // Heard though a file system hangs.
             () = signals.stop() => break,
         };
-        let failed = !matches!(reloaded, Ok(Ok(_)));
-        let detail = failed.then_some("failed: what was in force stays");
+        let detail = reloaded.is_err().then_some("failed: what was in force stays");
         audit.event(&Event { event: "config.reload", detail, ..Event::default() });
         let _ = sd_notify::notify(&[NotifyState::Ready]);
     }

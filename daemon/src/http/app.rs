@@ -173,12 +173,15 @@ impl App {
         &self.inner.limits
     }
 
-    /// Reads issuers and peers anew, from files: not for a thread of the runtime.
+    /// Reads issuers and peers anew; goes on to its end even if nobody waits for it any more.
     ///
     /// # Errors
     /// What is wrong with them; those that were in force stay.
-    pub fn reload(&self) -> Result<Reloaded, String> {
-        (self.inner.reload)()
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let inner = Arc::clone(&self.inner);
+        // From files: not for a thread of the runtime.
+        let reloaded = tokio::task::spawn_blocking(move || (inner.reload)()).await;
+        reloaded.unwrap_or_else(|_| Err("they were not read to the end".to_owned()))
     }
 
     pub(super) fn uptime(&self) -> Duration {

@@ -55,9 +55,6 @@ pub(super) async fn reload(
 ) -> Result<Response<Body>, Failure> {
     app.authorize(&request, &[Scope::ConfigReload]).await?;
     app.no_body(request).await?;
-    // Reads files.
-    let reloaded = tokio::task::spawn_blocking(move || app.reload()).await;
-    let reloaded = reloaded.map_err(|_| Failure::no_answer())?;
-    let reloaded = reloaded.map_err(|why| Failure::new(Code::ConfigInvalid, why))?;
+    let reloaded = app.reload().await.map_err(|why| Failure::new(Code::ConfigInvalid, why))?;
     Ok(public_json(StatusCode::OK, &reloaded))
 }

@@ -19,6 +19,7 @@ use super::{
     NewCard, RecordView, Reuse, Template, Token, Vault, VaultError,
     mint::fill_digits,
     tokenize::{Pending, cut},
+    vetting::vet_words,
 };
 use crate::{
     card::{Pan, luhn_valid},
@@ -28,7 +29,6 @@ use crate::{
 /// The holder of every honey token. Callers cannot give it: it begins with a control character.
 const HOLDER: &str = "\u{1}honey";
 const NOTE: &str = "note";
-const MAX_NOTE_CHARS: usize = 200;
 /// Honey tokens that can be planted: as many as the list of them has room for in the 8 MiB that clients read, whatever their
 /// notes.
 const MOST_HONEY: usize = 8_000;
@@ -148,13 +148,8 @@ impl Vault {
         note: Option<String>,
     ) -> Result<HoneyView, VaultError> {
         let (name, template) = self.templates.select(template)?;
-        let fits = |note: &String| {
-            (1..=MAX_NOTE_CHARS).contains(&note.chars().count()) && !note.chars().any(char::is_control)
-        };
-        if !note.as_ref().is_none_or(fits) {
-            return Err(VaultError::Request(format!(
-                "note must have 1 to {MAX_NOTE_CHARS} characters and no control characters"
-            )));
+        if let Some(note) = &note {
+            vet_words("note", note)?;
         }
         if self.honey.len() >= MOST_HONEY {
             return Err(VaultError::Request(format!(

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{MAX_EXPIRES_IN_S, VaultError};
 use crate::card::{Masked, is_cvv_name, plain, tells_cvv};
 
-const MAX_HOLDER_CHARS: usize = 200;
+const MAX_WORDS_CHARS: usize = 200;
 /// The most names in metadata.
 pub const MAX_METADATA_NAMES: usize = 32;
 /// The longest of them.
@@ -40,13 +40,18 @@ pub(super) fn vet_holder(holder: &str, card: &Masked) -> Result<(), VaultError> 
 
 /// A name that a card can have been given.
 pub(super) fn vet_name(holder: &str) -> Result<(), VaultError> {
-    let chars = holder.chars().count();
-    if chars == 0 || chars > MAX_HOLDER_CHARS || holder.chars().any(char::is_control) {
-        return Err(VaultError::Request(format!(
-            "holder must be 1 to {MAX_HOLDER_CHARS} characters without control characters"
-        )));
+    vet_words("holder", holder)
+}
+
+/// Words that fit into a line: the text of the member `name`.
+pub(super) fn vet_words(name: &str, text: &str) -> Result<(), VaultError> {
+    if (1..=MAX_WORDS_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(VaultError::Request(format!(
+            "{name} must be 1 to {MAX_WORDS_CHARS} characters without control characters"
+        )))
     }
-    Ok(())
 }
 
 /// Metadata without a number that could be `card`'s.
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn what_passes_has_room_in_a_record() {
         // The most that can be said, in characters that JSON writes with two bytes.
-        let holder = "\u{1d11e}".repeat(MAX_HOLDER_CHARS);
+        let holder = "\u{1d11e}".repeat(MAX_WORDS_CHARS);
         let entry = |n: usize| {
             let name = format!("{n:02}{}", "\"".repeat(MAX_METADATA_NAME_BYTES - 2));
             (name, MetadataValue::Text("\\".repeat(MAX_METADATA_TEXT_BYTES)))

@@ -62,10 +62,7 @@ impl Line {
 
     /// Sends `request` as it is and reads the answer, for which it waits so long; `None` if there is none.
     pub(crate) fn exchange(&mut self, request: &[u8], patience: Duration) -> Option<Answer> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(&self.socket).ok()?,
-        };
+        let mut stream = self.stream.take().or_else(|| connect(&self.socket).ok())?;
         stream.set_read_timeout(Some(patience)).unwrap();
         // A daemon that refuses the connection says so before it reads.
         let _ = stream.write_all(request);

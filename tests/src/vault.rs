@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -23,11 +23,10 @@ use crate::{
     ctl::to_the_end,
     exchange,
     module::{TOKEN_LABEL, WholeToken},
-    not_run,
+    not_run, until,
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// A running vault, or one that was stopped and can be started again. Its files go when it is dropped.
 pub struct Vault {
@@ -278,12 +277,14 @@ impl Vault {
     /// # Panics
     /// If it has not after a minute.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.has_ended() {
-            assert!(Instant::now() < deadline, "vaultd does not end");
-            thread::sleep(A_MOMENT);
-        }
+        until(PATIENCE, "vaultd ends", || self.has_ended());
         self.child.take().expect("running").wait().unwrap()
+    }
+
+    /// Has every `curl` that `command` runs wait for half a minute at most, though its line stays as it was printed.
+    pub fn limit_curl<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        fs::write(self.path(".curlrc"), "max-time = 30\n").unwrap();
+        command.env("CURL_HOME", self.path(""))
     }
 
     fn spawn(&mut self, arguments: &[&str]) {

@@ -241,15 +241,12 @@ fn two_accounts_of_this_machine_do_it_as_the_manual_says() {
     let blocks: Vec<_> =
         section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
     let [asks, approves, does] = blocks[..3] else { panic!("{blocks:?}") };
-    // The lines stay as they are printed, and are not waited for without end.
-    fs::write(vault.path(".curlrc"), "max-time = 30\n").unwrap();
     let run = |block: &str, shown: &str, uid: u32, known: [(&str, &str); 2]| {
         let block = block.replace("/run/vaultd", vault.path("").to_str().unwrap().trim_end_matches('/'));
         let script = format!("set -eu\n{block}\nprintf %s \"${shown}\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script]).envs(known).uid(uid).gid(uid).current_dir("/");
-        command.env("CURL_HOME", vault.path(""));
-        let output = command.output().unwrap();
+        let output = vault.limit_curl(&mut command).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };

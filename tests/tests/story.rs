@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
-    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -245,10 +244,7 @@ fn curl_lines_of_the_banner_work_when_pasted() {
          'content-type: application/json' -d '{{\"pan\": \"4111 1111 1111 1111\"}}' http://localhost/v1/tokenize",
         dir = vault.path("").display().to_string().trim_end_matches('/')
     );
-    // The line stays as it is printed, and is not waited for without end.
-    fs::write(vault.path(".curlrc"), "max-time = 30\n").unwrap();
-    let mut command = Command::new("bash");
-    let output = command.args(["-c", &line]).env("CURL_HOME", vault.path("")).output().unwrap();
+    let output = vault.limit_curl(Command::new("bash").args(["-c", &line])).output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["masked_pan"], "411111******1111");
 }

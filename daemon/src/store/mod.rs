@@ -7,6 +7,7 @@
 //! The store knows bytes, not cards: what it holds is sealed by the HSM, and its indexes are keyed. The format is
 //! described in `docs/store-format.md`.
 
+mod batch;
 mod budget;
 mod cells;
 mod change;

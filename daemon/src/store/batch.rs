@@ -262,10 +262,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_group_is_applied_is_of_the_same_transaction() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        drop(Handle::create(&path, 1 << 20).unwrap());
-        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let (_dir, handle) = Handle::empty();
         let (queue, waiting) = crossbeam_channel::unbounded();
         let nothing = || Change::Nothing { answer: oneshot::channel().0 };
         let mut group = Group::begin(nothing(), &waiting);

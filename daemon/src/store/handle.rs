@@ -114,8 +114,8 @@ impl Handle {
             return;
         }
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed first: the file is locked while it is open.
-        *database = None;
+        // Closed first: the file is locked while it is open. A panic there would leave whoever waits without an answer.
+        let _ = sound(|| *database = None);
         match open(&self.path, self.cache_bytes) {
             Ok(opened) => *database = Some(opened),
             Err(error) => tracing::error!(%error, "the store cannot be opened again; trying again soon"),
@@ -160,18 +160,27 @@ fn builder(cache_bytes: usize) -> redb::Builder {
 #[cfg(test)]
 mod tests {
     use redb::{ReadableDatabase, TableDefinition};
+    use tempfile::TempDir;
 
     use super::*;
+
+    impl Handle {
+        /// One of an empty database, and its directory.
+        pub(in crate::store) fn empty() -> (TempDir, Self) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("store");
+            drop(Self::create(&path, 1 << 20).unwrap());
+            let handle = Self::open(&path, 1 << 20).unwrap();
+            (dir, handle)
+        }
+    }
 
     #[test]
     fn what_can_be_read_stays_so_after_a_page_that_is_none() {
         const TABLE: TableDefinition<'static, u64, u64> = TableDefinition::new("numbers");
         let put =
             |transaction: &WriteTransaction| Ok(transaction.open_table(TABLE)?.insert(1, 1).map(drop)?);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        drop(Handle::create(&path, 1 << 20).unwrap());
-        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let (_dir, handle) = Handle::empty();
         handle.change(put).unwrap();
         let failed = handle.change(|transaction| -> Result<(), _> {
             put(transaction)?;
@@ -179,7 +188,8 @@ mod tests {
         });
         assert_eq!(failed, Err(StoreError::Panicked));
         handle.change(put).unwrap();
-        fs::write(&path, fs::read(&path).unwrap().iter().map(|_| 9).collect::<Vec<u8>>()).unwrap();
+        fs::write(handle.path(), fs::read(handle.path()).unwrap().iter().map(|_| 9).collect::<Vec<u8>>())
+            .unwrap();
         handle.reopen();
         let read = handle.with(|database| Ok(database.begin_read()?.open_table(TABLE)?.get(1)?.is_some()));
         assert_eq!(read, Ok(true), "from memory, in this test");
@@ -195,13 +205,11 @@ mod tests {
     #[test]
     fn a_page_that_is_none_costs_no_thread() {
         const PAGE_BYTES: usize = 4_096;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        drop(Handle::create(&path, 1 << 20).unwrap());
-        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let (_dir, handle) = Handle::empty();
         let failed = handle.with(|_| -> Result<(), _> { unreachable!("as redb says") }).unwrap_err();
         assert!(failed.to_string().contains("damaged"), "{failed}");
         assert!(handle.with(|database| Ok(database.begin_read()?)).is_ok(), "and what is sound can be read");
+        let path = handle.path().to_owned();
         drop(handle);
 
         let mut file = fs::read(&path).unwrap();

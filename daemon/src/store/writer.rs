@@ -127,10 +127,7 @@ mod tests {
 
     #[test]
     fn tenants_of_a_commit_that_failed_and_was_kept_are_learnt() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        drop(Handle::create(&path, 1 << 20).unwrap());
-        let handle = Handle::open(&path, 1 << 20).unwrap();
+        let (_dir, handle) = Handle::empty();
         let kept = handle.change(|transaction| Batch::open(transaction)?.tenant("shop"));
         handle.reopen();
         let learnt = Mutex::new(HashMap::new());

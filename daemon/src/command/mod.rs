@@ -16,6 +16,7 @@ mod logging;
 mod measure;
 mod peers;
 mod progress;
+mod reload;
 mod restore;
 mod restore_keys;
 mod serve;

@@ -4,7 +4,6 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::task::JoinSet;
-use vault_api::Reloaded;
 
 use super::{
     CommandError,
@@ -15,6 +14,7 @@ use super::{
     confinement::confinement,
     deadline::Deadline,
     issuers, logging, peers,
+    reload::Reloader,
     signals::{Signals, Wish},
     tasks::{keep_keys, sweep, tidy_guards, watch_issuers},
     watchdog::Watchdog,
@@ -258,9 +258,8 @@ async fn until_stopped(
         audit.clone(),
         limits.clone(),
         {
-            let (config, keys) = (config.clone(), keys.clone());
-            let (auth, login) = (Arc::clone(&auth), Arc::clone(&login));
-            Box::new(move || reload(&config, &keys, &auth, &login))
+            let reloader = Reloader::new(config.clone(), keys.clone(), Arc::clone(&auth), login.clone());
+            Box::new(move || reloader.reload())
         },
         u32::from_be_bytes(boot_id),
     );
@@ -344,34 +343,4 @@ fn announce(config: &Config) {
     // Whoever does not read this does not wait for it either.
     let _ = writeln!(out, "ready: serving on {socket}").and_then(|()| out.flush());
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-}
-
-/// Reads issuers and peers anew. If anything is wrong, the last good ones stay.
-fn reload(config: &Config, keys: &Keys, auth: &Authenticator, login: &Login) -> Result<Reloaded, String> {
-    let loaded = Config::load(&config.path).map_err(CommandError::from);
-    let resolved = loaded.and_then(|fresh| {
-        // Login goes on to sign with the name of the start, and what it has signed is out there.
-        if fresh.self_issuer.name != config.self_issuer.name {
-            return Err(CommandError::Failed(format!(
-                "auth.self_issuer takes a restart: this vaultd was started as {:?}",
-                config.self_issuer.name
-            )));
-        }
-        Ok((issuers::load(&fresh, keys)?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
-    });
-    match resolved {
-        Ok(((issuers, watch), rules, jwt_needed_s)) => {
-            // Before the first JWT that lives longer.
-            keys.allow_jwts(jwt_needed_s);
-            let reloaded = Reloaded { issuers: issuers.by_name.len(), peers: rules.len() };
-            auth.trust(issuers, watch);
-            login.set_rules(rules);
-            tracing::info!(issuers = reloaded.issuers, peers = reloaded.peers, "reloaded issuers and peers");
-            Ok(reloaded)
-        }
-        Err(error) => {
-            tracing::error!(%error, "not reloaded: issuers and peers stay as they were");
-            Err(error.to_string())
-        }
-    }
 }

@@ -1,11 +1,18 @@
 //! One test for each rule of the contract about JWTs (section 5; RFC 8725).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    thread,
+    time::Duration,
+};
 
 use jsonwebtoken::{Algorithm, EncodingKey};
+use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Value, json};
-use vault_tests::Vault;
+use vault_tests::{Vault, until};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
@@ -181,15 +188,40 @@ fn issuers_change_on_sighup_and_a_broken_file_changes_nothing() {
     assert!(accepted());
 }
 
+#[test]
+fn a_reload_that_has_read_older_files_is_not_the_last() {
+    let vault = Vault::start();
+    let config = vault.path("vaultd.toml");
+    let old = fs::read_to_string(&config).unwrap();
+    let slow = vault.path("slow");
+    mkfifo(&slow, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    fs::rename(&slow, &config).unwrap();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| vault.admin("POST", "/v1/reload"));
+        let mut writer = None;
+        until(Duration::from_secs(10), "it is read", || {
+            // Nobody can write to a FIFO that nobody reads.
+            let opened = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&config);
+            writer = opened.ok();
+            writer.is_some()
+        });
+        fs::write(vault.path("new"), old.replace("\"dev-issuer\"", "\"other-issuer\"")).unwrap();
+        fs::rename(vault.path("new"), &config).unwrap();
+        vault.signal("HUP");
+        // The second could have ended by now.
+        thread::sleep(Duration::from_millis(500));
+        writer.unwrap().write_all(old.as_bytes()).unwrap();
+        assert_eq!(first.join().unwrap().status, 200);
+    });
+    let reloaded = || vault.log().matches("reloaded issuers").count();
+    until(Duration::from_secs(10), "both have ended", || reloaded() == 2);
+    let answer = vault.request("POST", "/v1/tokenize", CARD);
+    assert_eq!((answer.status, answer.code().as_str()), (401, "invalid_jwt"), "its issuer is gone");
+}
+
 /// Sends SIGHUP and waits for the daemon to say what came of it.
 fn hang_up(vault: &Vault, outcome: &str) {
     let before = vault.log().matches(outcome).count();
     vault.signal("HUP");
-    for _ in 0..100 {
-        if vault.log().matches(outcome).count() > before {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    unreachable!("no {outcome:?} in the log");
+    until(Duration::from_secs(10), outcome, || vault.log().matches(outcome).count() > before);
 }

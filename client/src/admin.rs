@@ -120,7 +120,8 @@ impl Admin {
         Ok(locks)
     }
 
-    /// Unlocks a subject; false if it was not locked. Needs the scope `locks:remove`.
+    /// Unlocks a subject; false if it was not locked, or no more when asked again after a connection broke. Needs the scope
+    /// `locks:remove`.
     ///
     /// # Errors
     /// As the [type](Self#errors) says.

@@ -396,7 +396,7 @@ fn a_thief_is_locked_by_honey_and_an_operator_unlocks() {
     assert!(alarm.out().contains("ALARM "), "{alarm:?}");
 
     assert_eq!(vault.ctl("locks unlock dev-issuer till-7 --json", "").json(), json!({"unlocked": true}));
-    assert_eq!(vault.ctl("locks unlock dev-issuer till-7", "").out(), "it was not locked\n");
+    assert_eq!(vault.ctl("locks unlock dev-issuer till-7", "").out(), "it is not locked\n");
     assert_eq!(vault.ctl(&format!("honey remove dev {token}"), "").out(), "removed\n");
     assert!(vault.ctl(&format!("honey remove dev {token}"), "").complaint(1).contains("(unknown_token, "));
     assert_eq!(vault.ctl("honey list --json", "").json(), json!({"tokens": []}));
@@ -423,7 +423,7 @@ fn what_needs_two_people_says_how_and_is_done_with_both() {
     assert!(unlock(&both).complaint(1).contains("own account"), "whoever runs this is alice");
     let elsewhere = json!({"sub": "developer", "scope": "approve", "approves": digest});
     fs::write(file, vault.minter().mint(&elsewhere)).unwrap();
-    assert_eq!(unlock(&both).out(), "it was not locked\n");
+    assert_eq!(unlock(&both).out(), "it is not locked\n");
     assert!(unlock(&both).complaint(1).contains("used before"));
     let entries = vault.ctl("audit search --subject alice --outcome granted --json", "").json();
     assert_eq!(entries["entries"][0]["approved_by"], "developer");

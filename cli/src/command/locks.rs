@@ -55,7 +55,7 @@ impl Locks {
             Some(Action::Unlock { issuer, subject }) => {
                 let answer = api::Unlocked { unlocked: admin.unlock(&issuer, &subject).await? };
                 session.output.answer(&answer, |answer| {
-                    let said = if answer.unlocked { "unlocked\n" } else { "it was not locked\n" };
+                    let said = if answer.unlocked { "unlocked\n" } else { "it is not locked\n" };
                     said.to_owned().into()
                 })
             }

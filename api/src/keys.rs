@@ -131,7 +131,7 @@ pub struct Status {
 }
 
 /// The answer of `POST /v1/reload`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reloaded {
     /// Issuers that are trusted now, the vault itself included.

@@ -36,50 +36,47 @@ pub type Watch = Box<dyn FnMut() -> Option<Issuers> + Send>;
 pub struct Authenticator {
     settings: Settings,
     known: Arc<ArcSwap<Known>>,
-    /// One look at a time; whoever waits for his turn gives it up with his request.
-    watch: Arc<Mutex<Watch>>,
     replay: ReplayMemory,
     hits: Counter,
     misses: Counter,
 }
 
-/// The issuers, and the JWTs they are known to have signed: both are replaced together.
+/// The issuers, the JWTs they are known to have signed, and what looks after their files: all are replaced together.
 struct Known {
     issuers: Issuers,
     verified: Cache<[u8; 32], Arc<Grant>>,
+    /// One look at a time; whoever waits for his turn gives it up with his request.
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl Authenticator {
     /// An authenticator that trusts `issuers`, remembers in `store` what may be used once, and asks `watch` for
     /// changed key files.
     pub fn new(settings: Settings, issuers: Issuers, watch: Watch, store: Store) -> Self {
-        let known = Arc::new(ArcSwap::from_pointee(Known::new(&settings, issuers)));
+        let known = Known::new(&settings, issuers, Arc::new(Mutex::new(watch)));
         let replay = ReplayMemory::new(store, settings.replay_entries);
-        let (watch, hits, misses) = (Arc::new(Mutex::new(watch)), Counter::default(), Counter::default());
-        Self { settings, known, watch, replay, hits, misses }
+        let (known, hits, misses) =
+            (Arc::new(ArcSwap::from_pointee(known)), Counter::default(), Counter::default());
+        Self { settings, known, replay, hits, misses }
     }
 
     /// Trusts `issuers` from now on, and nobody else; `watch` looks after their files. Requests on their way are not
-    /// disturbed. Blocks while key files are looked at: not for a thread of the runtime.
+    /// disturbed, and a look that is under way, which may never end, changes nothing any more.
     pub fn trust(&self, issuers: Issuers, watch: Watch) {
-        let known = Arc::new(Known::new(&self.settings, issuers));
-        // Before that look ends, which may be never, and after it: it takes over what it has found.
-        self.known.store(Arc::clone(&known));
-        let mut current = self.watch.blocking_lock();
-        *current = watch;
-        self.known.store(known);
+        self.known.store(Arc::new(Known::new(&self.settings, issuers, Arc::new(Mutex::new(watch)))));
     }
 
     /// Takes over key files that have changed; says whether there were any, now or while it waited for another look.
     pub async fn refresh(&self) -> bool {
         let before = self.known.load_full();
         let (known, settings) = (Arc::clone(&self.known), self.settings.clone());
-        let mut watch = Arc::clone(&self.watch).lock_owned().await;
+        let ours = Arc::clone(&before.watch);
+        let mut watch = Arc::clone(&ours).lock_owned().await;
         // Reads files.
         let looked = tokio::task::spawn_blocking(move || {
-            if let Some(issuers) = watch() {
-                known.store(Arc::new(Known::new(&settings, issuers)));
-            }
+            let Some(issuers) = watch() else { return };
+            let fresh = Arc::new(Known::new(&settings, issuers, Arc::clone(&ours)));
+            known.rcu(|now| Arc::clone(if Arc::ptr_eq(&now.watch, &ours) { &fresh } else { now }));
         });
         looked.await.is_ok() && !Arc::ptr_eq(&before, &self.known.load())
     }
@@ -165,8 +162,8 @@ impl Authenticator {
 }
 
 impl Known {
-    fn new(settings: &Settings, issuers: Issuers) -> Self {
-        Self { issuers, verified: Cache::new(settings.cache_entries) }
+    fn new(settings: &Settings, issuers: Issuers, watch: Arc<Mutex<Watch>>) -> Self {
+        Self { issuers, verified: Cache::new(settings.cache_entries), watch }
     }
 }
 
@@ -183,7 +180,37 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, AuthError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_has_no_end_holds_up_nobody_and_changes_nothing() {
+        let settings = Settings {
+            audience: "vault".to_owned(),
+            leeway_s: 0,
+            cache_entries: 1,
+            single_use: ScopeSet::default(),
+            replay_entries: 1,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path(), [7; 16], 1 << 20, 1).unwrap();
+        let (end, ended) = mpsc::channel();
+        let hangs = move || {
+            ended.recv().unwrap();
+            Some(Issuers::default())
+        };
+        let auth = Authenticator::new(settings, Issuers::default(), Box::new(hangs), store);
+        let look = auth.refresh();
+        tokio::pin!(look);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut look).await.is_err());
+        auth.trust(Issuers::default(), Box::new(|| None));
+        let trusted = auth.known.load_full();
+        assert!(!auth.refresh().await, "the new watch looks at once, and finds nothing");
+        end.send(()).unwrap();
+        assert!(look.await, "others are trusted since");
+        assert!(Arc::ptr_eq(&trusted, &auth.known.load()), "and what it found is of issuers that are gone");
+    }
 
     #[test]
     fn only_a_bearer_header_counts() {

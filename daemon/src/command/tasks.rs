@@ -53,9 +53,11 @@ pub(super) async fn keep_keys(keys: Keys) {
 /// Takes over changed key files of issuers without being told: a key that is removed must stop working.
 pub(super) async fn watch_issuers(auth: Arc<Authenticator>) {
     const PAUSE: Duration = Duration::from_secs(1);
+    /// Of a look that may never end; after a reload there is another.
+    const PATIENCE: Duration = Duration::from_secs(5);
     loop {
         tokio::time::sleep(PAUSE).await;
-        auth.refresh().await;
+        let _ = tokio::time::timeout(PATIENCE, auth.refresh()).await;
     }
 }
 

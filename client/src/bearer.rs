@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use crate::{Error, TokenError, call::Call, login::Session, wiping::WipingBuffer}
 
 /// The largest bearer token, in bytes; a JWT has about one thousand.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// What some programs write before UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Where the bearer token comes from.
 pub(crate) enum Bearer {
@@ -43,9 +46,10 @@ impl Bearer {
         Self::File(TokenFile { path, read: Mutex::new(None) })
     }
 
-    /// The token that a login with `request` gives; the first is made when the first token is needed.
-    pub(crate) fn login(request: &LoginRequest) -> Result<Self, Error> {
-        Ok(Self::Login(Session::default(), Call::login(request)?))
+    /// The token that a login with `request` gives; the first is made when the first token is needed. No call may take
+    /// longer than `timeout`.
+    pub(crate) fn login(request: &LoginRequest, timeout: Duration) -> Result<Self, Error> {
+        Ok(Self::Login(Session::new(timeout), Call::login(request)?))
     }
 }
 
@@ -76,13 +80,18 @@ impl TokenFile {
     }
 
     fn reread(&self) -> Result<HeaderValue, TokenError> {
+        // To open a FIFO is to wait for whoever writes to it, and no timeout would end that.
+        if !std::fs::metadata(&self.path).map_err(|e| self.unreadable(e))?.is_file() {
+            return Err(self.unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+        }
         let file = File::open(&self.path).map_err(|e| self.unreadable(e))?;
         let stamp = file.metadata().map(|file| Stamp::of(&file)).map_err(|e| self.unreadable(e))?;
         // Never grows, so no copy is left behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES + 1));
         read_up_to(file, MAX_TOKEN_BYTES + 1, &mut bytes).map_err(|e| self.unreadable(e))?;
 
-        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Malformed)?.trim();
+        let text = std::str::from_utf8(&bytes).map_err(|_| TokenError::Malformed)?;
+        let text = text.trim_start_matches(BYTE_ORDER_MARK).trim();
         if text.is_empty() {
             return Err(TokenError::Empty { path: self.path.clone() });
         }
@@ -194,7 +203,7 @@ mod tests {
     fn a_token_file_is_read_again_when_it_changes() {
         let (_dir, path, file) = in_file("one\n");
         assert_eq!(file.current().unwrap(), "Bearer one");
-        std::fs::write(&path, "second").unwrap();
+        std::fs::write(&path, "\u{feff}second\r\n").unwrap();
         assert_eq!(file.current().unwrap(), "Bearer second");
     }
 
@@ -208,11 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_an_empty_and_an_oversized_file_say_so() {
+    fn a_missing_an_empty_an_oversized_and_no_file_say_so() {
         let (dir, path, file) = in_file(" \n");
         assert!(matches!(file.current(), Err(TokenError::Empty { .. })));
         std::fs::write(&path, "a".repeat(2 * MAX_TOKEN_BYTES)).unwrap();
         assert!(matches!(file.current(), Err(TokenError::TooLarge)));
+        let socket = dir.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = token_file(socket).current().unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
         let absent = token_file(dir.path().join("absent"));
         assert!(matches!(absent.current(), Err(TokenError::Unreadable { .. })));
     }

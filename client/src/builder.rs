@@ -97,7 +97,7 @@ impl ClientBuilder {
     }
 
     /// A file that holds the JWT, which may be renewed at any time: it is read again when it changes, and when the vault
-    /// refuses the JWT that was read last. Replaces a token.
+    /// refuses the JWT that was read last. A regular file, for no call waits for whoever writes to a pipe. Replaces a token.
     #[must_use]
     pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -155,7 +155,7 @@ impl ClientBuilder {
             TokenSource::Fixed(token) => Bearer::fixed(&token)?,
             TokenSource::File(path) => Bearer::file(path),
             TokenSource::NotAFile => return Err(TokenError::NotAFile.into()),
-            TokenSource::Login(request) => Bearer::login(&request)?,
+            TokenSource::Login(request) => Bearer::login(&request, self.timeout)?,
         };
         let transport = Arc::new(Transport::new(self.socket, self.max_idle)?);
         let caller = Caller {

@@ -11,15 +11,16 @@ use vault_api::LoginAnswer;
 
 use crate::{Error, bearer, call::Failed};
 
-/// The longest a call waits for a new JWT while the old one is still good.
+/// The longest that any call waits for a new JWT while the old one is still good.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait after a refresh that failed, while the old JWT is still good.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 /// The latest JWT that a login gave. One login at a time: whoever comes meanwhile uses the JWT before, or waits if
 /// there is none.
-#[derive(Default)]
 pub(crate) struct Session {
+    /// The longest a call waits for a new JWT while the old one is still good.
+    patience: Duration,
     latest: Mutex<Option<Grant>>,
     /// Held by the one that logs in.
     login: AsyncMutex<()>,
@@ -51,6 +52,15 @@ impl Grant {
 }
 
 impl Session {
+    /// A session of calls that may take as long as `timeout`, of which waiting for a new JWT is to leave them half.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self {
+            patience: REFRESH_PATIENCE.min(timeout / 2),
+            latest: Mutex::default(),
+            login: AsyncMutex::default(),
+        }
+    }
+
     /// The `Authorization` header, by `login` if a new one is due.
     pub(crate) async fn current(
         &self,
@@ -109,10 +119,17 @@ impl Session {
         {
             return latest.header;
         }
-        if let Ok(Ok(grant)) = tokio::time::timeout(REFRESH_PATIENCE, login).await {
-            return self.keep(grant);
+        // Whoever asked may give up waiting.
+        self.put_off(&known);
+        match tokio::time::timeout(self.patience, login).await {
+            Ok(Ok(grant)) => self.keep(grant),
+            _ => self.put_off(&known),
         }
-        self.keep(Grant { refresh_at: Instant::now() + REFRESH_PAUSE, ..known })
+    }
+
+    /// Keeps `known` for a while before another login is tried.
+    fn put_off(&self, known: &Grant) -> HeaderValue {
+        self.keep(Grant { refresh_at: Instant::now() + REFRESH_PAUSE, ..known.clone() })
     }
 
     fn latest(&self) -> Option<Grant> {
@@ -160,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_jwt_is_kept_until_four_fifths_of_its_lifetime() {
-        let session = Session::default();
+        let session = Session::new(Duration::from_secs(10));
         assert_eq!(session.current(takes(0, "one")).await.unwrap(), "Bearer one");
         wait(79).await;
         assert_eq!(session.current(must_not_log_in()).await.unwrap(), "Bearer one");
@@ -171,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_refreshes_while_the_others_use_the_old_jwt() {
-        let session = Session::default();
+        let session = Session::new(Duration::from_secs(10));
         session.current(takes(0, "one")).await.unwrap();
         wait(85).await;
         let (first, second) =
@@ -184,7 +201,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refresh_that_fails_or_hangs_costs_nothing_while_the_jwt_is_good() {
-        let session = Session::default();
+        let session = Session::new(Duration::from_secs(10));
         session.current(takes(0, "one")).await.unwrap();
         wait(85).await;
         assert_eq!(session.current(is_down()).await.unwrap(), "Bearer one");
@@ -196,8 +213,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_refresh_that_hangs_leaves_a_call_of_little_time_half_of_it() {
+        let session = Session::new(Duration::from_secs(1));
+        session.current(takes(0, "one")).await.unwrap();
+        wait(85).await;
+        let (limit, asked) = (Duration::from_millis(100), Instant::now());
+        assert!(tokio::time::timeout(limit, session.current(takes(60, "late"))).await.is_err(), "given up");
+        assert_eq!(session.current(must_not_log_in()).await.unwrap(), "Bearer one");
+        wait(2).await;
+        assert_eq!(session.current(takes(60, "late")).await.unwrap(), "Bearer one");
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn many_callers_without_a_jwt_log_in_once() {
-        let session = Session::default();
+        let session = Session::new(Duration::from_secs(10));
         let (first, second) =
             tokio::join!(session.current(takes(1, "one")), session.current(must_not_log_in()));
         assert_eq!(first.unwrap(), second.unwrap());
@@ -205,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_callers_with_the_same_refused_jwt_log_in_once() {
-        let session = Session::default();
+        let session = Session::new(Duration::from_secs(10));
         let old = session.current(takes(0, "old")).await.unwrap();
         let (first, second) =
             tokio::join!(session.renewed(&old, takes(1, "new")), session.renewed(&old, must_not_log_in()));

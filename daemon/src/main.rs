@@ -140,7 +140,13 @@ fn main() {
     make_files_private();
     // A wrong command line ends here, with status 2.
     let arguments = Arguments::parse();
-    let status = match run(arguments.command, arguments.user.as_deref()) {
+    let mut unsaid = Ok(());
+    let mut say = |line: &str| unsaid = std::mem::replace(&mut unsaid, Ok(())).and_then(|()| print(line));
+    let done = run(arguments.command, arguments.user.as_deref(), &mut say);
+    let done = done.and_then(|()| {
+        unsaid.map_err(|error| CommandError::new("it is done, but standard output cannot be written", error))
+    });
+    let status = match done {
         Ok(()) => 0,
         Err(error) => {
             complain(&error);
@@ -150,27 +156,25 @@ fn main() {
     exit_without_handlers(status);
 }
 
-fn run(command: Command, user: Option<&str>) -> Result<(), CommandError> {
+fn run(command: Command, user: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     // `serve` opens its sockets before.
     if let (Some(user), false) = (user, matches!(command, Command::Serve { .. })) {
         command::become_user(user)?;
     }
     match command {
         Command::Serve { config } => command::serve(&config, user),
-        Command::Dev { dir, module, hsm } => command::dev(&DevOptions { dir, module, hsm }, &mut say),
-        Command::Init { config } => command::init(&config, &mut say),
-        Command::Check { config, deep, quick } => {
-            command::check(&config, CheckOptions { deep, quick }, &mut say)
-        }
-        Command::Backup { config, out } => command::backup(&config, &out, &mut say),
+        Command::Dev { dir, module, hsm } => command::dev(&DevOptions { dir, module, hsm }, say),
+        Command::Init { config } => command::init(&config, say),
+        Command::Check { config, deep, quick } => command::check(&config, CheckOptions { deep, quick }, say),
+        Command::Backup { config, out } => command::backup(&config, &out, say),
         Command::Restore { config, from, check } => {
-            command::restore(&config, &RestoreOptions { from, check }, &mut say)
+            command::restore(&config, &RestoreOptions { from, check }, say)
         }
         Command::Audit { command: AuditCommand::Resume { config, reason } } => {
-            command::audit_resume(&config, &reason, &mut say)
+            command::audit_resume(&config, &reason, say)
         }
         Command::Audit { command: AuditCommand::Verify { dir, keys, partial, json } } => {
-            command::audit_verify(&dir, &Options { keys, is_partial: partial }, json, &mut say)
+            command::audit_verify(&dir, &Options { keys, is_partial: partial }, json, say)
         }
         Command::Schema => {
             say(vaultd::config::schema().trim_end());
@@ -182,8 +186,11 @@ fn run(command: Command, user: Option<&str>) -> Result<(), CommandError> {
 }
 
 /// Whoever closes standard output does not want to read; the work is done all the same.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+fn print(line: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn complain(error: &CommandError) {

@@ -1,7 +1,6 @@
 //! `vaultd backup`: asks the daemon that serves for a backup, or makes one itself where none does.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Write},
     os::unix::net::UnixStream,
     path::Path,
@@ -12,7 +11,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Empty, Limited};
 use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use indicatif::ProgressBar;
 use nix::unistd::getuid;
 use tokio::time::timeout;
 use vault_api::Problem;
@@ -51,6 +49,10 @@ pub fn backup(path: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
             "{} is there already, and a backup replaces nothing: choose another name",
             out.display()
         )),
+        io::ErrorKind::ResourceBusy => CommandError::Failed(format!(
+            "another vaultd writes a backup to {}: wait for it, or choose another name",
+            out.display()
+        )),
         _ => CommandError::new(&out.display().to_string(), error),
     };
     let mut draft = Draft::create(out).map_err(failed)?;
@@ -66,27 +68,21 @@ pub fn backup(path: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<(), 
     };
     bar.finish_and_clear();
     made?;
+    let head = Head::read(&mut BufReader::new(draft.reader().map_err(failed)?));
+    let header = head.map_err(|error| CommandError::new("what serves there gave no backup", error))?.header;
     draft.finish().map_err(failed)?;
-    describe(out, &bar, say)
+    say(&format!("backed up to {}: {}", out.display(), header.summary()));
+    say(&format!(
+        "{} bytes, sealed by {}; keep it apart from the token",
+        bar.position(),
+        header.sealed_by_name()
+    ));
+    Ok(())
 }
 
 /// Whether nobody serves, by what connecting to its socket came to.
 pub(super) fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
-/// Says what the backup `out` is of.
-fn describe(out: &Path, bar: &ProgressBar, say: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
-    let named = |error: &dyn std::fmt::Display| CommandError::new(&out.display().to_string(), error);
-    let file = File::open(out).map_err(|error| named(&error))?;
-    let head = Head::read(&mut BufReader::new(file)).map_err(|error| named(&error))?;
-    say(&format!("backed up to {}: {}", out.display(), head.header.summary()));
-    say(&format!(
-        "{} bytes, sealed by {}; keep it apart from the token",
-        bar.position(),
-        head.header.sealed_by_name()
-    ));
-    Ok(())
 }
 
 /// Has the daemon at the other end of `stream` make the backup.

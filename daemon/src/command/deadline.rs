@@ -2,7 +2,7 @@
 //! process: nothing is lost by that which a power failure would not take, too.
 
 use std::{
-    io,
+    io::{self, Write},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -28,9 +28,7 @@ impl Deadline {
         let (limits, changes) = mpsc::channel();
         thread::Builder::new().name("deadline".to_owned()).spawn(move || {
             if let Some(what) = passed(&changes) {
-                thread::spawn(move || {
-                    tracing::error!(what, "this does not come to an end; the process ends without it");
-                });
+                thread::spawn(move || tell(what));
                 thread::sleep(LAST_LINE);
                 exit_without_handlers(1);
             }
@@ -46,6 +44,15 @@ impl Deadline {
     /// What had to be over is.
     pub(super) fn lift(&self) {
         let _ = self.0.send(None);
+    }
+}
+
+fn tell(what: &str) {
+    if tracing::event_enabled!(tracing::Level::ERROR) {
+        tracing::error!(what, "this does not come to an end; the process ends without it");
+    } else {
+        // Commands without a daemon have no log.
+        let _ = writeln!(io::stderr(), "vaultd: {what} does not come to an end; the process ends without it");
     }
 }
 

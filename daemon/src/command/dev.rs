@@ -72,7 +72,7 @@ pub fn dev(options: &DevOptions, say: &mut dyn FnMut(&str)) -> Result<(), Comman
     files.check_path()?;
     files.make_config(options)?;
     let config = Config::load(&files.at("vaultd.toml"))?;
-    files.check_config(&config, options.module.as_deref())?;
+    files.check_config(&config, options)?;
     logging::start(&config.log);
     module_environment(&config)?;
     files.make_token(&config)?;
@@ -115,8 +115,8 @@ impl Files {
         }
     }
 
-    /// A configuration that was made for this directory, and for the module that is asked for.
-    fn check_config(&self, config: &Config, module: Option<&Path>) -> Result<(), CommandError> {
+    /// A configuration that was made for this directory, and for the token that is asked for.
+    fn check_config(&self, config: &Config, options: &DevOptions) -> Result<(), CommandError> {
         let path = self.at("vaultd.toml");
         if config.server.socket.path != self.at("vaultd.sock") || !config.store.dir.starts_with(&self.dir) {
             return Err(CommandError::Failed(format!(
@@ -125,13 +125,22 @@ impl Files {
                 path.display()
             )));
         }
-        match module {
-            Some(module) if module != config.hsm.library.path => Err(CommandError::Failed(format!(
-                "--module is not what {} names: leave it out, or start anew in an empty directory",
+        let differs = |option: &str| {
+            Err(CommandError::Failed(format!(
+                "{option} is not what {} names: leave it out, or start anew in an empty directory",
                 path.display()
-            ))),
-            _ => Ok(()),
+            )))
+        };
+        if options.module.as_ref().is_some_and(|module| *module != config.hsm.library.path) {
+            return differs("--module");
         }
+        if let Some(file) = &options.hsm {
+            let table = hsm_table(file)?;
+            if !fs::read_to_string(&path).is_ok_and(|text| text.contains(table.trim())) {
+                return differs("--hsm");
+            }
+        }
+        Ok(())
     }
 
     fn make_config(&self, options: &DevOptions) -> Result<(), CommandError> {
@@ -139,8 +148,7 @@ impl Files {
             return Ok(());
         }
         let hsm = match &options.hsm {
-            Some(file) => fs::read_to_string(file)
-                .map_err(|error| CommandError::new("--hsm", format!("{}: {error}", file.display())))?,
+            Some(file) => hsm_table(file)?,
             None => self.softhsm(options.module.as_deref())?,
         };
         self.write("vaultd.toml", config_text(&self.dir, &hsm).as_bytes())
@@ -266,6 +274,11 @@ fn random_pin() -> Result<String, CommandError> {
 
 fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
+}
+
+fn hsm_table(file: &Path) -> Result<String, CommandError> {
+    fs::read_to_string(file)
+        .map_err(|error| CommandError::new("--hsm", format!("{}: {error}", file.display())))
 }
 
 fn config_text(dir: &Path, hsm: &str) -> String {

@@ -95,6 +95,7 @@ fn advice(code: Code) -> Option<&'static str> {
         Code::CallerLocked => "an operator sees why with `vaultctl locks`, and can unlock",
         Code::UnknownToken | Code::TokenExpired => "check the token, and that the JWT speaks for its tenant",
         Code::KeyInUse => "`vaultctl keys` shows what depends on it, `vaultctl rewrap` moves records away",
+        Code::BodyTooLarge => "with --file, --batch puts fewer lines into one request",
         Code::RateLimited | Code::Overloaded => "wait and try again",
         Code::HsmUnavailable | Code::StoreUnavailable | Code::AuditUnavailable => {
             "`vaultctl status` and vaultd's log say more"

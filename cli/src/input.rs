@@ -12,7 +12,10 @@ use secrecy::SecretString;
 use vault_client::Sensitive;
 use zeroize::Zeroizing;
 
-use crate::{complaint::Complaint, terminal::Terminal};
+use crate::{
+    complaint::{Complaint, note},
+    terminal::Terminal,
+};
 
 /// The most bytes of standard input that can be a few secrets: a JWT has some two thousand.
 const MAX_INPUT_BYTES: u64 = 64 * 1024;
@@ -32,7 +35,7 @@ impl Answers {
             return Terminal::open().map(Self::Asked).map_err(|error| unasked(&error));
         }
         let text = read(stdin()?, "standard input")?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = unmarked(&text).lines().map(str::trim).filter(|line| !line.is_empty());
         Ok(Self::Lines(lines.map(Sensitive::from).collect()))
     }
 
@@ -87,13 +90,31 @@ pub(crate) fn dash(text: String, question: &str) -> Result<Sensitive, Complaint>
 
 /// The JWT in the file `path`, or on standard input if that is `-`.
 pub(crate) fn jwt_file(path: &Path) -> Result<SecretString, Complaint> {
-    let text = if path.as_os_str() == "-" {
-        read(stdin()?, "standard input")?
+    let (text, name) = if path.as_os_str() == "-" {
+        if io::stdin().is_terminal() {
+            note("paste it, and press Ctrl-D on a line of its own");
+        }
+        let name = "standard input".to_owned();
+        (read(stdin()?, &name)?, name)
     } else {
         let file = File::open(path).map_err(|error| Complaint::file("read", path, &error))?;
-        read(file, &path.display().to_string())?
+        let name = path.display().to_string();
+        (read(file, &name)?, name)
     };
-    Ok(SecretString::from(text.trim()))
+    match unmarked(&text).trim() {
+        "" => Err(Complaint::Failed(format!("{name} is empty: nothing was sent"))),
+        text => Ok(SecretString::from(text)),
+    }
+}
+
+/// Whether what is at `path` can be read only once, as standard input and pipes can.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    path.as_os_str() == "-" || path.metadata().is_ok_and(|file| !file.is_file() && !file.is_dir())
+}
+
+/// `text` without what some programs write before UTF-8.
+fn unmarked(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 /// Standard input without a buffer that would keep what went through it.

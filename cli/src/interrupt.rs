@@ -1,7 +1,7 @@
-//! Ctrl-C while many are at work: nothing further is read, and what was read is seen through.
+//! Ctrl-C, or a line that goes dead, while many are at work: nothing further is read, and what was read is seen through.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, PipeReader, Read},
     os::fd::AsFd,
     sync::Arc,
@@ -16,7 +16,7 @@ use nix::{
 
 use crate::complaint::Complaint;
 
-/// Whether SIGINT or SIGTERM came.
+/// Whether SIGINT, SIGTERM or SIGHUP came.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<PipeReader>);
 
@@ -26,7 +26,11 @@ impl Interrupt {
         let failed = |error: io::Error| Complaint::failed("cannot wait for Ctrl-C", error);
         // Its other end is closed by the first signal.
         let (reader, writer) = io::pipe().map_err(failed)?;
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        let mut signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        // One that is ignored would come all the same while it is waited for.
+        if !ignores_hangups() {
+            signals.add(Signal::SIGHUP);
+        }
         signals.thread_block().map_err(|error| failed(error.into()))?;
         let wait = move || {
             let _ = signals.wait();
@@ -44,6 +48,15 @@ impl Interrupt {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
+}
+
+/// Whether SIGHUP is ignored, as under nohup(1). By `SigIgn` in proc(5): sigaction(2) is unsafe to call.
+fn ignores_hangups() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first bit is that of signal 1, which SIGHUP is everywhere.
+    ignored.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// A file that is read until the interrupt comes.

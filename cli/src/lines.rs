@@ -81,7 +81,7 @@ pub enum LinesError {
     Read(io::Error),
     /// The line of this number, which may name the columns, is longer than [`MAX_LINE_BYTES`].
     TooLong(u64),
-    /// The first line is CSV and names no column as is needed.
+    /// The first line is a row, of CSV or with another separator, and names no column as is needed.
     NoColumn,
     /// The line of this number, which may name the columns, has no end where its line feed is, as [`Why::GoesOn`] says.
     GoesOn(u64),
@@ -115,10 +115,7 @@ impl<R: Read> Lines<R> {
     pub fn new(reader: R, name: &str) -> Result<Self, LinesError> {
         let reader = BufReader::new(reader);
         let mut lines = Self { reader, names: None, first: None, column: 0, line: 0, bytes: 0 };
-        if let Some(mut first) = lines.next_line()? {
-            if lines.line == 1 && first.bytes.starts_with(BYTE_ORDER_MARK) {
-                first.bytes.drain(..BYTE_ORDER_MARK.len());
-            }
+        if let Some(first) = lines.next_line()? {
             let Some(names) = fields(&first.bytes) else {
                 let line = lines.line;
                 return Err(if first.is_cut { LinesError::TooLong(line) } else { LinesError::GoesOn(line) });
@@ -129,7 +126,10 @@ impl<R: Read> Lines<R> {
                     return Err(LinesError::TooLong(lines.line));
                 }
                 Some(column) => (lines.column, lines.names) = (column, Some(names)),
-                None if names.len() > 1 => return Err(LinesError::NoColumn),
+                // As some spreadsheets separate cells, which no value has in it.
+                None if names.len() > 1 || first.bytes.iter().any(|byte| b";\t".contains(byte)) => {
+                    return Err(LinesError::NoColumn);
+                }
                 None => lines.first = Some(first),
             }
         }
@@ -190,9 +190,12 @@ impl<R: Read> Lines<R> {
     /// The next line that is not blank.
     fn next_line(&mut self) -> Result<Option<Line>, LinesError> {
         loop {
-            let bytes = self.piece()?;
+            let mut bytes = self.piece()?;
             if bytes.is_empty() {
                 return Ok(None);
+            }
+            if self.line == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
+                bytes.drain(..BYTE_ORDER_MARK.len());
             }
             let is_blank = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_whitespace);
             let (mut line_is_blank, mut is_cut) = (is_blank(&bytes), false);
@@ -252,6 +255,23 @@ mod tests {
             rows.push(row.map(|row| row.value.expose().to_owned()).map_err(|unsent| unsent.why));
         }
         rows
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_value() {
+        for nothing in ["\u{feff}", "\u{feff}\r\n\n"] {
+            assert_eq!(rows(nothing), []);
+        }
+        for one in ["\u{feff}1\n", "\u{feff}pan\r\n1", "\u{feff}\n1"] {
+            assert_eq!(rows(one), [Ok("1".to_owned())], "{one:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_another_separator_is_told_before_anything_is_sent() {
+        for text in ["pan;holder\n1;Ada\n", "1\tAda\n", "1;\n"] {
+            assert!(matches!(Lines::new(text.as_bytes(), "pan"), Err(LinesError::NoColumn)), "{text:?}");
+        }
     }
 
     #[test]

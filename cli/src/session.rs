@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use vault_client::{Admin, ClientBuilder, VaultClient};
 use zeroize::Zeroizing;
 
@@ -25,11 +25,15 @@ impl Session {
             builder = builder.socket(socket);
         }
         if let Some(path) = common.token_file {
-            builder = builder.token_file(path);
+            builder = if input::is_stream(&path) {
+                builder.token(input::jwt_file(&path)?)
+            } else {
+                builder.token_file(path)
+            };
         }
         let approval = match common.approval_file {
             Some(path) => Some(input::jwt_file(&path)?),
-            None => approval_from_env(),
+            None => approval_from_env()?,
         };
         let (vault, output) = (builder.build()?, Output::new(common.json)?);
         Ok(Self { vault, admin_socket: common.admin_socket, approval, output })
@@ -37,7 +41,7 @@ impl Session {
 
     /// The client of the API's socket.
     pub(crate) fn vault(&self) -> Result<VaultClient, Complaint> {
-        Ok(match self.approval() {
+        Ok(match &self.approval {
             Some(approval) => self.vault.approved(approval)?,
             None => self.vault.clone(),
         })
@@ -49,18 +53,17 @@ impl Session {
             Some(socket) => self.vault.admin(socket)?,
             None => self.vault.admin_from_env()?,
         };
-        Ok(match self.approval() {
+        Ok(match &self.approval {
             Some(approval) => admin.approved(approval)?,
             None => admin,
         })
     }
-
-    fn approval(&self) -> Option<&SecretString> {
-        self.approval.as_ref().filter(|approval| !approval.expose_secret().is_empty())
-    }
 }
 
-fn approval_from_env() -> Option<SecretString> {
-    let approval = std::env::var("VAULT_APPROVAL").ok().map(Zeroizing::new)?;
-    Some(SecretString::from(approval.trim()))
+/// The second JWT of the environment; an empty variable counts as none.
+fn approval_from_env() -> Result<Option<SecretString>, Complaint> {
+    let Some(approval) = std::env::var_os("VAULT_APPROVAL") else { return Ok(None) };
+    let approval = approval.into_string().map(Zeroizing::new);
+    let approval = approval.map_err(|_| Complaint::Failed("VAULT_APPROVAL is not UTF-8".to_owned()))?;
+    Ok(Some(approval.trim()).filter(|approval| !approval.is_empty()).map(SecretString::from))
 }

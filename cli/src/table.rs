@@ -33,8 +33,7 @@ impl Table {
             for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 text.push_str(cell);
                 if place + 1 < columns {
-                    let blanks = width.saturating_sub(cell.as_str().width());
-                    text.push_str(&" ".repeat(blanks));
+                    text.push_str(&blanks(cell, *width));
                     text.push_str(GAP);
                 }
             }
@@ -42,6 +41,11 @@ impl Table {
         }
         text
     }
+}
+
+/// What makes `cell` as wide as `width`.
+pub(crate) fn blanks(cell: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(cell.width()))
 }
 
 /// Names and values, one pair a line. Values that are not there are left out.
@@ -65,7 +69,10 @@ pub(crate) fn printable(text: &str) -> String {
     let is_obeyed = |c: char| {
         // Bidirectional controls show text in another order than it has.
         c.is_control()
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+            || matches!(
+                c,
+                '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            )
     };
     text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -87,7 +94,8 @@ mod tests {
 
     #[test]
     fn no_cell_commands_the_terminal() {
-        let text = details([("holder", Some("\u{1b}]0;x\u{7}\u{202e}\n".to_owned())), ("none", None)]);
-        assert_eq!(*text, "holder  �]0;x���\n");
+        let text =
+            details([("holder", Some("\u{1b}]0;x\u{7}\u{202e}\u{200f}\n".to_owned())), ("none", None)]);
+        assert_eq!(*text, "holder  �]0;x����\n");
     }
 }

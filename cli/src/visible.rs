@@ -82,15 +82,19 @@ fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) ->
     Ok(())
 }
 
-/// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them.
+/// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them, or it begins
+/// with a time.
 fn digits(text: &str) -> Option<Vec<u8>> {
     let number = text.trim_matches(|c: char| !c.is_ascii_digit());
     let fits = number.chars().all(|c| c.is_ascii_digit() || is_gap(c));
-    fits.then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
+    let groups: Vec<_> = number.split(is_gap).filter(|group| !group.is_empty()).collect();
+    (fits && groups_of_time(&groups) == 0)
+        .then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
 }
 
 /// The digits of every number that stands for itself inside `text`, such as one in a row of CSV, and of its groups from any to
-/// any. A UUID has none: one token in some thousand ends in the digits of a card.
+/// any. A UUID has none: one token in some thousand ends in the digits of a card. So has a time, as names of files end in:
+/// one minute in ten passes for a card.
 fn inner_numbers(text: &str) -> Vec<Vec<u8>> {
     let mut numbers = Vec::new();
     for piece in text.split(|c: char| !c.is_ascii_alphanumeric() && !is_gap(c)) {
@@ -98,7 +102,11 @@ fn inner_numbers(text: &str) -> Vec<Vec<u8>> {
         let (mut rest, mut groups) = (words.as_slice(), Vec::new());
         while let Some((word, behind)) = rest.split_first() {
             let uuid = rest.split_at_checked(UUID_LENGTHS.len()).filter(|(words, _)| is_uuid(words));
-            rest = uuid.map_or(behind, |(_, behind)| behind);
+            let of_time = if groups.is_empty() { groups_of_time(rest) } else { 0 };
+            rest = uuid.map_or(rest.get(of_time.max(1)..).unwrap_or(behind), |(_, behind)| behind);
+            if of_time > 0 {
+                continue;
+            }
             if uuid.is_none() && word.bytes().all(|byte| byte.is_ascii_digit()) {
                 groups.push(*word);
             } else {
@@ -130,6 +138,38 @@ const UUID_LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
 fn is_uuid(words: &[&str]) -> bool {
     let is_hex = |word: &&str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     words.iter().map(|word| word.len()).eq(UUID_LENGTHS) && words.iter().all(is_hex)
+}
+
+/// How many of `groups`, from the first, are a date or a date and a time of this century; no card's number begins with 20.
+fn groups_of_time(groups: &[&str]) -> usize {
+    let mut digits = String::new();
+    let mut of_time = 0;
+    for (group, count) in groups.iter().zip(1..) {
+        digits.push_str(group);
+        if digits.len() > TIME.len() {
+            break;
+        }
+        if is_time(&digits) {
+            of_time = count;
+        }
+    }
+    of_time
+}
+
+/// As basic as ISO 8601 has it, in local time.
+const TIME: &str = "20YYMMDDhhmmss";
+
+fn is_time(digits: &str) -> bool {
+    let in_range = |at: usize, from: u8, to: u8| {
+        digits.get(at..at + 2).is_none_or(|pair| pair.parse().is_ok_and(|pair| (from..=to).contains(&pair)))
+    };
+    let has_date = digits.len() >= 8 && digits.len().is_multiple_of(2) && digits.starts_with("20");
+    has_date
+        && in_range(4, 1, 12)
+        && in_range(6, 1, 31)
+        && in_range(8, 0, 23)
+        && in_range(10, 0, 59)
+        && in_range(12, 0, 60)
 }
 
 fn is_gap(c: char) -> bool {
@@ -164,6 +204,9 @@ mod tests {
             "--metadata=pan=378282246310005",
             "\"6011 0009 9013 9424\"",
             "/tmp/4111111111111111.csv",
+            "/data/2026/11/23/4111-1111-1111-1111.csv",
+            "20261123-0808-4111111111111111",
+            "4111 2026 1123 0808 3",
             "4111111111111111,12/30",
             "4111 1111 1111 1111 12/30",
             "12/30 4111 1111 1111 1111",
@@ -187,6 +230,9 @@ mod tests {
             "/tmp/0198c0de-7a31-7c55-9d5e-378282246313.jwt",
             "tok_3yZe7d4111111111111111x",
             "2026-01-02T03:04:05.678901Z",
+            "cards-20261123-0808.csv",
+            "/data/2026/11/23/0808.csv",
+            "cards_20261123080826.csv",
             "30d",
         ] {
             assert!(refuse_card_numbers(&words(text)).is_ok(), "{text}");

@@ -35,6 +35,7 @@ mod thief;
 mod trouble;
 mod vaultctl;
 mod vaultctl_files;
+mod vaultctl_jwts;
 mod vaultctl_slips;
 mod vaultctl_trouble;
 

@@ -175,9 +175,11 @@ fn a_file_that_cannot_be_read_on_loses_nothing_before() {
 }
 
 #[test]
-fn ctrl_c_says_how_far_it_went_and_leaves_whole_json() {
+fn a_signal_says_how_far_it_went_and_leaves_whole_json() {
     let vault = Vault::start();
-    for line in ["tokenize --json", "tokenize", "detokenize --json"] {
+    for (line, signal) in
+        [("tokenize --json", "INT"), ("tokenize", "HUP"), ("detokenize --json", "INT"), ("tokenize", "TERM")]
+    {
         let value = if line.starts_with("tok") { PAN } else { "nonsense" };
         let Piped { child, mut stdin, stdout, _limit } = Piped::start(&vault, line);
         let mut stdout = stdout.unwrap();
@@ -186,7 +188,9 @@ fn ctrl_c_says_how_far_it_went_and_leaves_whole_json() {
         for _ in 0..3 {
             assert!(stdout.read_line(&mut text).unwrap() > 0, "{text}");
         }
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
+        );
         stdout.read_to_string(&mut text).unwrap();
         let ended = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
@@ -196,6 +200,38 @@ fn ctrl_c_says_how_far_it_went_and_leaves_whole_json() {
         assert!(!line.ends_with("json") || serde_json::from_str::<Value>(&text).is_ok(), "{line}: {text}");
         drop(stdin);
     }
+}
+
+#[test]
+fn a_hang_up_that_is_ignored_stops_nothing() {
+    let vault = Vault::start();
+    let mut command = Command::new("nohup");
+    command.arg(vault.ctl_command().get_program()).args(["tokenize", "--file", "-", "--batch", "1"]);
+    command.env("VAULT_SOCKET", vault.socket());
+    let mut ctl = Piped::spawn(command);
+    ctl.first(PAN);
+    assert!(
+        Command::new("kill").args(["-s", "HUP", &ctl.child.id().to_string()]).status().unwrap().success()
+    );
+    let (status, stderr) = ctl.last("nonsense");
+    assert!(status == Some(1) && stderr.contains("1 of 2 lines failed"), "{stderr}");
+}
+
+#[test]
+fn lines_of_many_bytes_go_into_more_requests() {
+    let vault = Vault::start();
+    let holder = "ф".repeat(200);
+    let cards = (0..1_000).map(|number| format!("{number},{holder}")).collect::<Vec<_>>().join("\n");
+    let value = "x".repeat(250);
+    let metadata: String = ["a", "b", "c"].map(|name| format!(" --metadata {name}={value}")).concat();
+    let ran = vault.ctl(&format!("tokenize --json --file -{metadata}"), &format!("pan,holder\n{cards}"));
+    assert_eq!(
+        results(&ran).len(),
+        1_000,
+        "each of them no card's number, and none too much: {}",
+        ran.stderr
+    );
+    assert!(!ran.stdout.contains("body_too_large"));
 }
 
 /// `vaultctl` with a test at both ends of it, one line a batch.
@@ -210,6 +246,10 @@ impl Piped {
     fn start(vault: &Vault, line: &str) -> Self {
         let mut command = vault.ctl_command();
         command.args(line.split_whitespace()).args(["--file", "-", "--batch", "1"]);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().map(BufReader::new));

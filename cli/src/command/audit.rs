@@ -10,7 +10,14 @@ use vault_client::{Admin, AuditQuery, MAX_AUDIT_LIMIT, MAX_AUDIT_WAIT_S, api::AU
 use zeroize::Zeroizing;
 
 use super::away::Away;
-use crate::{complaint::Complaint, input, output::Output, session::Session, table::printable, time};
+use crate::{
+    complaint::Complaint,
+    input,
+    output::Output,
+    session::Session,
+    table::{blanks, printable},
+    time,
+};
 
 /// How many tokens of an entry are shown to people.
 const SHOWN_TOKENS: usize = 2;
@@ -18,6 +25,7 @@ const SHOWN_TOKENS: usize = 2;
 const CODE_WIDTH: usize = 22;
 /// As wide as the longest operation.
 const OP_WIDTH: usize = 17;
+const WHO_WIDTH: usize = 20;
 
 const EXAMPLES: &str = "\
 For people, the most important fields of each entry. With --json, the entries as they stand in the log
@@ -260,7 +268,9 @@ fn line(entry: &Entry) -> String {
     named("uid", entry.uid.map(|uid| uid.to_string()));
     about.extend(entry.detail.clone());
     let about = about.join(" ");
-    format!("{:<27}  {:>7}  {what:<OP_WIDTH$}  {how:<CODE_WIDTH$}  {who:<20}  {about}", entry.time, entry.seq)
+    let mut who = printable(&who);
+    who.push_str(&blanks(&who, WHO_WIDTH));
+    format!("{:<27}  {:>7}  {what:<OP_WIDTH$}  {how:<CODE_WIDTH$}  {who}  {about}", entry.time, entry.seq)
 }
 
 fn some(text: &str) -> Result<usize, String> {

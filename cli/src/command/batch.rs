@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::Path,
     time::Duration,
 };
@@ -17,6 +17,10 @@ use crate::{
     output::Output,
     table::printable,
 };
+
+/// How many bytes of lines and options go into one request: half of what a body may have by default, for JSON writes some
+/// characters as two.
+const MOST_BYTES: u64 = 512 * 1_024;
 
 /// Lines that were read together, in their order.
 pub(super) struct Batch<T> {
@@ -51,7 +55,7 @@ impl Input {
         known: Option<&[&str]>,
         output: &Output,
     ) -> Result<Self, Complaint> {
-        let file = if path.as_os_str() == "-" { input::stdin() } else { open(path) }?;
+        let file = if path.as_os_str() == "-" { stdin() } else { open(path) }?;
         let interrupt = Interrupt::watch()?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
         let lines = Lines::new(Interruptible { file, interrupt: interrupt.clone() }, name);
@@ -73,17 +77,23 @@ impl Input {
         self.lines.column(name)
     }
 
-    /// The next lines, at most `most`, with the `item` of each; `None` after the last that can be read.
+    /// The next lines, at most `most`, with the `item` of each, to which `added` bytes come; `None` after the last that can
+    /// be read.
     pub(super) fn batch<T>(
         &mut self,
         most: usize,
+        added: u64,
         item: impl Fn(Row) -> Result<T, Unsent>,
     ) -> Option<Batch<T>> {
         let mut batch = Batch { items: Vec::new(), lines: Vec::new() };
         if self.interrupt.has_come() {
             self.broken = Some(interrupted());
         }
-        while batch.lines.len() < most && self.broken.is_none() {
+        let before = self.lines.bytes();
+        let is_full = |rows: usize, read: u64| {
+            rows >= most || read - before + added * u64::try_from(rows).unwrap_or(u64::MAX) >= MOST_BYTES
+        };
+        while !is_full(batch.lines.len(), self.lines.bytes()) && self.broken.is_none() {
             let row = self.lines.next_row();
             self.progress.set_position(self.lines.bytes());
             match row {
@@ -119,7 +129,8 @@ fn complaint(error: LinesError, name: &str, interrupt: &Interrupt) -> Complaint 
         ),
         LinesError::GoesOn(line) => format!("line {line}: {}", Why::GoesOn),
         LinesError::NoColumn => format!(
-            "the first line of a CSV file must name its columns, and one must be `{name}`: nothing was sent"
+            "the first line of a CSV file must name its columns, separated by commas, and one must be `{name}`: nothing was \
+             sent"
         ),
     })
 }
@@ -140,6 +151,16 @@ fn unknown_column((place, name): &(usize, String), known: &[&str]) -> Complaint 
         "the first line names a column that is not known, number {place}{name}; known are `{}`: nothing was sent",
         known.join("`, `")
     ))
+}
+
+fn stdin() -> Result<File, Complaint> {
+    if io::stdin().is_terminal() {
+        return Err(Complaint::Usage(
+            "standard input is a terminal, which would show what is typed: leave out --file to be asked"
+                .to_owned(),
+        ));
+    }
+    input::stdin()
 }
 
 fn open(path: &Path) -> Result<File, Complaint> {

@@ -66,9 +66,10 @@ pub(super) async fn tokenize(
         let (holder, expiry) = (row.field(holder)?, row.field(expiry)?);
         Ok(wishes.request(row.value, holder, expiry))
     };
+    let added = wishes.bytes()?;
     let mut unchanged = 0_u64;
-    while let Some(batch) = input.batch(batch, request) {
-        // No token is made for a reader that has gone already.
+    while let Some(batch) = input.batch(batch, added, request) {
+        // Writes the names of the columns: no token is made for a reader that has gone before it had these.
         results.flush(&input, batch.first_line())?;
         let answers = match &*batch.items {
             [] => Ok(Vec::new()),
@@ -104,7 +105,7 @@ pub(super) async fn detokenize(
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, TOKENS.column, TOKENS.columns, output)?;
     let mut results = Results::begin(output, &TOKENS)?;
-    while let Some(batch) = input.batch(batch, |row| Ok(row.value)) {
+    while let Some(batch) = input.batch(batch, 0, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
         let answers = match &*tokens {
             [] => Ok(Vec::new()),

@@ -12,6 +12,7 @@ use super::bulk;
 use crate::{
     complaint::{Complaint, note},
     input,
+    output::json,
     session::Session,
     table::details,
     time,
@@ -93,6 +94,12 @@ impl Wishes {
             metadata: (!self.metadata.is_empty()).then(|| Metadata(metadata.collect())),
             ..TokenizeRequest::new(pan)
         }
+    }
+
+    /// How many bytes these take in a request, for each card.
+    pub(super) fn bytes(&self) -> Result<u64, Complaint> {
+        let text = json(&self.request(String::new().into(), None, None))?;
+        Ok(u64::try_from(text.len()).unwrap_or(u64::MAX))
     }
 }
 

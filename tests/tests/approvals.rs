@@ -120,6 +120,18 @@ fn what_is_wrong_with_an_approval_is_said() {
 }
 
 #[test]
+fn a_body_that_is_refused_before_its_caller_is_has_a_caller_in_the_log() {
+    let vault = Vault::start_with(|config| {
+        config + "\n[limits]\nmax_body_bytes = 2048\n[approvals]\noperations = [\"detokenize\"]\n"
+    });
+    let large = json!({ "token": "t".repeat(4_096) }).to_string();
+    assert_eq!(vault.request("POST", "/v1/detokenize", &large).code(), "body_too_large");
+    let entries = vault.admin("GET", "/v1/audit?op=detokenize").json();
+    let entry = &entries["entries"][0];
+    assert_eq!((&entry["code"], &entry["tenant"]), (&json!("body_too_large"), &json!("dev")), "{entries}");
+}
+
+#[test]
 fn no_kind_of_use_fills_the_memory_of_another() {
     let vault = Vault::start_with(|config| {
         config.replace("[auth]\n", "[auth]\nsingle_use_scopes = [\"tokens:read\"]\nreplay_entries = 2\n")

@@ -123,6 +123,8 @@ fn a_batch_fails_item_by_item_and_too_large_a_one_as_a_whole() {
     let jwt = jwt_of(&vault.minter(), "one");
     let large = batch(&vault, &jwt, &tokens[..9]);
     assert_limited(&large, "subject-batch");
+    let entries = vault.admin("GET", "/v1/audit?op=detokenize.batch").json();
+    assert_eq!(entries["entries"][0]["tokens"], json!(tokens[..9]), "who tried to take which: {entries}");
 
     let mixed = [&tokens[..4], &["nonsense".to_owned()], &tokens[4..7]].concat();
     let answer = batch(&vault, &jwt, &mixed);

@@ -181,8 +181,9 @@ async fn a_gateway_opens_what_a_client_sealed() {
 
 #[tokio::test]
 async fn what_was_used_once_stays_used_after_kill_9() {
-    let mut vault =
-        Vault::start_with(|config| config.replace("[auth]", "[auth]\nsingle_use_scopes = [\"tokens:read\"]"));
+    let mut vault = Vault::start_with(|config| {
+        config.replace("[auth]", "[auth]\nsingle_use_scopes = [\"tokens:read\", \"detokenize\"]")
+    });
     let client = vault.client();
     let once = SealEnvelopeRequest { single_use: Some(true), ..envelope() };
     let sealed = client.seal_envelope(&once).await.unwrap();
@@ -193,6 +194,9 @@ async fn what_was_used_once_stays_used_after_kill_9() {
     for _ in 0..2 {
         let answer = vault.request_as(&jwt, "GET", &path, "");
         assert_eq!((answer.status, answer.code().as_str()), (401, "replayed_jwt"));
+        let reveal = json!({ "token": token }).to_string();
+        let answer = vault.request_as(&jwt, "POST", "/v1/detokenize", &reveal);
+        assert_eq!(answer.code(), "replayed_jwt", "by another scope neither");
         let open = json!({ "jwt": sealed.jwt }).to_string();
         let answer = vault.request("POST", "/v1/envelopes/open", &open);
         assert_eq!((answer.status, answer.code().as_str()), (422, "envelope_replayed"));

@@ -65,10 +65,10 @@ fn forward(files: &[LogFile], query: &AuditQuery, end: u64) -> io::Result<AuditA
 /// The last `most` entries that fit, as far back as one request may look.
 fn newest(files: &[LogFile], query: &AuditQuery, most: usize, end: u64) -> io::Result<AuditAnswer> {
     let mut found: VecDeque<Box<RawValue>> = VecDeque::new();
-    let (mut read, mut answered, mut more) = (0, 0, false);
+    let (mut read, mut answered, mut is_cut) = (0, 0, false);
     for file in files.iter().rev() {
         if found.len() >= most || answered >= MOST_ANSWERED_BYTES || read >= MOST_READ_BYTES {
-            more = found.len() < most;
+            is_cut = true;
             break;
         }
         let mut of_file: VecDeque<Box<RawValue>> = VecDeque::new();
@@ -81,6 +81,7 @@ fn newest(files: &[LogFile], query: &AuditQuery, most: usize, end: u64) -> io::R
                 of_file.extend(raw(line));
             }
             while found.len() + of_file.len() > most || answered > MOST_ANSWERED_BYTES {
+                is_cut |= answered > MOST_ANSWERED_BYTES;
                 let Some(dropped) = of_file.pop_front() else { break };
                 answered -= dropped.get().len();
             }
@@ -88,6 +89,7 @@ fn newest(files: &[LogFile], query: &AuditQuery, most: usize, end: u64) -> io::R
         of_file.append(&mut found);
         found = of_file;
     }
+    let more = is_cut && found.len() < most;
     Ok(AuditAnswer { entries: found.into(), next: end, more })
 }
 
@@ -162,5 +164,35 @@ impl<'l> Seen<'l> {
             && query.token.as_deref().is_none_or(has_token)
             && query.since.is_none_or(|since| self.time >= since)
             && query.until.is_none_or(|until| self.time < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_last_entries_are_cut_short_with_a_word_about_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |seq: u64, bytes: usize| {
+            let token = "t".repeat(bytes);
+            format!(
+                "{{\"seq\":{seq},\"time\":\"2026-01-01T00:00:00Z\",\"type\":\"access\",\"tokens\":[\"{token}\"]}}\n"
+            )
+        };
+        let last = |most: usize, lines: &[String]| {
+            fs::write(LogFile::new(dir.path(), 1).path, lines.concat()).unwrap();
+            let query = AuditQuery { last: Some(most), ..AuditQuery::default() };
+            let answer = read(dir.path(), &query, 200).unwrap();
+            (answer.entries.len(), answer.more)
+        };
+        let large: Vec<_> = (1..=200).map(|seq| line(seq, 40_000)).collect();
+        assert_eq!(last(200, &large), (104, true));
+        assert_eq!(last(100, &large), (100, false), "as many as were asked for");
+        let small: Vec<_> = (1..=200).map(|seq| line(seq, if seq > 100 { 1 } else { 50_000 })).collect();
+        assert_eq!(last(100, &small), (100, false), "what was too much comes before them");
+        assert_eq!(last(200, &small[100..]), (100, false));
     }
 }

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use vault_api::Scope;
 
 use super::{AuthError, Authenticator, Caller};
+use crate::store::UseKind;
 
 /// Operations that can be made to need an approval. None whose body holds a card number: a digest of it would be as good
 /// as the number to whoever can count.
@@ -118,7 +119,7 @@ impl Authenticator {
             "the approval is too old: have it issued anew",
         )?;
         let jti = grant.jti.as_deref().ok_or(ApprovalError::Rule("the approval has no `jti`"))?;
-        match self.use_up(&grant, jti, Scope::Approve).await {
+        match self.use_up(UseKind::Approval, &grant, jti).await {
             Err(AuthError::Replayed) => Err(ApprovalError::Rule("the approval was used before")),
             used => used.map_err(ApprovalError::Jwt),
         }?;

@@ -11,7 +11,7 @@ use vault_api::Scope;
 use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
 use crate::{
     metrics::{Counter, Page},
-    store::Store,
+    store::{Store, UseKind},
 };
 
 /// What holds for JWTs of every issuer.
@@ -113,15 +113,15 @@ impl Authenticator {
             let jti = grant.jti.as_deref().ok_or(AuthError::Invalid(
                 "this scope takes a fresh JWT for each request: the JWT needs a `jti`",
             ))?;
-            self.use_up(grant, jti, scope).await?;
+            self.use_up(UseKind::Jwt, grant, jti).await?;
         }
         Ok(())
     }
 
-    /// Uses up the `jti` of `grant` for `scope`.
-    pub(super) async fn use_up(&self, grant: &Grant, jti: &str, scope: Scope) -> Result<(), AuthError> {
+    /// Uses up the `jti` of `grant`.
+    pub(super) async fn use_up(&self, kind: UseKind, grant: &Grant, jti: &str) -> Result<(), AuthError> {
         let until_s = grant.expires_at_s.saturating_add(self.settings.leeway_s);
-        self.replay.use_up(&grant.issuer, jti, scope, until_s).await
+        self.replay.use_up(kind, &grant.issuer, jti, until_s).await
     }
 
     /// Writes what became of the cache of verified JWTs.

@@ -1,7 +1,6 @@
 //! JWTs that may be used once.
 
 use sha2::{Digest, Sha256};
-use vault_api::Scope;
 
 use super::AuthError;
 use crate::{
@@ -21,21 +20,20 @@ impl ReplayMemory {
         Self { store, most }
     }
 
-    /// Uses up `jti` of `issuer` for `scope`; it is remembered until `until_s` (seconds of Unix time).
+    /// Uses up `jti` of `issuer`, whatever for; it is remembered until `until_s` (seconds of Unix time). `kind`: approvals are
+    /// remembered apart, so that no caller's JWTs are in their way.
     pub(super) async fn use_up(
         &self,
+        kind: UseKind,
         issuer: &str,
         jti: &str,
-        scope: Scope,
         until_s: u64,
     ) -> Result<(), AuthError> {
         let mut hash = Sha256::new();
-        for part in ["vaultd jti v1", issuer, jti, scope.as_str()] {
+        for part in ["vaultd jti v2", issuer, jti] {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }
-        // So that no caller's JWTs are in the way of approvals.
-        let kind = if scope == Scope::Approve { UseKind::Approval } else { UseKind::Jwt };
         match self.store.use_up(kind, hash.finalize().into(), until_s, settled_s(), self.most).await? {
             Use::First => Ok(()),
             Use::Again => Err(AuthError::Replayed),

@@ -48,9 +48,10 @@ pub(super) struct SubjectLimits {
     pub(super) pans_per_day: Option<u64>,
     /// Tokens in a batch. Default: as many as `limits.max_batch_items`.
     pub(super) batch_items: Option<u64>,
-    /// Different cards asked for in an hour, refused ones included, that lock the subject. Default: never.
+    /// Different cards asked for in an hour that lock the subject, those included that its own `pans_per_…` refuse.
+    /// Default: never.
     pub(super) lock_at_pans_per_hour: Option<u64>,
-    /// Different cards asked for in a day, refused ones included, that lock the subject. Default: never.
+    /// Different cards asked for in a day, counted likewise. Default: never.
     pub(super) lock_at_pans_per_day: Option<u64>,
 }
 

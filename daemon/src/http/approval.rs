@@ -9,7 +9,12 @@ use axum::{
 use tower::Service;
 use vault_api::Code;
 
-use super::{app::App, body, problem::Failure, trail::Call};
+use super::{
+    app::App,
+    body,
+    problem::Failure,
+    trail::{Call, Trail},
+};
 use crate::{
     auth::{ApprovalError, AuthError, approval_digest},
     vault::now_s,
@@ -55,7 +60,11 @@ pub(super) async fn go_on(
 
 async fn with_digest(app: &App, op: &'static str, request: Request<Body>) -> Result<Request<Body>, Failure> {
     // Before anything is kept in memory for it.
-    app.identify(&request).await?;
+    let caller = app.identify(&request).await?;
+    if let Some(trail) = request.extensions().get::<Trail>() {
+        trail.caller(&caller);
+    }
+    app.refuse_locked(caller.issuer(), caller.subject())?;
     let (mut parts, body) = request.into_parts();
     let ended = body.is_end_stream();
     let bytes = body::read_bytes(body, app.limits().body_bytes, app.limits().body_timeout).await?;

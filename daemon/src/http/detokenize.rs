@@ -81,6 +81,8 @@ pub(super) async fn detokenize_batch(
     batch::require_items(tokens.len(), app.limits().batch_items, "tokens")?;
     let mut tokens: Vec<_> = tokens.iter().map(|text| Token::parse(text).map_err(Failure::from)).collect();
     let parsed: Vec<_> = tokens.iter().map(|token| token.as_ref().ok().copied()).collect();
+    // Whatever becomes of it: who tried to take which cards.
+    caller.trail().tokens(parsed.iter().flatten().map(Token::to_string));
     app.notice_honey(&caller, parsed.iter().flatten());
     let cards: Vec<_> = parsed.iter().flatten().map(|token| card(&app, &caller, token)).collect();
     app.require_approval_of(&caller, parsed.len()).await?;
@@ -94,6 +96,7 @@ pub(super) async fn detokenize_batch(
     let asked = tokens.iter().flatten().map(|token| Ok(*token)).collect();
     let mut revealed = app.vault().detokenize(caller.tenant(), asked).await.into_iter();
     let mut results = Vec::with_capacity(tokens.len());
+    caller.trail().forget_tokens();
     for (token, parsed) in tokens.into_iter().zip(parsed) {
         let opened = token.and_then(|token| {
             let opened = revealed.next().unwrap_or(Err(VaultError::UnknownToken));

@@ -61,7 +61,7 @@ impl Noted {
 
 impl Call {
     pub(super) fn new(caller: Caller, trail: Trail, approvable: Option<Approvable>) -> Self {
-        trail.noted().caller = Some(caller.clone());
+        trail.caller(&caller);
         Self { caller, trail, approvable }
     }
 
@@ -91,6 +91,11 @@ impl Trail {
         Self(Arc::new(Mutex::new(Noted { op, via, peer, unit, ..Noted::default() })))
     }
 
+    /// It is of `caller`.
+    pub(super) fn caller(&self, caller: &Caller) {
+        self.noted().caller = Some(caller.clone());
+    }
+
     /// It is another operation than its path says.
     pub(super) fn op(&self, op: &'static str) {
         self.noted().op = op;
@@ -104,6 +109,11 @@ impl Trail {
     /// It is about these tokens.
     pub(super) fn tokens(&self, tokens: impl IntoIterator<Item = String>) {
         self.noted().tokens.extend(tokens);
+    }
+
+    /// What became of each of its tokens is known now, and noted one by one.
+    pub(super) fn forget_tokens(&self) {
+        self.noted().tokens.clear();
     }
 
     /// The vault knows `token`, whatever it answers.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::VaultError;
 
 /// The most digits of a PAN a `numeric` token may keep (contract, section 4; PCI DSS 3.4.1): of one with 16 digits a million
-/// tokens remain.
+/// tokens remain, or nine tenths of that where the check digit must not fit.
 const MAX_KEPT_DIGITS: usize = 10;
 const MAX_NAME_BYTES: usize = 32;
 

@@ -23,6 +23,8 @@ const RECORDS_AT_ONCE: usize = 32;
 const CREDIT: Duration = Duration::from_millis(100);
 /// How long after a fault the job goes on.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
+/// How long whoever asks for a job that begins or ends just now waits before he looks again.
+const TURN: Duration = Duration::from_millis(20);
 
 /// How the job is paced, and how it stands.
 #[derive(Clone, Default)]
@@ -35,8 +37,18 @@ struct Running {
     since: Instant,
     done_before: u64,
     fault: bool,
-    /// Somebody has asked for it since the current pass was looked back on.
-    asked: bool,
+    /// Whether it is on disk that it runs, and it will look back on what is left: whoever asks for it is served by it.
+    goes_on: bool,
+}
+
+/// What becomes of somebody's wish that it runs.
+enum Wish {
+    /// It is to be started.
+    Start,
+    /// It runs.
+    Runs,
+    /// It begins or ends: that is not known yet.
+    Wait,
 }
 
 /// How far the job is. Times are milliseconds of Unix time.
@@ -78,23 +90,26 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Store`].
     pub async fn start_rewrap(&self) -> Result<RewrapReport, VaultError> {
-        if self.rewrapping.begin(0) {
-            let vault = self.clone();
-            // Whoever asked may go away while it is written down, and nobody else could begin then.
-            let started = tokio::spawn(async move {
-                let job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
-                // On disk before it is acknowledged.
-                match vault.store.rewrap(Vec::new(), job).await {
-                    Ok((_, job)) => vault.spawn_rewrap(job),
-                    Err(error) => {
-                        vault.rewrapping.end();
-                        return Err(error);
-                    }
+        loop {
+            match self.rewrapping.begin() {
+                Wish::Runs => break,
+                Wish::Wait => tokio::time::sleep(TURN).await,
+                Wish::Start => {
+                    let vault = self.clone();
+                    // Whoever asked may go away while it is written down, and nobody else could begin then.
+                    let started = tokio::spawn(async move {
+                        let job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
+                        // On disk before it is acknowledged.
+                        let job = vault.store.rewrap(Vec::new(), job).await;
+                        let job = job.inspect_err(|_| vault.rewrapping.end())?.1;
+                        vault.spawn_rewrap(job);
+                        Ok(())
+                    });
+                    let ended = |_| Err(StoreError::Failed("the rewrap ended before it began".to_owned()));
+                    started.await.unwrap_or_else(ended)?;
+                    break;
                 }
-                Ok(())
-            });
-            let ended = |_| Err(StoreError::Failed("the rewrap ended before it began".to_owned()));
-            started.await.unwrap_or_else(ended)?;
+            }
         }
         self.rewrap_report()
     }
@@ -105,7 +120,7 @@ impl Vault {
     /// [`VaultError::Store`].
     pub fn resume_rewrap(&self) -> Result<(), VaultError> {
         if let Some(job) = self.store.rewrap_job()?.filter(|job| job.finished_at_ms == 0)
-            && self.rewrapping.begin(job.done)
+            && matches!(self.rewrapping.begin(), Wish::Start)
         {
             tracing::info!(done = job.done, "going on with the rewrap");
             self.spawn_rewrap(job);
@@ -151,16 +166,12 @@ impl Vault {
         Ok(KeyRole::ALL.into_iter().map(left).max().unwrap_or(0))
     }
 
-    fn spawn_rewrap(&self, mut job: RewrapJob) {
+    fn spawn_rewrap(&self, job: RewrapJob) {
+        self.rewrapping.runs(job.done);
         let vault = self.clone();
         tokio::spawn(async move {
-            loop {
-                vault.run_rewrap(job).await;
-                if !vault.rewrapping.end_unless_asked() {
-                    return;
-                }
-                job = RewrapJob { started_at_ms: now_ms(), ..RewrapJob::default() };
-            }
+            vault.run_rewrap(job).await;
+            vault.rewrapping.end();
         });
     }
 
@@ -184,7 +195,7 @@ impl Vault {
                     moved |= step.moved;
                     job = step.job;
                     if step.last {
-                        self.rewrapping.look_back();
+                        self.rewrapping.goes_on(false);
                         let now_under = self.keys.view();
                         moved |= !now_under.has_active_of(&began_under);
                         match self.end_pass(&mut job, moved).await {
@@ -195,6 +206,7 @@ impl Vault {
                                 next = now + FAULT_PAUSE;
                             }
                         }
+                        self.rewrapping.goes_on(true);
                     }
                 }
                 // Not at once: whether the keys have moved on for good is not known.
@@ -237,35 +249,32 @@ impl Vault {
 }
 
 impl Rewrapping {
-    /// False if it has begun already.
-    fn begin(&self, done_before: u64) -> bool {
+    fn begin(&self) -> Wish {
         let mut running = self.lock();
-        if let Some(running) = running.as_mut() {
-            running.asked = true;
-            return false;
+        match *running {
+            Some(Running { goes_on: true, .. }) => Wish::Runs,
+            Some(_) => Wish::Wait,
+            None => {
+                *running =
+                    Some(Running { since: Instant::now(), done_before: 0, fault: false, goes_on: false });
+                Wish::Start
+            }
         }
-        *running = Some(Running { since: Instant::now(), done_before, fault: false, asked: false });
-        true
+    }
+
+    /// It runs from now on, and had brought so many records to the active keys before.
+    fn runs(&self, done_before: u64) {
+        *self.lock() = Some(Running { since: Instant::now(), done_before, fault: false, goes_on: true });
+    }
+
+    fn goes_on(&self, is: bool) {
+        if let Some(running) = self.lock().as_mut() {
+            running.goes_on = is;
+        }
     }
 
     fn end(&self) {
         *self.lock() = None;
-    }
-
-    /// Ends, unless somebody was told meanwhile that the job goes on: then another begins, and this says `true`.
-    fn end_unless_asked(&self) -> bool {
-        let mut running = self.lock();
-        let asked = running.is_some_and(|running| running.asked);
-        let again = || Running { since: Instant::now(), done_before: 0, fault: false, asked: false };
-        *running = asked.then(again);
-        asked
-    }
-
-    /// Whoever has asked until now is served by what this pass finds left.
-    fn look_back(&self) {
-        if let Some(running) = self.lock().as_mut() {
-            running.asked = false;
-        }
     }
 
     fn running(&self) -> Option<Running> {
@@ -279,5 +288,25 @@ impl Rewrapping {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_that_it_runs_while_that_may_be_lost() {
+        let rewrapping = Rewrapping::default();
+        assert!(matches!(rewrapping.begin(), Wish::Start));
+        assert!(matches!(rewrapping.begin(), Wish::Wait), "it is not on disk yet");
+        rewrapping.end();
+        assert!(matches!(rewrapping.begin(), Wish::Start), "that failed");
+        rewrapping.runs(0);
+        assert!(matches!(rewrapping.begin(), Wish::Runs));
+        rewrapping.goes_on(false);
+        assert!(matches!(rewrapping.begin(), Wish::Wait), "it has looked back, and may end");
+        rewrapping.goes_on(true);
+        assert!(matches!(rewrapping.begin(), Wish::Runs), "it begins another pass");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     os::fd::AsFd,
 };
 
@@ -29,11 +29,6 @@ impl Output {
     /// Whether JSON is wanted.
     pub(crate) fn is_json(&self) -> bool {
         self.json
-    }
-
-    /// Whether there is a terminal to draw a progress bar on, and nothing else is written to it.
-    pub(crate) fn shows_progress(&self) -> bool {
-        io::stderr().is_terminal() && !self.stdout.is_terminal()
     }
 
     /// Writes `answer` in JSON, or what `for_people` makes of it.

@@ -4,6 +4,7 @@
 mod manual;
 
 use std::{
+    env, fmt,
     io::{self, Write},
     path::PathBuf,
 };
@@ -139,7 +140,16 @@ fn main() {
     command::tell_panics();
     make_files_private();
     // A wrong command line ends here, with status 2.
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        if error.use_stderr() && env::args_os().skip(1).any(|word| has_long_number(&word.to_string_lossy())) {
+            // clap repeats what it does not understand.
+            complain(
+                &"the command line is not understood, and not repeated: it has a number as long as a card's",
+            );
+            exit_without_handlers(2);
+        }
+        error.exit()
+    });
     let mut unsaid = Ok(());
     let mut say = |line: &str| unsaid = std::mem::replace(&mut unsaid, Ok(())).and_then(|()| print(line));
     let done = run(arguments.command, arguments.user.as_deref(), &mut say);
@@ -193,6 +203,11 @@ fn print(line: &str) -> io::Result<()> {
     }
 }
 
-fn complain(error: &CommandError) {
+/// Whether the digits of `word` are as many as a card number may have (ISO/IEC 7812-1).
+fn has_long_number(word: &str) -> bool {
+    word.bytes().filter(u8::is_ascii_digit).count() >= 12
+}
+
+fn complain(error: &impl fmt::Display) {
     let _ = writeln!(io::stderr(), "vaultd: {error}");
 }

@@ -424,8 +424,9 @@ fn a_name_that_nobody_has_stops_no_vault_that_serves() {
         assert!(vault.stop().success());
         let output = vault.run("serve");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(told), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let kind = told.rsplit(' ').next().unwrap();
+        assert!(said.contains(told) && said.contains(&format!(": auth.peers.1.{kind}: ")), "{said}");
         vault.change_config(|_| good.clone());
         vault.restart();
     }

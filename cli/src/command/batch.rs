@@ -14,7 +14,6 @@ use crate::{
     input,
     interrupt::{Interrupt, Interruptible},
     lines::{Lines, LinesError, MAX_LINE_BYTES, Row, Unsent, Why},
-    output::Output,
     table::printable,
 };
 
@@ -49,12 +48,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Opens `path`, whose values stand alone or in the column `name`, beside which are only those of `known`.
-    pub(super) fn open(
-        path: &Path,
-        name: &str,
-        known: Option<&[&str]>,
-        output: &Output,
-    ) -> Result<Self, Complaint> {
+    pub(super) fn open(path: &Path, name: &str, known: Option<&[&str]>) -> Result<Self, Complaint> {
         let file = if path.as_os_str() == "-" { stdin() } else { open(path) }?;
         let interrupt = Interrupt::watch()?;
         let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
@@ -63,14 +57,7 @@ impl Input {
         if let Some((known, unknown)) = known.and_then(|known| Some((known, lines.column_beside(known)?))) {
             return Err(unknown_column(&unknown, known));
         }
-        Ok(Self {
-            lines,
-            interrupt,
-            broken: None,
-            done: 0,
-            failed: 0,
-            progress: progress(length, output.shows_progress()),
-        })
+        Ok(Self { lines, interrupt, broken: None, done: 0, failed: 0, progress: progress(length) })
     }
 
     pub(super) fn column(&self, name: &str) -> Option<usize> {
@@ -173,10 +160,8 @@ fn open(path: &Path) -> Result<File, Complaint> {
     File::open(path).map_err(|error| Complaint::file("read", path, &error))
 }
 
-fn progress(length: Option<u64>, is_shown: bool) -> ProgressBar {
-    if !is_shown {
-        return ProgressBar::hidden();
-    }
+/// Draws on standard error, and there on a terminal only.
+fn progress(length: Option<u64>) -> ProgressBar {
     let (bar, template) = match length {
         Some(bytes) => {
             (ProgressBar::new(bytes), "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {eta} left")

@@ -59,7 +59,7 @@ pub(super) async fn tokenize(
     batch: usize,
     wishes: &Wishes,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, CARDS.column, CARDS.columns, output)?;
+    let mut input = Input::open(file, CARDS.column, CARDS.columns)?;
     let mut results = Results::begin(output, &CARDS)?;
     let (holder, expiry) = (input.column("holder"), input.column("expiry_date"));
     let request = |row: Row| {
@@ -103,7 +103,7 @@ pub(super) async fn detokenize(
     file: &Path,
     batch: usize,
 ) -> Result<(), Complaint> {
-    let mut input = Input::open(file, TOKENS.column, TOKENS.columns, output)?;
+    let mut input = Input::open(file, TOKENS.column, TOKENS.columns)?;
     let mut results = Results::begin(output, &TOKENS)?;
     while let Some(batch) = input.batch(batch, 0, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
@@ -227,7 +227,8 @@ impl<'a> Results<'a> {
 
     /// Writes what there is. `line` is the first that was not sent.
     fn flush(&mut self, input: &Input, line: u64) -> Result<(), Complaint> {
-        self.write().map_err(|error| {
+        // The bar makes way, for it may be the same terminal.
+        input.progress.suspend(|| self.write()).map_err(|error| {
             let is_failure = self.kind.makes || !matches!(error, Complaint::ReaderGone);
             let stopped =
                 is_failure.then(|| format!("{error}: stopped at line {line}, after {} done", input.done));

@@ -105,13 +105,10 @@ impl Files {
         }
         match self.dir.to_str() {
             Some(text) if !text.contains(['=', '#', '\'']) && !text.chars().any(char::is_control) => Ok(()),
-            _ => Err(CommandError::new(
-                "--dir",
-                format!(
-                    "{} must be UTF-8 without `=`, `#`, quotes and control characters: SoftHSM2 cannot be told of it",
-                    self.dir.display()
-                ),
-            )),
+            _ => Err(CommandError::Failed(format!(
+                "--dir: {} must be UTF-8 without `=`, `#`, quotes and control characters: SoftHSM2 cannot be told of it",
+                self.dir.display()
+            ))),
         }
     }
 

@@ -9,24 +9,24 @@ use crate::{auth::PeerRule, config::Config, sandbox::peer_process};
 
 /// The rules of `config`, each name looked up.
 pub(super) fn resolve(config: &Config) -> Result<Vec<PeerRule>, CommandError> {
-    if let Some(peer) = config.peers.iter().find(|peer| peer.rule.unit.is_some())
+    if let Some(number) = config.peers.iter().position(|peer| peer.rule.unit.is_some())
         && let Err(error) = UnixStream::pair().and_then(|(ours, _theirs)| peer_process(ours))
     {
         // Such a rule would fit nobody, and nothing would say why.
         let why = format!(
-            "{:?}: unit needs a kernel that tells which process is behind a socket, Linux 6.5 or later: {error}",
-            peer.rule.name
+            "needs a kernel that tells which process is behind a socket, Linux 6.5 or later: {error}"
         );
-        return Err(CommandError::new("auth.peers", why));
+        return Err(config.objection(&format!("auth.peers.{number}.unit"), why).into());
     }
     config
         .peers
         .iter()
-        .map(|peer| {
+        .enumerate()
+        .map(|(number, peer)| {
             let mut rule = peer.rule.clone();
             let missing = |kind: &str, name: &str| {
-                let why = format!("{:?}: there is no {kind} {name:?} on this system", rule.name);
-                CommandError::new("auth.peers", why)
+                let why = format!("there is no {kind} {name:?} on this system");
+                config.objection(&format!("auth.peers.{number}.{kind}"), why)
             };
             if let Some(name) = &peer.user {
                 let user = User::from_name(name).ok().flatten().ok_or_else(|| missing("user", name))?;

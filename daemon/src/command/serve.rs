@@ -25,7 +25,7 @@ use crate::{
     config::{Config, Limits},
     guards::Guards,
     hsm::Hsm,
-    http::{App, BoundSocket, Callers, Door, Server},
+    http::{App, BoundSocket, Callers, Door, Server, SocketError},
     sandbox::{
         Identity, allow_locked_memory, confine, drop_privileges, harden, ignore_hangups, inherited_sockets,
         lock_memory, raise_open_files, refuse_root,
@@ -150,7 +150,10 @@ impl Sockets {
             .map_err(|error| CommandError::new("socket activation", error))?;
         let open = |inherited: Option<_>, place| match inherited {
             Some(listener) => Ok(BoundSocket::inherited(listener)),
-            None => BoundSocket::bind(place, owner),
+            None => BoundSocket::bind(place, owner).map_err(|error| match error {
+                SocketError::NoGroup(_) => config.objection("server.socket_group", error.to_string()).into(),
+                error => CommandError::from(error),
+            }),
         };
         Ok(Self {
             api: open(inherited.api, &config.server.socket)?,

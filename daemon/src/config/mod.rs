@@ -77,6 +77,7 @@ pub struct Config {
     pub log: Log,
     /// What is accepted and was hardly meant, with what to change: a line each.
     pub warnings: Vec<String>,
+    lines: parse::Lines,
 }
 
 /// `[server]`.
@@ -247,6 +248,12 @@ impl Config {
         // Its directory is what is needed to read it again.
         config.path = std::path::absolute(path).unwrap_or(config.path);
         Ok(config)
+    }
+
+    /// What is wrong with `key`, which only the system can tell.
+    pub fn objection(&self, key: &str, message: String) -> ConfigErrors {
+        let (line, key) = (Some(self.lines.of(key)), key.to_owned());
+        ConfigErrors { path: self.path.clone(), errors: vec![ConfigError { line, key, message }] }
     }
 
     /// Validates `text` as if it were the file at `path`; nothing is read.

@@ -24,15 +24,19 @@ pub(super) struct Document {
     pub(super) errors: Vec<ConfigError>,
     /// Keys that were there but could not be read: they are not missing.
     pub(super) refused: Vec<String>,
-    lines: Vec<(String, usize)>,
+    pub(super) lines: Lines,
 }
 
-impl Document {
+/// The lines of keys, counted from 1.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Vec<(String, usize)>);
+
+impl Lines {
     /// The line of `key`, or of the nearest table around it.
-    pub(super) fn line(&self, key: &str) -> usize {
+    pub(super) fn of(&self, key: &str) -> usize {
         let mut key = key;
         loop {
-            if let Some((_, line)) = self.lines.iter().find(|(known, _)| known == key) {
+            if let Some((_, line)) = self.0.iter().find(|(known, _)| known == key) {
                 return *line;
             }
             match key.rsplit_once('.') {
@@ -46,8 +50,8 @@ impl Document {
 /// Reads `text` as far as possible; gives up on one that is no TOML but for keys that are there twice.
 pub(super) fn parse(text: &str) -> Result<(Raw, Document), Vec<ConfigError>> {
     let (mut table, syntax) = DeTable::parse_recoverable(text);
-    let mut document = Document { errors: Vec::new(), refused: Vec::new(), lines: Vec::new() };
-    note_lines(table.get_ref(), "", text, &mut document.lines);
+    let mut document = Document { errors: Vec::new(), refused: Vec::new(), lines: Lines::default() };
+    note_lines(table.get_ref(), "", text, &mut document.lines.0);
     for error in &syntax {
         let span = error.span();
         let line = span.as_ref().map(|span| line_of(text, span.start));

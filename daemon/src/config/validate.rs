@@ -53,7 +53,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let log = v.log(raw.log);
     let warnings = hsm.as_ref().map(|hsm| contradictions(hsm, &limits)).unwrap_or_default();
 
-    let mut errors = v.document.errors;
+    let Document { mut errors, lines, .. } = v.document;
     errors.sort_by_key(|error| error.line);
     match (server, hsm, store, audit, templates) {
         (Some(server), Some(hsm), Some(store), Some(audit), Some(templates)) if errors.is_empty() => {
@@ -77,6 +77,7 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
                 sandbox: raw.sandbox,
                 log,
                 warnings,
+                lines,
             })
         }
         _ => Err(errors),
@@ -110,7 +111,7 @@ pub(super) struct Validator {
 
 impl Validator {
     pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
-        let line = Some(self.document.line(key));
+        let line = Some(self.document.lines.of(key));
         self.document.errors.push(ConfigError { line, key: key.to_owned(), message: message.into() });
     }
 

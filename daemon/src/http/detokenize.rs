@@ -60,7 +60,8 @@ pub(super) async fn detokenize(
 
 /// Swap up to 1,000 tokens back for their PANs.
 ///
-/// Results come in the order of the tokens. A token that fails does not fail the others.
+/// Results come in the order of the tokens. A token that fails does not fail the others; where nothing was done for want of the
+/// HSM, the store or the audit log, the answer is that problem.
 #[utoipa::path(
     post,
     path = "/v1/detokenize/batch",

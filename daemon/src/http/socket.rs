@@ -40,7 +40,7 @@ pub enum SocketError {
     #[error("{0} is not a file of its own, as a lock has to be: remove it")]
     NotALock(PathBuf),
     /// The group does not exist.
-    #[error("there is no group {0:?} to own the socket: create it, or correct server.socket_group")]
+    #[error("there is no group {0:?} to own the socket: create it, or correct this")]
     NoGroup(String),
     /// The system refused.
     #[error("cannot open the socket {path}: {source}")]

@@ -44,7 +44,8 @@ pub(super) async fn tokenize(
 
 /// Swap up to 1,000 PANs for tokens.
 ///
-/// Results come in the order of the items. An item that fails does not fail the others.
+/// Results come in the order of the items. An item that fails does not fail the others; where nothing was done for want of the
+/// HSM, the store or the audit log, the answer is that problem.
 #[utoipa::path(
     post,
     path = "/v1/tokenize/batch",

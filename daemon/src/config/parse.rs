@@ -3,7 +3,7 @@
 //! Serde stops at the first key it cannot take. So that key is noted, taken out, and the rest is read again, until
 //! nothing is left to complain about.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use serde::Deserialize;
 use toml::{
@@ -28,8 +28,15 @@ pub(super) struct Document {
 }
 
 /// The lines of keys, counted from 1.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Lines(Vec<(String, usize)>);
+
+/// Where keys stand is no part of what they say.
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lines")
+    }
+}
 
 impl Lines {
     /// The line of `key`, or of the nearest table around it.

@@ -156,7 +156,7 @@ fn groups_of_time(groups: &[&str]) -> usize {
     of_time
 }
 
-/// As basic as ISO 8601 has it, in local time.
+/// The basic format of ISO 8601, without what parts date and time.
 const TIME: &str = "20YYMMDDhhmmss";
 
 fn is_time(digits: &str) -> bool {

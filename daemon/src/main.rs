@@ -4,7 +4,7 @@
 mod manual;
 
 use std::{
-    env, fmt,
+    fmt,
     io::{self, Write},
     path::PathBuf,
 };
@@ -141,8 +141,8 @@ fn main() {
     make_files_private();
     // A wrong command line ends here, with status 2.
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
-        if error.use_stderr() && env::args_os().skip(1).any(|word| has_long_number(&word.to_string_lossy())) {
-            // clap repeats what it does not understand.
+        // It repeats what it does not understand.
+        if error.use_stderr() && has_long_number(&error.to_string()) {
             complain(
                 &"the command line is not understood, and not repeated: it has a number as long as a card's",
             );
@@ -203,9 +203,9 @@ fn print(line: &str) -> io::Result<()> {
     }
 }
 
-/// Whether the digits of `word` are as many as a card number may have (ISO/IEC 7812-1).
-fn has_long_number(word: &str) -> bool {
-    word.bytes().filter(u8::is_ascii_digit).count() >= 12
+/// Whether `text` has as many digits as a card number, wherever they stand (ISO/IEC 7812-1).
+fn has_long_number(text: &str) -> bool {
+    text.bytes().filter(u8::is_ascii_digit).count() >= 12
 }
 
 fn complain(error: &impl fmt::Display) {

@@ -264,6 +264,9 @@ fn every_error_of_a_config_comes_at_once_with_file_line_and_key() {
     assert_eq!(missing.status.code(), Some(2));
     assert_eq!(run(&["serve"]).status.code(), Some(2));
     assert_eq!(run(&["nonsense"]).status.code(), Some(2));
+    let card = run(&["serve", "--config", "vaultd.toml", "4111 1111 1111 1111"]);
+    assert_eq!(card.status.code(), Some(2));
+    assert!(!String::from_utf8_lossy(&card.stderr).contains("1111"), "{card:?}");
 }
 
 #[test]

@@ -127,7 +127,9 @@ impl<R: Read> Lines<R> {
                 }
                 Some(column) => (lines.column, lines.names) = (column, Some(names)),
                 // As some spreadsheets separate cells, which no value has in it.
-                None if names.len() > 1 || first.bytes.iter().any(|byte| b";\t".contains(byte)) => {
+                None if names.len() > 1
+                    || first.bytes.trim_ascii().iter().any(|byte| b";\t".contains(byte)) =>
+                {
                     return Err(LinesError::NoColumn);
                 }
                 None => lines.first = Some(first),
@@ -262,7 +264,7 @@ mod tests {
         for nothing in ["\u{feff}", "\u{feff}\r\n\n"] {
             assert_eq!(rows(nothing), []);
         }
-        for one in ["\u{feff}1\n", "\u{feff}pan\r\n1", "\u{feff}\n1"] {
+        for one in ["\t1\t\n", "\u{feff}1\n", "\u{feff}pan\r\n1", "\u{feff}\n1"] {
             assert_eq!(rows(one), [Ok("1".to_owned())], "{one:?}");
         }
     }

@@ -82,32 +82,33 @@ fn refuse(words: &[OsString], is_refused: impl Fn(&[u8]) -> bool, what: &str) ->
     Ok(())
 }
 
-/// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them, or it begins
-/// with a time.
+/// The digits of a number in groups, whatever stands around it; `None` if other characters stand between them, or it is in a
+/// name and begins with a time.
 fn digits(text: &str) -> Option<Vec<u8>> {
     let number = text.trim_matches(|c: char| !c.is_ascii_digit());
     let fits = number.chars().all(|c| c.is_ascii_digit() || is_gap(c));
     let groups: Vec<_> = number.split(is_gap).filter(|group| !group.is_empty()).collect();
-    (fits && groups_of_time(&groups) == 0)
-        .then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
+    let is_time = text.contains(char::is_alphabetic) && groups_of_time(&groups) > 0;
+    (fits && !is_time).then(|| number.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect())
 }
 
 /// The digits of every number that stands for itself inside `text`, such as one in a row of CSV, and of its groups from any to
-/// any. A UUID has none: one token in some thousand ends in the digits of a card. So has a time, as names of files end in:
-/// one minute in ten passes for a card.
+/// any. A UUID has none: one token in some thousand ends in the digits of a card. Nor has a time in the name of a file: one
+/// minute in ten passes for a card.
 fn inner_numbers(text: &str) -> Vec<Vec<u8>> {
     let mut numbers = Vec::new();
     for piece in text.split(|c: char| !c.is_ascii_alphanumeric() && !is_gap(c)) {
         let words: Vec<_> = piece.split(is_gap).filter(|word| !word.is_empty()).collect();
+        let is_name = !words.iter().all(|word| is_number(word));
         let (mut rest, mut groups) = (words.as_slice(), Vec::new());
         while let Some((word, behind)) = rest.split_first() {
             let uuid = rest.split_at_checked(UUID_LENGTHS.len()).filter(|(words, _)| is_uuid(words));
-            let of_time = if groups.is_empty() { groups_of_time(rest) } else { 0 };
+            let of_time = if is_name && groups.is_empty() { groups_of_time(rest) } else { 0 };
             rest = uuid.map_or(rest.get(of_time.max(1)..).unwrap_or(behind), |(_, behind)| behind);
             if of_time > 0 {
                 continue;
             }
-            if uuid.is_none() && word.bytes().all(|byte| byte.is_ascii_digit()) {
+            if uuid.is_none() && is_number(word) {
                 groups.push(*word);
             } else {
                 join(&std::mem::take(&mut groups), &mut numbers);
@@ -138,6 +139,10 @@ const UUID_LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
 fn is_uuid(words: &[&str]) -> bool {
     let is_hex = |word: &&str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     words.iter().map(|word| word.len()).eq(UUID_LENGTHS) && words.iter().all(is_hex)
+}
+
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// How many of `groups`, from the first, are a date or a date and a time of this century; no card's number begins with 20.
@@ -207,6 +212,9 @@ mod tests {
             "/data/2026/11/23/4111-1111-1111-1111.csv",
             "20261123-0808-4111111111111111",
             "4111 2026 1123 0808 3",
+            "202611230808",
+            "--pan=2026-1123-0808",
+            "holder,202611230808,12/30",
             "4111111111111111,12/30",
             "4111 1111 1111 1111 12/30",
             "12/30 4111 1111 1111 1111",

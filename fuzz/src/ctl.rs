@@ -70,7 +70,7 @@ fn expect_reason(error: &LinesError, bytes: &[u8]) {
     match error {
         LinesError::Read(error) => panic!("{error}"),
         LinesError::TooLong(_) => assert!(bytes.len() >= most),
-        LinesError::NoColumn => assert!(bytes.contains(&b',')),
+        LinesError::NoColumn => assert!(bytes.iter().any(|byte| b",;\t".contains(byte))),
         LinesError::GoesOn(_) => assert!(bytes.contains(&b'"') || bytes.contains(&b'\r')),
     }
 }

@@ -39,8 +39,9 @@ pub fn ctl(bytes: &[u8]) {
 }
 
 fn file(bytes: &[u8]) {
+    let marked = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let whole =
-        bytes.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).count();
+        marked.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).count();
     let mut lines = match Lines::new(bytes, "pan") {
         Ok(lines) => lines,
         Err(error) => return expect_reason(&error, bytes),

@@ -1,6 +1,6 @@
 //! What operators read and do on the admin socket: keys, rewrap, status.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,13 @@ pub enum KeyState {
     Retired,
     /// It is gone.
     Destroyed,
+}
+
+impl fmt::Display for KeyState {
+    /// As in JSON.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(out)
+    }
 }
 
 /// A version of a key. Times are RFC 3339, UTC.
@@ -83,6 +90,13 @@ pub enum RewrapState {
     Done,
     /// It ended, and some records could not be opened.
     Incomplete,
+}
+
+impl fmt::Display for RewrapState {
+    /// As in JSON.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(out)
+    }
 }
 
 /// The answer of `GET` and `POST /v1/rewrap`.

@@ -1,5 +1,7 @@
 //! Tokenize, detokenize and records.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -111,6 +113,13 @@ pub enum Brand {
     /// No range that is known; in a client, also a brand of a newer vault.
     #[serde(other)]
     Unknown,
+}
+
+impl fmt::Display for Brand {
+    /// As in JSON.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(out)
+    }
 }
 
 /// The body of `POST /v1/tokenize/batch`.
@@ -272,4 +281,15 @@ pub struct TokenPatch {
 /// A value that may be left out but not be null: in a change, null could be taken for "remove it".
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brand_is_named_as_in_json() {
+        assert_eq!(format!("{}, {:<8}.", Brand::Mastercard, Brand::Jcb), "mastercard, jcb     .");
+        assert_eq!(serde_json::to_string(&Brand::Unknown).unwrap(), format!("\"{}\"", Brand::Unknown));
+    }
 }

@@ -1,5 +1,6 @@
 //! Aligned columns for people.
 
+use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
 use zeroize::Zeroizing;
 
@@ -62,6 +63,11 @@ pub(crate) fn details<const N: usize>(pairs: [(&str, Option<String>); N]) -> Zer
 /// The value, or a dash if there is none.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// When a token ends.
+pub(crate) fn or_never(end: Option<Timestamp>) -> String {
+    end.map_or_else(|| "never".to_owned(), |end| end.to_string())
 }
 
 /// `text` without what a terminal would obey.

@@ -167,3 +167,31 @@ fn whoever_stays_with_a_vault_waits_while_it_is_away() {
     assert_eq!(line, "{\"seq\":1}\n", "{said}");
     assert!(said.starts_with("vaultctl: waiting: cannot log in: ") && said.lines().count() == 1, "{said}");
 }
+
+#[test]
+fn pages_that_were_found_are_shown_where_the_next_cannot_be_had() {
+    let record = json!({
+        "token": "tok_1", "bin": "411111", "last4": "1111", "masked_pan": "411111******1111", "brand": "visa",
+        "template": "default", "created_at": "2026-11-23T00:00:00Z", "expires_at": null, "key_version": 1,
+        "ciphertext_id": "c", "fingerprint": "f", "metadata": {},
+    });
+    let mut pages = 0;
+    let (_dir, socket) = stub(move |path, _| match path {
+        "/v1/login" => Reply::Json(json!({
+            "access_token": "jwt", "token_type": "Bearer", "expires_in": 300, "scope": "tokens:search", "tenant": "dev",
+        })),
+        _ => {
+            pages += 1;
+            match pages {
+                ..=2 => {
+                    Reply::Json(json!({"tokens": [record.clone()], "cursor": format!("page-{}", pages + 1)}))
+                }
+                _ => Reply::Refuse(Code::CallerLocked),
+            }
+        }
+    });
+    let found = finish(&mut ctl(&socket, "search --all --json --holder Ada"), "");
+    assert!(found.complaint(1).starts_with("vaultctl: stopped after 2 records: "), "{found:?}");
+    let answer: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!((answer["tokens"].as_array().unwrap().len(), &answer["cursor"]), (2, &json!("page-3")));
+}

@@ -14,7 +14,7 @@ use crate::{
     input,
     output::json,
     session::Session,
-    table::details,
+    table::{details, or_never},
     time,
 };
 
@@ -139,10 +139,10 @@ impl Tokenize {
                 ("token", Some(answer.token.clone())),
                 ("created", Some(answer.created.to_string())),
                 ("masked_pan", Some(answer.masked_pan.clone())),
-                ("brand", Some(format!("{:?}", answer.brand).to_lowercase())),
+                ("brand", Some(answer.brand.to_string())),
                 ("template", Some(answer.template.clone())),
                 ("created_at", Some(answer.created_at.to_string())),
-                ("expires_at", Some(answer.expires_at.map_or("never".to_owned(), |at| at.to_string()))),
+                ("expires_at", Some(or_never(answer.expires_at))),
             ])
         })
     }

@@ -93,7 +93,7 @@ pub(super) fn table(keys: &[Key]) -> Zeroizing<String> {
     for key in keys {
         table.row([
             format!("{}-v{}", key.purpose, key.version),
-            format!("{:?}", key.state).to_lowercase(),
+            key.state.to_string(),
             time::short(key.age),
             key.ends_at.strftime("%F").to_string(),
             or_dash(key.records),

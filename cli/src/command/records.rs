@@ -3,9 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use vault_client::{
-    Code, MAX_SEARCH_LIMIT, MetadataValue, SearchAnswer, SearchRequest, Sensitive, TokenRecord,
-};
+use vault_client::{Code, MAX_SEARCH_LIMIT, MetadataValue, SearchAnswer, SearchRequest, Sensitive};
 use zeroize::Zeroizing;
 
 use super::cards::token_or_ask;
@@ -13,7 +11,7 @@ use crate::{
     complaint::Complaint,
     input,
     session::Session,
-    table::{Table, details, or_dash},
+    table::{Table, details, or_dash, or_never},
 };
 
 const SEARCH_EXAMPLES: &str = "\
@@ -46,11 +44,11 @@ impl Show {
             details([
                 ("token", Some(record.token.clone())),
                 ("masked_pan", Some(record.masked_pan.clone())),
-                ("brand", Some(brand(record))),
+                ("brand", Some(record.brand.to_string())),
                 ("holder", record.holder.as_ref().map(|holder| holder.expose().to_owned())),
                 ("template", Some(record.template.clone())),
                 ("created_at", Some(record.created_at.to_string())),
-                ("expires_at", Some(expiry(record))),
+                ("expires_at", Some(or_never(record.expires_at))),
                 ("key_version", Some(record.key_version.to_string())),
                 ("ciphertext_id", Some(record.ciphertext_id.clone())),
                 ("fingerprint", Some(record.fingerprint.clone())),
@@ -92,11 +90,20 @@ impl Search {
             cursor: self.cursor,
         };
         let mut found = vault.search(&request).await?;
-        while let Some(cursor) = found.cursor.take_if(|_| self.all) {
-            request.cursor = Some(cursor);
-            let page = vault.search(&request).await?;
-            found.tokens.extend(page.tokens);
-            found.cursor = page.cursor;
+        while self.all && found.cursor.is_some() {
+            request.cursor.clone_from(&found.cursor);
+            match vault.search(&request).await {
+                Ok(page) => {
+                    found.tokens.extend(page.tokens);
+                    found.cursor = page.cursor;
+                }
+                Err(error) => {
+                    // With the cursor to go on from.
+                    session.output.answer(&found, table)?;
+                    let what = format!("stopped after {} records", found.tokens.len());
+                    return Err(Complaint::failed(&what, Complaint::from(error)));
+                }
+            }
         }
         session.output.answer(&found, table)
     }
@@ -156,10 +163,10 @@ fn table(found: &SearchAnswer) -> Zeroizing<String> {
         table.row([
             record.token.clone(),
             record.masked_pan.clone(),
-            brand(record),
+            record.brand.to_string(),
             or_dash(record.holder.as_ref().map(Sensitive::expose)),
             record.created_at.to_string(),
-            expiry(record),
+            or_never(record.expires_at),
         ]);
     }
     let mut text = table.text();
@@ -169,14 +176,6 @@ fn table(found: &SearchAnswer) -> Zeroizing<String> {
         }
     }
     text
-}
-
-fn brand(record: &TokenRecord) -> String {
-    format!("{:?}", record.brand).to_lowercase()
-}
-
-fn expiry(record: &TokenRecord) -> String {
-    record.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string())
 }
 
 fn limit(text: &str) -> Result<usize, String> {

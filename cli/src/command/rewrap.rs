@@ -90,7 +90,7 @@ async fn follow(admin: &Admin, mut job: api::Rewrap) -> Result<api::Rewrap, Comp
 
 /// The job in a line.
 pub(super) fn line(job: &api::Rewrap) -> String {
-    let state = format!("{:?}", job.state).to_lowercase();
+    let state = job.state.to_string();
     if job.state == RewrapState::Idle {
         return state;
     }
@@ -101,7 +101,7 @@ pub(super) fn line(job: &api::Rewrap) -> String {
 /// The job for people.
 fn text(job: &api::Rewrap) -> Zeroizing<String> {
     details([
-        ("state", Some(format!("{:?}", job.state).to_lowercase())),
+        ("state", Some(job.state.to_string())),
         ("started_at", job.started_at.map(|at| at.to_string())),
         ("finished_at", job.finished_at.map(|at| at.to_string())),
         ("done", Some(job.done.to_string())),

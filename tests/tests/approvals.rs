@@ -223,6 +223,8 @@ fn a_locked_person_approves_nothing_and_bodies_have_their_bounds() {
     assert_eq!(single("masked").code(), "unknown_token", "a mask needs nobody else");
     let large = "x".repeat(2_001);
     assert_eq!(send(&vault, "admin.sock", "POST", UNLOCK, &large, &[]).code(), "body_too_large");
+    let locked = vault.request_as(&bob, "POST", "/v1/detokenize", &large);
+    assert_eq!(locked.code(), "caller_locked", "whatever it sends");
 }
 
 #[test]

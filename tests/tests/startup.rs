@@ -165,6 +165,22 @@ fn a_development_vault_that_was_copied_is_not_the_old_one() {
 }
 
 #[test]
+fn a_development_vault_keeps_its_token() {
+    let vault = stopped();
+    let (at, other) = (vault.path(""), vault.path("other.toml"));
+    fs::write(&other, "[hsm]\nlibrary = \"/usr/lib/other.so\"\n").unwrap();
+    let said = refusal(&run(&["dev", "--dir", at.to_str().unwrap(), "--hsm", other.to_str().unwrap()]), 1);
+    assert_says(&said, &["--hsm is not what", "vaultd.toml", "start anew in an empty directory"]);
+}
+
+#[test]
+fn what_cannot_be_said_to_its_end_is_a_failure() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let said = Command::new(vaultd()).arg("schema").stdout(full).output().unwrap();
+    assert_says(&refusal(&said, 1), &["No space left on device"]);
+}
+
+#[test]
 fn a_log_that_nobody_takes_ends_nothing() {
     let mut vault = stopped();
     vault.restart_with_log(fs::File::options().write(true).open("/dev/full").unwrap());

@@ -12,7 +12,7 @@ use std::{
 use jsonwebtoken::{Algorithm, EncodingKey};
 use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Value, json};
-use vault_tests::{Vault, until};
+use vault_tests::{AuditLog, Vault, until};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
 
@@ -188,32 +188,60 @@ fn issuers_change_on_sighup_and_a_broken_file_changes_nothing() {
     assert!(accepted());
 }
 
-#[test]
-fn a_reload_that_hangs_neither_holds_up_the_next_nor_ends_after_it() {
-    let vault = Vault::start();
+/// Makes the configuration one that nobody can read to its end, has it read by `reload`, and puts another in its place that
+/// trusts another issuer. Gives back what lets the first go on, as it was.
+fn hang_and_replace(vault: &Vault, reload: impl FnOnce()) -> impl FnOnce() {
     let config = vault.path("vaultd.toml");
     let old = fs::read_to_string(&config).unwrap();
     let slow = vault.path("slow");
     mkfifo(&slow, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     fs::rename(&slow, &config).unwrap();
-    thread::scope(|scope| {
-        let first = scope.spawn(|| vault.admin("POST", "/v1/reload"));
-        let mut writer = None;
-        until(Duration::from_secs(10), "it is read", || {
-            // Nobody can write to a FIFO that nobody reads.
-            let opened = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&config);
-            writer = opened.ok();
-            writer.is_some()
-        });
-        fs::write(vault.path("new"), old.replace("\"dev-issuer\"", "\"other-issuer\"")).unwrap();
-        fs::rename(vault.path("new"), &config).unwrap();
-        hang_up(&vault, "reloaded issuers");
-        writer.unwrap().write_all(old.as_bytes()).unwrap();
-        assert_eq!(first.join().unwrap().status, 200);
+    reload();
+    let mut writer = None;
+    until(Duration::from_secs(10), "it is read", || {
+        // Nobody can write to a FIFO that nobody reads.
+        let opened = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&config);
+        writer = opened.ok();
+        writer.is_some()
     });
-    assert!(vault.log().contains("another has overtaken"));
+    fs::write(vault.path("new"), old.replace("\"dev-issuer\"", "\"other-issuer\"")).unwrap();
+    fs::rename(vault.path("new"), &config).unwrap();
+    move || writer.unwrap().write_all(old.as_bytes()).unwrap()
+}
+
+fn assert_withdrawn(vault: &Vault) {
     let answer = vault.request("POST", "/v1/tokenize", CARD);
     assert_eq!((answer.status, answer.code().as_str()), (401, "invalid_jwt"), "its issuer is gone");
+}
+
+#[test]
+fn a_reload_that_hangs_neither_holds_up_the_next_nor_ends_after_it() {
+    let vault = Vault::start();
+    thread::scope(|scope| {
+        let mut first = None;
+        let go_on = hang_and_replace(&vault, || {
+            first = Some(scope.spawn(|| vault.admin("POST", "/v1/reload")));
+        });
+        hang_up(&vault, "reloaded issuers");
+        go_on();
+        assert_eq!(first.unwrap().join().unwrap().status, 200);
+    });
+    assert!(vault.log().contains("another has overtaken"));
+    assert_withdrawn(&vault);
+}
+
+#[test]
+fn a_signal_is_heard_while_a_reload_hangs() {
+    let mut vault = Vault::start();
+    let go_on = hang_and_replace(&vault, || vault.signal("HUP"));
+    hang_up(&vault, "reloaded issuers");
+    assert_withdrawn(&vault);
+    go_on();
+    assert!(vault.stop().success());
+    assert!(
+        AuditLog::everything(&vault)
+            .contains(r#""event":"config.reload","detail":"not waited for any more""#)
+    );
 }
 
 /// Sends SIGHUP and waits for the daemon to say what came of it.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use serde_json::json;
-use vault_tests::{Module, Vault, chaotic};
+use vault_tests::{Module, Vault, chaotic, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A vault with a card in it, whose module has the `quirks` from now on. It is stopped.
 fn peculiar(quirks: &str) -> (Vault, String) {
@@ -150,6 +152,51 @@ fn a_token_with_few_sessions() {
 }
 
 #[test]
+fn a_token_with_few_sessions_does_without_one_that_hangs() {
+    let (mut vault, token) = peculiar("sessions=8");
+    vault.change_config(|config| {
+        let few = config.replace("[hsm]", "[hsm]\nsessions = 6\ncall_timeout_seconds = 1");
+        format!("[limits]\nshutdown_grace_seconds = 1\n\n{}", chaotic(&few))
+    });
+    vault.restart();
+    for hung in 1..=2 {
+        fs::write(vault.path("fault"), format!("# {hung}\nC_Decrypt hang 1000s count=1\n")).unwrap();
+        let body = json!({ "token": token }).to_string();
+        assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 503);
+        let given_up = format!("vaultd_hsm_written_off_threads {hung}");
+        until(PATIENCE, "it is given up", || vault.admin("GET", "/metrics").body.contains(&given_up));
+        until(PATIENCE, "the others go on", || vault.request("POST", "/v1/detokenize", &body).status == 200);
+        // Longer than the thread that replaces it takes to ask for a session, and than a connection takes to settle.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| assert_eq!(detokenize(&vault, &token), "4111111111111111"));
+                }
+            });
+        }
+    }
+    fs::remove_file(vault.path("fault")).unwrap();
+}
+
+#[test]
+fn a_session_that_cannot_be_had_is_one_less() {
+    let (mut vault, token) = peculiar("");
+    vault.change_config(|config| chaotic(&config.replace("[hsm]", "[hsm]\nsessions = 2")));
+    vault.restart();
+    let fault = "C_DecryptInit lose-session count=1\nC_OpenSession error CKR_SESSION_COUNT\n";
+    fs::write(vault.path("fault"), fault).unwrap();
+    let body = json!({ "token": token }).to_string();
+    assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 503, "its session is gone");
+    for _ in 0..20 {
+        assert_eq!(detokenize(&vault, &token), "4111111111111111");
+    }
+    let metrics = vault.admin("GET", "/metrics").body;
+    assert!(metrics.contains("vaultd_hsm_reconnections_total 0"), "{metrics}");
+    fs::remove_file(vault.path("fault")).unwrap();
+}
+
+#[test]
 fn a_token_that_cannot_be_written_to() {
     let (mut vault, token) = peculiar("read_only");
     let said = serves(&mut vault, &token);
@@ -190,6 +237,9 @@ fn a_token_that_asks_for_the_pin_itself() {
         &said,
         &["asks for the PIN by its own means", "ok    logs in through the token's own PIN entry"],
     );
+    assert!(vault.stop().success());
+    let check = String::from_utf8(vault.run("check").stdout).unwrap();
+    assert_says(&check, &["note  the token is not measured: it could ask"]);
 }
 
 #[test]

@@ -176,19 +176,18 @@ fn pages_that_were_found_are_shown_where_the_next_cannot_be_had() {
         "ciphertext_id": "c", "fingerprint": "f", "metadata": {},
     });
     let mut pages = 0;
-    let (_dir, socket) = stub(move |path, _| match path {
-        "/v1/login" => Reply::Json(json!({
-            "access_token": "jwt", "token_type": "Bearer", "expires_in": 300, "scope": "tokens:search", "tenant": "dev",
-        })),
-        _ => {
-            pages += 1;
-            match pages {
-                ..=2 => {
-                    Reply::Json(json!({"tokens": [record.clone()], "cursor": format!("page-{}", pages + 1)}))
-                }
-                _ => Reply::Refuse(Code::CallerLocked),
-            }
+    let (_dir, socket) = stub(move |path, _| {
+        if path == "/v1/login" {
+            return Reply::Json(json!({
+                "access_token": "jwt", "token_type": "Bearer", "expires_in": 300, "scope": "tokens:search",
+                "tenant": "dev",
+            }));
         }
+        pages += 1;
+        if pages > 2 {
+            return Reply::Refuse(Code::CallerLocked);
+        }
+        Reply::Json(json!({ "tokens": [record.clone()], "cursor": format!("page-{}", pages + 1) }))
     });
     let found = finish(&mut ctl(&socket, "search --all --json --holder Ada"), "");
     assert!(found.complaint(1).starts_with("vaultctl: stopped after 2 records: "), "{found:?}");

@@ -83,6 +83,9 @@ pub fn check(path: &Path, options: CheckOptions, say: &mut dyn FnMut(&str)) -> R
         Some(_) if store.is_none() => {
             report.note("the token is not measured while vaultd runs, nor without a store");
         }
+        Some((_, settings)) if settings.pin.is_none() => {
+            report.note("the token is not measured: it could ask for its PIN at each of some logins");
+        }
         Some((key, settings)) => speed(&settings, key, &mut report),
         None => {}
     }

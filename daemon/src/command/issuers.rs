@@ -21,16 +21,25 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+/// An issuer whose key file is looked at again and again.
+struct Watched {
+    issuer: config::Issuer,
+    /// How it was when it was read last.
+    seen: Option<Stamp>,
+    /// What was said last of what is wrong with it.
+    told: Option<String>,
+}
+
 /// Reads the key files of every issuer, and adds the vault's own keys. The [`Watch`] says when a file has changed.
 pub(super) fn load(config: &Config, keys: &Keys) -> Result<(Issuers, Watch), CommandError> {
     let mut issuers = Issuers::default();
-    let mut watched = Vec::new();
+    let mut watched: Vec<Watched> = Vec::new();
     for issuer in &config.issuers {
         // Before it is read: a change in between is then seen by the next look.
-        let stamp = stamp(&issuer.keys).ok();
+        let seen = stamp(&issuer.keys).ok();
         let trusted = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error))?;
         issuers.by_name.insert(issuer.name.clone(), trusted);
-        watched.push((issuer.clone(), stamp));
+        watched.push(Watched { issuer: issuer.clone(), seen, told: None });
     }
     let own = Issuer {
         keys: IssuerKeys::Own(keys.signer().clone()),
@@ -44,25 +53,33 @@ pub(super) fn load(config: &Config, keys: &Keys) -> Result<(Issuers, Watch), Com
     Ok((issuers, watch))
 }
 
-/// Reads each file once for each time it changes. One that cannot be used leaves the last good keys in force.
-fn watch(mut issuers: Issuers, mut watched: Vec<(config::Issuer, Option<Stamp>)>) -> Watch {
+/// Reads each file once for each time it changes, and one that cannot be read until it can. One that cannot be used leaves the
+/// last good keys in force.
+fn watch(mut issuers: Issuers, mut watched: Vec<Watched>) -> Watch {
     Box::new(move || {
         let mut changed = false;
-        for (issuer, seen) in &mut watched {
+        for Watched { issuer, seen, told } in &mut watched {
             let now = stamp(&issuer.keys).ok();
             if now == *seen {
                 continue;
             }
-            *seen = now;
-            match load_one(issuer) {
+            let loaded = load_one(issuer);
+            // What is wrong with the system may pass without a change of the file.
+            if !matches!(loaded, Err(KeySetError::Unreadable(_))) {
+                *seen = now;
+            }
+            match loaded {
                 Ok(fresh) => {
                     tracing::info!(issuer = issuer.name, "the issuer's keys have changed");
                     issuers.by_name.insert(issuer.name.clone(), fresh);
-                    changed = true;
+                    (changed, *told) = (true, None);
                 }
                 Err(error) => {
-                    let error = objection(&issuer.name, &issuer.keys, &error);
-                    tracing::error!(%error, "the issuer's last good keys stay in force");
+                    let error = objection(&issuer.name, &issuer.keys, &error).to_string();
+                    if told.as_ref() != Some(&error) {
+                        tracing::error!(error, "the issuer's last good keys stay in force");
+                    }
+                    *told = Some(error);
                 }
             }
         }

@@ -303,18 +303,7 @@ async fn until_stopped(
     tasks.spawn(Watchdog { doors: knocked_at, store: store.clone(), audit: audit.clone() }.serve());
     announce(config);
 
-    while signals.reload_or_stop().await == Wish::Reload {
-        let _ = NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
-        let reloaded = tokio::select! {
-            reloaded = app.reload() => reloaded,
-            // Heard though a file system hangs.
-            () = signals.stop() => break,
-        };
-        let detail = reloaded.is_err().then_some("failed: what was in force stays");
-        audit.event(&Event { event: "config.reload", detail, ..Event::default() });
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-    }
+    reload_until_stopped(&mut signals, &app, audit).await;
     stop_by(config, deadline);
     tracing::info!("stopping: requests that have begun are ended");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -325,6 +314,28 @@ async fn until_stopped(
         tracing::error!(%error, "what was counted of reveals is not written down: blocks of it count as used up");
     }
     Ok((app, notary))
+}
+
+/// Reads issuers and peers anew whenever a signal asks for it, until one asks for the end.
+async fn reload_until_stopped(signals: &mut Signals, app: &App, audit: &Audit) {
+    let mut wish = signals.next().await;
+    while wish == Wish::Reload {
+        let _ = NotifyState::monotonic_usec_now()
+            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+        let told = |detail| audit.event(&Event { event: "config.reload", detail, ..Event::default() });
+        wish = tokio::select! {
+            reloaded = app.reload() => {
+                told(reloaded.is_err().then_some("failed: what was in force stays"));
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
+                signals.next().await
+            }
+            // Heard though a file system hangs.
+            wish = signals.next() => {
+                told(Some("not waited for any more"));
+                wish
+            }
+        };
+    }
 }
 
 /// Has the end of the audit log signed, now that nobody writes to it any more.

@@ -36,19 +36,11 @@ impl Signals {
     }
 
     /// Waits for the next.
-    pub(super) async fn reload_or_stop(&mut self) -> Wish {
+    pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.hangup.recv() => Wish::Reload,
-        }
-    }
-
-    /// Waits for the next that asks for the end; one that asks for a reload is kept.
-    pub(super) async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

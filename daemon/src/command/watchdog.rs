@@ -20,6 +20,8 @@ use crate::{audit::Audit, store::Store};
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: vault\r\nConnection: close\r\n\r\n";
 /// Whatever its status, it comes from the HTTP server.
 const ANSWER: &[u8] = b"HTTP/1.1 ";
+/// Between two knocks at a socket where there is no place to wait.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What has to work.
 pub(super) struct Watchdog {
@@ -69,7 +71,14 @@ impl Watchdog {
 /// # Errors
 /// It does not. A path that leads nowhere, or where the daemon may not knock, proves nothing against it.
 async fn answers(door: &Path) -> io::Result<()> {
-    let mut stream = match UnixStream::connect(door).await {
+    let connected = loop {
+        match UnixStream::connect(door).await {
+            // Too many callers knock.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+            other => break other,
+        }
+    };
+    let mut stream = match connected {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             tracing::warn!(door = %door.display(), %error, "the vault cannot knock at its own socket");
@@ -85,7 +94,13 @@ async fn answers(door: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::net::UnixListener,
+        thread,
+    };
+
+    use nix::sys::socket::{Backlog, listen};
 
     use super::*;
 
@@ -98,5 +113,28 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), answers(&door)).await.is_err(), "nobody accepts");
         drop(listener);
         assert!(answers(&door).await.is_err(), "nobody listens");
+    }
+
+    #[tokio::test]
+    async fn a_socket_at_which_too_many_knock_is_knocked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let door = dir.path().join("door.sock");
+        let listener = UnixListener::bind(&door).unwrap();
+        // One may wait.
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let first = UnixStream::connect(&door).await.unwrap();
+        let full = UnixStream::connect(&door).await.unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let answering = thread::spawn(move || {
+            thread::sleep(3 * PAUSE);
+            drop(first);
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; REQUEST.len()]);
+                let _ = stream.write_all(ANSWER);
+            }
+        });
+        assert!(answers(&door).await.is_ok());
+        answering.join().unwrap();
     }
 }

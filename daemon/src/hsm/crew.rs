@@ -147,6 +147,7 @@ impl Crew {
                 return;
             }
             tracing::error!(role = ?member.role, "an HSM thread ended with a panic and is replaced");
+            self.link.note_seat(&member.desk, false);
             self.lose(member.role, "an HSM thread ended with a panic");
         }
         let starts = |member: &Member| match member.desk.calling_for() {
@@ -161,6 +162,7 @@ impl Crew {
         };
         for member in roster.serving.extract_if(.., hangs) {
             member.desk.write_off();
+            self.link.note_seat(&member.desk, false);
             let role = member.role;
             roster.written_off.push(member);
             tracing::error!(

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use cryptoki::error::Error as Pkcs11Error;
+use cryptoki::{
+    context::Function,
+    error::{Error as Pkcs11Error, RvError},
+};
 
 use super::class::{Class, told};
 
@@ -66,6 +69,24 @@ pub enum SetupError {
     /// The module failed in the middle of something.
     #[error("{}", told(.0))]
     Pkcs11(#[from] Pkcs11Error),
+}
+
+impl SetupError {
+    /// Whether all that is wrong is that the token opens no further session.
+    pub(super) fn wants_a_session(&self) -> bool {
+        matches!(self, Self::Pkcs11(error) if wants_a_session(error))
+    }
+}
+
+/// Whether the token said that it has no room for another session. What is open can be worked in.
+pub(super) fn wants_a_session(error: &Pkcs11Error) -> bool {
+    matches!(
+        error,
+        Pkcs11Error::Pkcs11(
+            RvError::SessionCount | RvError::DeviceMemory | RvError::HostMemory,
+            Function::OpenSession
+        )
+    )
 }
 
 /// Why an operation failed while serving.
@@ -138,6 +159,11 @@ impl Fault {
             Self::Length { .. } => Class::Module,
             Self::NoKey(_) => Class::Request,
         }
+    }
+
+    /// Whether all that is wrong is that the token opens no further session.
+    pub(super) fn wants_a_session(&self) -> bool {
+        matches!(self, Self::Call(error) if wants_a_session(error))
     }
 
     /// Gives out `output` if it has the length that `what` must have.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,6 +37,10 @@ pub(super) struct Link {
     moved: Condvar,
     /// Changed under the breaker's lock, like the breaker itself.
     ended: AtomicBool,
+    /// Workers that have a session and are not written off.
+    seats: AtomicUsize,
+    /// The mender found no session free on the token.
+    wants_a_session: AtomicBool,
     /// The longest that a worker waits for the mender.
     patience: Duration,
     /// Whether the token made working copies of keys at start-up.
@@ -58,9 +62,19 @@ impl Link {
         };
         let copies = connection.copies;
         let breaker = Mutex::new(Breaker::new(connection, Instant::now()));
-        let (moved, ended) = (Condvar::new(), AtomicBool::new(false));
-        let (held, stats) = (Mutex::default(), HsmStats::default());
-        Ok(Self { module, access, held, breaker, moved, ended, patience, copies, stats })
+        Ok(Self {
+            module,
+            access,
+            held: Mutex::default(),
+            breaker,
+            moved: Condvar::new(),
+            ended: AtomicBool::new(false),
+            seats: AtomicUsize::new(0),
+            wants_a_session: AtomicBool::new(false),
+            patience,
+            copies,
+            stats: HsmStats::default(),
+        })
     }
 
     /// What is counted of it and of those who use it.
@@ -113,6 +127,36 @@ impl Link {
             Standing::Up(_) | Standing::Wait => Ok(()),
             Standing::Refused(cause) => Err(HsmError::Down(cause)),
         }
+    }
+
+    /// The connection, if it is in service.
+    pub(super) fn in_service(&self) -> Option<Arc<Connection>> {
+        match lock(&self.breaker).standing() {
+            Standing::Up(connection) => Some(connection),
+            Standing::Wait | Standing::Refused(_) => None,
+        }
+    }
+
+    /// Notes whether the worker at `desk` has a session, or is not counted on any more.
+    pub(super) fn note_seat(&self, desk: &Desk, seated: bool) {
+        if desk.note_seat(seated) {
+            return;
+        }
+        if seated {
+            self.seats.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.seats.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any worker has a session.
+    pub(super) fn has_seats(&self) -> bool {
+        self.seats.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a new login waits for somebody to close a session.
+    pub(super) fn wants_a_session(&self) -> bool {
+        self.wants_a_session.load(Ordering::Relaxed)
     }
 
     /// The connection. Waits for the first attempt to mend it, and for none after that.
@@ -174,7 +218,7 @@ impl Link {
         self.moved.notify_all();
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
@@ -254,6 +298,8 @@ impl Link {
         {
             return made.ok();
         }
+        let wants_a_session = made.as_ref().is_err_and(SetupError::wants_a_session);
+        self.wants_a_session.store(wants_a_session, Ordering::Relaxed);
         self.moved(|breaker, now| match made {
             Ok(connection) => breaker.succeed(ticket, Arc::new(connection), now),
             Err(error @ (SetupError::Pin { .. } | SetupError::LastTry)) => breaker.close(&error.to_string()),

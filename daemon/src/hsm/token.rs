@@ -10,7 +10,7 @@ use cryptoki::{
 };
 use secrecy::SecretString;
 
-use super::{Library, SetupError, class, direct::Direct};
+use super::{Library, SetupError, class, direct::Direct, error::wants_a_session};
 
 /// Which token of a module to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,12 +153,7 @@ pub(super) fn usable_sessions(module: &Pkcs11, slot: Slot, wanted: usize) -> Res
     while open.len() <= wanted {
         match open_session(module, slot) {
             Ok(session) => open.push(session),
-            Err(Pkcs11Error::Pkcs11(
-                RvError::SessionCount | RvError::DeviceMemory | RvError::HostMemory,
-                _,
-            )) => {
-                break;
-            }
+            Err(refusal) if wants_a_session(&refusal) => break,
             Err(other) => return Err(other.into()),
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Desk {
     /// When the call began that it is in, and what it is.
     call: Mutex<Option<(Instant, Call)>>,
     written_off: AtomicBool,
+    /// It has a session to work in.
+    seated: AtomicBool,
 }
 
 impl Desk {
@@ -61,6 +63,11 @@ impl Desk {
 
     pub(super) fn is_written_off(&self) -> bool {
         self.written_off.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the thread has a session to work in; says whether that was known.
+    pub(super) fn note_seat(&self, seated: bool) -> bool {
+        self.seated.swap(seated, Ordering::Relaxed) == seated
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use vault_api::AuditQuery;
 use vaultd::audit::{Audit, AuditError, Entry, Event, Mark, OpenError, Rotation, Settings};
 
@@ -170,6 +171,23 @@ async fn nobody_begins_whose_entry_may_find_no_room() {
     drop(first);
     assert!(audit.begin().is_ok());
     drop(second);
+    audit.close();
+}
+
+#[tokio::test]
+async fn looks_at_the_log_take_no_room_from_what_has_begun() {
+    const LOOKS: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open(Settings { queue: 2, ..settings(dir.path()) }, &VAULT, None).unwrap();
+    for round in 0..200 {
+        let Ok(begun) = audit.begin() else { continue };
+        for _ in 0..LOOKS {
+            // Whoever asks goes away at once.
+            let _ = audit.probe().now_or_never();
+        }
+        audit.record(|| entry(&round.to_string())).await.unwrap();
+        drop(begun);
+    }
     audit.close();
 }
 

@@ -256,3 +256,15 @@ fn what_is_not_limited_any_more_leaves_no_rows() {
     Guards::open(GuardRules::default(), store.clone()).unwrap();
     assert_eq!(store.window_rows().unwrap(), []);
 }
+
+#[test]
+fn the_wait_is_until_there_is_room_in_every_window() {
+    let (_dir, store) = new_store();
+    let limits = RevealLimits { pans_per_hour: Some(1), pans_per_day: Some(1), ..RevealLimits::default() };
+    let guards = Guards::open(subject(limits), store).unwrap();
+    runtime().block_on(async {
+        assert!(take(&guards, &THIEF, 1).await.is_ok());
+        let Err(Refused::Limit(quota)) = take(&guards, &THIEF, 2).await else { panic!("it is refused") };
+        assert!(quota.policy == "subject-day" && quota.more_in_s > 3_600, "{quota:?}");
+    });
+}

@@ -509,6 +509,24 @@ fn only_root_and_the_daemons_own_user_are_given_a_backup() {
     assert_eq!(vault.request("POST", "/v1/backup", "").code(), "not_found", "not on the API's socket");
 }
 
+#[test]
+fn keys_that_have_signed_the_log_since_a_backup_are_not_forgotten() {
+    let mut vault = fast_vault();
+    let backup = made(&vault, "a.backup");
+    for version in 2..=3 {
+        assert_eq!(rotate(&vault, "audit"), version);
+        // Which signs the end of the log.
+        assert!(vault.stop().success());
+        vault.restart();
+    }
+    assert!(vault.stop().success());
+    destroy_store(&vault);
+    said(&restore(&vault, &backup));
+    vault.restart();
+    assert!(vault.stop().success());
+    said(&vault_tests::run(&["audit", "verify", vault.path("audit").to_str().unwrap()]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_came_and_went_since_are_taken_over() {
     let mut vault = fast_vault();

@@ -70,3 +70,17 @@ fn a_panic_is_told_by_its_place_alone() {
     assert!(said.contains("restore a backup"), "{said}");
     assert!(!said.contains("backtrace") && !said.contains("unreachable"), "{said}");
 }
+
+#[test]
+fn a_token_that_is_to_change_is_named_whatever_comes_of_it() {
+    let vault = Vault::start();
+    let card = r#"{"pan":"4111111111111111","template":"numeric"}"#;
+    let token = vault.request("POST", "/v1/tokenize", card).json()["token"].as_str().unwrap().to_owned();
+    for (path, named) in [(token.as_str(), token.as_str()), ("4222222222222222", "422222******2222")] {
+        let change = r#"{"metadata":{"note":"4111111111111111"}}"#;
+        let refused = vault.request("PATCH", &format!("/v1/tokens/{path}"), change);
+        assert!((400..500).contains(&refused.status), "{refused:?}");
+        let entries = vault.admin("GET", "/v1/audit?op=tokens.change&last=1").json();
+        assert_eq!(entries["entries"][0]["tokens"][0], named, "{entries}");
+    }
+}

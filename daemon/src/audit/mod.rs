@@ -32,7 +32,7 @@ use std::{
 
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use vault_api::{AuditAnswer, AuditQuery};
 
@@ -50,6 +50,8 @@ use writer::{Job, Queue, Shared};
 
 /// How long an entry may take to the disk, after all other work on its request is over.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at the log for whoever waits for something that fits.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// How an entry about reading the log is told from others: inside of a text, the quotes would be escaped.
 const OP_READ: &str = r#""op":"audit.read""#;
 
@@ -207,6 +209,10 @@ impl Audit {
         job: impl FnOnce(oneshot::Sender<Result<(), AuditError>>) -> Job,
     ) -> Result<(), AuditError> {
         let Some(queue) = &self.inner.queue else { return Ok(()) };
+        // The rest of the room is for what has been done.
+        if queue.waiting() >= self.inner.settings.queue {
+            return Err(AuditError::Busy);
+        }
         let (answer, looked) = oneshot::channel();
         queue.ask(job(answer), looked).await
     }
@@ -282,6 +288,7 @@ impl Audit {
         let mut dismissed = self.inner.dismissed.subscribe();
         let mut query = query.clone();
         loop {
+            let looked = Instant::now();
             let end = progress.borrow_and_update().last.seq;
             let (dir, asked) = (self.inner.settings.dir.clone(), query.clone());
             let read = tokio::task::spawn_blocking(move || read::read(&dir, &asked, end)).await;
@@ -289,7 +296,11 @@ impl Audit {
             // Each read has an entry of its own: whoever follows the log would follow itself, as fast as it can.
             let has_news = query.last.is_some() && !answer.entries.is_empty()
                 || answer.entries.iter().any(|entry| !entry.get().contains(OP_READ));
-            let has_grown = async { timeout_at(deadline, progress.changed()).await.is_ok() };
+            let has_grown = async {
+                // Each look costs the more, the larger the file.
+                sleep_until((looked + LOOK_PAUSE).min(deadline)).await;
+                timeout_at(deadline, progress.changed()).await.is_ok()
+            };
             let goes_on = !has_news
                 && !answer.more
                 && tokio::select! {

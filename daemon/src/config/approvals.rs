@@ -40,3 +40,21 @@ impl Validator {
         }
     }
 }
+
+impl ApprovalRules {
+    /// What of them one person can get round, if anything.
+    pub(super) fn way_round(&self) -> Option<String> {
+        let needs = |name| self.operations.contains(&name);
+        let single =
+            "approvals.operations has `detokenize`, and a batch of one is the same by another name: ";
+        if !needs("detokenize") {
+            None
+        } else if !needs("detokenize.batch") {
+            Some(format!("{single}add `detokenize.batch`"))
+        } else if self.free_batch_items > 0 {
+            Some(format!("{single}make approvals.free_batch_items 0, it is {}", self.free_batch_items))
+        } else {
+            None
+        }
+    }
+}

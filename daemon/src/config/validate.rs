@@ -51,7 +51,8 @@ pub(super) fn validate(path: &Path, raw: Raw, document: Document) -> Result<Conf
     let templates = v.templates(raw.tokens);
     v.sandbox(&raw.sandbox);
     let log = v.log(raw.log);
-    let warnings = hsm.as_ref().map(|hsm| contradictions(hsm, &limits)).unwrap_or_default();
+    let mut warnings = hsm.as_ref().map(|hsm| contradictions(hsm, &limits)).unwrap_or_default();
+    warnings.extend(approvals.way_round());
 
     let Document { mut errors, lines, .. } = v.document;
     errors.sort_by_key(|error| error.line);
@@ -350,6 +351,19 @@ mod tests {
         assert_eq!(warned(30, 10, 30), ["hsm.call_timeout_seconds"]);
         assert_eq!(warned(29, 31, 30), ["limits.body_timeout_seconds"]);
         assert_eq!(warned(5, 10, 1), ["hsm.call_timeout_seconds", "limits.body_timeout_seconds"]);
+    }
+
+    #[test]
+    fn approvals_that_one_person_can_get_round_are_warned_of() {
+        let warned = |operations: &str, free: usize| {
+            let approvals =
+                format!("{GOOD}\n[approvals]\noperations = [{operations}]\nfree_batch_items = {free}\n");
+            Config::parse(Path::new("vaultd.toml"), &approvals).unwrap().warnings
+        };
+        assert_eq!(warned("\"detokenize.batch\"", 9), [""; 0]);
+        assert_eq!(warned("\"detokenize\", \"detokenize.batch\"", 0), [""; 0]);
+        assert!(warned("\"detokenize\"", 0)[0].ends_with("add `detokenize.batch`"));
+        assert!(warned("\"detokenize\", \"detokenize.batch\"", 9)[0].ends_with("it is 9"));
     }
 
     #[test]

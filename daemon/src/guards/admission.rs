@@ -233,7 +233,9 @@ impl Guards {
             for (kind, counts) in &mut counts {
                 let (look, left) = counts.look(*card, now_s);
                 reserve |= look == Look::Reserve;
-                full = full.or(left.map(|left| quota(*kind, &left)));
+                let left = left.map(|left| quota(*kind, &left));
+                // Until there is room in all of them.
+                full = left.into_iter().chain(full).max_by_key(|quota: &Quota| quota.more_in_s);
             }
             if full.is_some() {
                 let mut subject = counts.iter_mut().filter(|(kind, _)| *kind == Kind::Subject);

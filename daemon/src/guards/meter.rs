@@ -163,19 +163,23 @@ impl Counts {
         }
     }
 
-    /// What there is to say of `card`: the worst that a window says, and what is left of a window that is full.
+    /// What there is to say of `card`: the worst that a window says, and what is left of the window that is full for the
+    /// longest.
     pub(super) fn look(&mut self, card: u64, now_s: u64) -> (Look, Option<Left>) {
-        let mut worst = Look::Known;
+        let (mut worst, mut full) = (Look::Known, None);
         for (place, window) in self.windows.iter_mut().enumerate() {
             let Some(window) = window else { continue };
             match window.look(card, now_s) {
-                Look::Full => return (Look::Full, Some(left(place, window, now_s))),
+                Look::Full => {
+                    let also = left(place, window, now_s);
+                    full = [also].into_iter().chain(full).max_by_key(|left| left.more_in_s);
+                }
                 Look::Reserve => worst = Look::Reserve,
                 Look::Room if worst == Look::Known => worst = Look::Room,
                 Look::Room | Look::Known => {}
             }
         }
-        (worst, None)
+        if full.is_some() { (Look::Full, full) } else { (worst, None) }
     }
 
     /// Counts `card` in every window, of which none is full.

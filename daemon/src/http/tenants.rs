@@ -24,15 +24,23 @@ pub(super) struct TenantOf(Arc<OnceLock<Arc<Tenant>>>);
 pub(super) struct Tenants {
     /// Requests a second that one tenant may make; any number if `None`.
     most_per_second: Option<u32>,
+    allowances: Mutex<Allowances>,
     by_name: RwLock<HashMap<String, Arc<Tenant>>>,
     unknown: Arc<Tenant>,
+}
+
+/// What each tenant has left, those beyond [`MAX_NAMED`] too.
+#[derive(Default)]
+struct Allowances {
+    by_name: HashMap<String, Bucket>,
+    /// How many there were after those were dropped that had everything left.
+    kept: usize,
 }
 
 #[derive(Default)]
 pub(super) struct Tenant {
     name: String,
     requests: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
-    bucket: Mutex<Option<Bucket>>,
 }
 
 impl App {
@@ -46,17 +54,21 @@ impl App {
 impl Tenants {
     pub(super) fn new(most_per_second: Option<u32>) -> Self {
         let unknown = Arc::new(Tenant { name: UNKNOWN.to_owned(), ..Tenant::default() });
-        Self { most_per_second, by_name: RwLock::default(), unknown }
+        Self { most_per_second, allowances: Mutex::default(), by_name: RwLock::default(), unknown }
     }
 
     /// As [`App::admit_tenant`], but counts no refusal.
     fn admit(&self, name: &str, tenant_of: Option<&TenantOf>) -> Result<(), Failure> {
-        let tenant = self.tenant(name);
-        let admitted = self.most_per_second.map_or(Ok(()), |most| tenant.take(most));
         if let Some(TenantOf(place)) = tenant_of {
-            let _ = place.set(tenant);
+            let _ = place.set(self.tenant(name));
         }
-        admitted
+        let Some(most) = self.most_per_second else { return Ok(()) };
+        let mut allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowances.take(name, most.into(), Instant::now()) {
+            return Ok(());
+        }
+        let detail = "this tenant makes more requests a second than it may: slow down";
+        Err(Failure::too_fast("tenant", most, detail))
     }
 
     /// Counts a request that was answered.
@@ -90,28 +102,48 @@ impl Tenants {
     }
 }
 
-impl Tenant {
-    fn take(&self, most_per_second: u32) -> Result<(), Failure> {
-        let (most, now) = (f64::from(most_per_second), Instant::now());
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        if bucket.get_or_insert_with(|| Bucket::full(most, now)).take(most, most, now) {
-            return Ok(());
+impl Allowances {
+    /// Takes one of the tenant `name`, who has `most`, all of which come back within a second.
+    fn take(&mut self, name: &str, most: f64, now: Instant) -> bool {
+        if let Some(bucket) = self.by_name.get_mut(name) {
+            return bucket.take(most, most, now);
         }
-        let detail = "this tenant makes more requests a second than it may: slow down";
-        Err(Failure::too_fast("tenant", most_per_second, detail))
+        // An issuer may name any number of tenants: those who have not called for a second need no place.
+        if self.by_name.len() >= 2 * self.kept.max(MAX_NAMED) {
+            self.by_name.retain(|_, bucket| !bucket.is_full(most, most, now));
+            self.kept = self.by_name.len();
+        }
+        self.by_name.entry(name.to_owned()).or_insert_with(|| Bucket::full(most, now)).take(most, most, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn each_tenant_has_a_bucket_of_its_own() {
         let tenants = Tenants::new(Some(2));
-        let admitted = |name| tenants.admit(name, None).is_ok();
+        let admitted = |name: &str| tenants.admit(name, None).is_ok();
         assert!(admitted("a") && admitted("a") && !admitted("a"));
-        assert!(admitted("b"));
+        assert!((0..2 * MAX_NAMED).all(|n| admitted(&n.to_string())), "however many there are");
+        assert!(admitted("b") && admitted("b") && !admitted("b"));
+    }
+
+    #[test]
+    fn tenants_that_have_everything_left_need_no_place() {
+        let (mut allowances, began) = (Allowances::default(), Instant::now());
+        for n in 0..10 * MAX_NAMED {
+            // A thousand a second.
+            assert!(allowances.take(
+                &n.to_string(),
+                2.0,
+                began + Duration::from_millis(n.try_into().unwrap())
+            ));
+        }
+        assert!(allowances.by_name.len() <= 2 * MAX_NAMED, "{}", allowances.by_name.len());
     }
 
     #[test]

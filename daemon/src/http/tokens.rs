@@ -13,6 +13,7 @@ use super::{
     problem::Failure,
     reply::private_json,
     tokenize::{timestamp_ms, timestamp_s},
+    trail::Call,
 };
 use crate::vault::{RecordChange, RecordView, Token, VaultError};
 
@@ -65,6 +66,7 @@ pub(super) async fn change(
     let TokenPatch { metadata, expires_in } = app.json(request).await?;
     let change = RecordChange { metadata, expires_in_s: expires_in };
     app.notice_honey(&caller, [&token]);
+    app.notice_known(&caller, &token);
     let record = app.vault().change(caller.tenant(), token, change).await?;
     Ok(private_json(StatusCode::OK, &answer(record)))
 }
@@ -91,8 +93,18 @@ pub(super) async fn forget(
     caller.trail().token(&token);
     app.no_body(request).await?;
     app.notice_honey(&caller, [&token]);
+    app.notice_known(&caller, &token);
     app.vault().forget(caller.tenant(), token).await?;
     Ok(no_content())
+}
+
+impl App {
+    /// Notes that `token` is one, before what is asked for is done: that may go on though nobody waits for it any more.
+    fn notice_known(&self, call: &Call, token: &Token) {
+        if self.vault().has_record(call.tenant(), token) {
+            call.trail().known(token);
+        }
+    }
 }
 
 pub(super) fn no_content() -> Response<Body> {

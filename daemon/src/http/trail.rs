@@ -39,7 +39,7 @@ struct Noted {
     /// Subject and tenant of a login.
     login: Option<(String, String)>,
     tokens: Vec<String>,
-    /// Tokens that are no PANs, although the answer is that they are unknown.
+    /// Tokens that are no PANs, whatever the answer is.
     known: Vec<String>,
     failed: Vec<FailedItem>,
     jti: Option<String>,

@@ -124,13 +124,20 @@ impl Notary {
         Ok((name, self.keys.public(name).ok_or_else(missing)?))
     }
 
-    /// Puts `key` and those before it beside the log, if it is new.
+    /// Puts `key` and those before it beside the log.
     async fn publish(&self, key: &Jwk) -> Result<(), NotaryError> {
         let store = self.keys.store();
+        // Not the active one alone: a store that was restored remembers none that has come and gone since its backup.
+        let rows = store.keys()?;
+        let names = rows.iter().filter_map(|(name, _)| KeyName::parse(name));
+        let held =
+            names.filter(|name| name.purpose == Purpose::Audit).filter_map(|name| self.keys.public(name));
         let known = store.note(KEYS)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let JwkSet { keys } = known.unwrap_or_else(|| JwkSet { keys: Vec::new() });
         let mut keys: BTreeMap<_, _> = keys.into_iter().map(|key| (key.kid.clone(), key)).collect();
-        let is_new = keys.insert(key.kid.clone(), key.clone()).is_none();
+        let known = keys.len();
+        keys.extend(held.map(|public| jwk(&public)).chain([key.clone()]).map(|key| (key.kid.clone(), key)));
+        let is_new = keys.len() > known;
         let set = JwkSet { keys: keys.into_values().collect() };
         // Structs with string keys: there is nothing to fail.
         let text = serde_json::to_vec_pretty(&set).unwrap_or_default();

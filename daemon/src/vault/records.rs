@@ -145,6 +145,12 @@ impl Vault {
         if existed { Ok(()) } else { Err(VaultError::UnknownToken) }
     }
 
+    /// Whether the store has a record of `token`, ended or not, as far as can be told at once.
+    pub fn has_record(&self, tenant: &str, token: &Token) -> bool {
+        let found = self.store.get(tenant, &[self.honey.hidden(tenant, token.key())]);
+        found.is_ok_and(|found| matches!(found.as_slice(), [Ok(Some(_))]))
+    }
+
     /// Opens the private part of `record`, the record of `token` that was just read; of the one that is there now, if
     /// it was rewrapped since and the key that sealed it then is gone.
     pub(super) async fn open_private(

@@ -236,7 +236,8 @@ fn notes(walk: &Walk, listing: &Listing, is_final: bool) -> Vec<String> {
         0 => {}
         n if tally.checkpoints == 0 => notes.push(format!("no checkpoint signs any of the {n} lines")),
         n => notes.push(format!(
-            "{n} lines after the last checkpoint are not signed: they can be proven no more than by head.json"
+            "{n} lines after the last checkpoint are not signed: they can be proven no more than by head.json. If that is \
+             more than the vault has written without its HSM, checkpoints were taken out: `vaultd check` knows the last one"
         )),
     }
     if !is_final && tally.checkpoints > 0 {

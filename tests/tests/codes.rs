@@ -284,6 +284,10 @@ fn who_may_not_is_told_why() {
     assert_eq!(full.code(), "insufficient_scope");
 
     assert_eq!(tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": "two" }))).code(), "wrong_tenant");
+    let entries = vault.admin("GET", "/v1/audit?op=tokenize&last=1").json();
+    let entry = &entries["entries"][0];
+    let who = ["subject", "issuer", "tenant"].map(|field| entry[field].as_str().unwrap_or_default());
+    assert_eq!(who, ["test", "narrow", "two"], "{entries}");
     assert_eq!(tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": "one" }))).status, 201);
     assert_eq!(
         tokenize(&minter.mint(&json!({ "iss": "narrow", "tenant": null }))).status,

@@ -4,6 +4,17 @@ use vault_api::Scope;
 
 use crate::{jose::JwsError, store::StoreError};
 
+/// Whom a JWT names whose signature is good, and who is nobody here all the same. For the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its `iss`.
+    pub issuer: String,
+    /// Its `sub`.
+    pub subject: String,
+    /// Its `tenant`, if that is a name that a tenant can have.
+    pub tenant: Option<String>,
+}
+
 /// Why a request is not authorized. No message repeats any part of the JWT.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -27,7 +38,7 @@ pub enum AuthError {
     Scope(Scope),
     /// The issuer may not speak for the tenant.
     #[error("the JWT's issuer may not speak for the tenant it names")]
-    Tenant,
+    Tenant(Box<Stranger>),
     /// The JWT is bound to another peer.
     #[error("the JWT is bound to another user id than the caller's")]
     Sender,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AuthError, ScopeSet,
+    AuthError, ScopeSet, Stranger,
     caller::Grant,
     jwt::{Claims, Expected, Jwt},
 };
@@ -78,7 +78,11 @@ impl Issuer {
         let tenant = match (claims.tenant, self.tenants.as_deref()) {
             (Some(tenant), None) => tenant,
             (Some(tenant), Some(allowed)) if allowed.contains(&tenant) => tenant,
-            (Some(_), Some(_)) => return Err(AuthError::Tenant),
+            (Some(tenant), Some(_)) => {
+                let tenant = Some(tenant).filter(|tenant| is_tenant_name(tenant));
+                let stranger = Stranger { issuer: claims.iss, subject: claims.sub, tenant };
+                return Err(AuthError::Tenant(Box::new(stranger)));
+            }
             // An issuer of one tenant need not name it.
             (None, Some([only])) => only.clone(),
             (None, _) => return Err(AuthError::Invalid("the JWT names no tenant")),

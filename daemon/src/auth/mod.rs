@@ -15,7 +15,7 @@ mod replay;
 pub use approval::{APPROVABLE, ApprovalError, ApprovalRules, Approver, approval_digest, is_approval_digest};
 pub use authenticator::{Authenticator, Settings, Watch};
 pub use caller::{Caller, Peer, ScopeSet};
-pub use error::AuthError;
+pub use error::{AuthError, Stranger};
 pub use issuer::{Issuer, IssuerKeys, Issuers, is_tenant_name};
 pub use jwt::Claims;
 pub use login::{Login, LoginError, LoginGrant, LoginWish, PeerRule};

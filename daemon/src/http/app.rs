@@ -201,12 +201,17 @@ impl App {
         let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
         let (value, another) = (headers.next().cloned(), headers.next().is_some());
         let peer = request.extensions().get::<Peer>().copied();
+        let trail = request.extensions().get::<Trail>().cloned();
         async move {
             if another {
                 return Err(AuthError::Invalid("there are two Authorization headers"));
             }
             let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
-            self.inner.auth.identify(value, peer, now_s()).await
+            let identified = self.inner.auth.identify(value, peer, now_s()).await;
+            if let (Err(AuthError::Tenant(stranger)), Some(trail)) = (&identified, trail) {
+                trail.stranger(stranger);
+            }
+            identified
         }
     }
 

@@ -129,7 +129,7 @@ impl From<AuthError> for Failure {
             AuthError::Expired => Code::ExpiredJwt,
             AuthError::Replayed => Code::ReplayedJwt,
             AuthError::Scope(_) => Code::InsufficientScope,
-            AuthError::Tenant => Code::WrongTenant,
+            AuthError::Tenant(_) => Code::WrongTenant,
             AuthError::Sender => Code::SenderMismatch,
             AuthError::Store(error) => return VaultError::Store(error).into(),
             AuthError::ReplayMemoryFull => Code::Overloaded,

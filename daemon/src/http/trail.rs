@@ -13,7 +13,7 @@ use axum::{
 use super::{app::App, approval::Approvable, server::PeerUnit};
 use crate::{
     audit::{Access, Entry, FailedItem, Outcome},
-    auth::{Approver, Caller, Peer},
+    auth::{Approver, Caller, Peer, Stranger},
     vault::Token,
 };
 
@@ -36,6 +36,8 @@ struct Noted {
     unit: Option<Arc<str>>,
     caller: Option<Caller>,
     is_admitted: bool,
+    /// Who it was that may not call.
+    stranger: Option<Stranger>,
     /// Subject and tenant of a login.
     login: Option<(String, String)>,
     tokens: Vec<String>,
@@ -94,6 +96,11 @@ impl Trail {
     /// It is of `caller`.
     pub(super) fn caller(&self, caller: &Caller) {
         self.noted().caller = Some(caller.clone());
+    }
+
+    /// It is of somebody who may not call.
+    pub(super) fn stranger(&self, stranger: &Stranger) {
+        self.noted().stranger = Some(stranger.clone());
     }
 
     /// It is another operation than its path says.
@@ -188,11 +195,18 @@ impl Trail {
         }
         let caller = noted.caller.as_ref();
         let login = noted.login.as_ref();
+        let stranger = noted.stranger.as_ref();
         let access = Access {
             request_id,
-            subject: caller.map(Caller::subject).or(login.map(|(subject, _)| subject.as_str())),
-            issuer: caller.map(Caller::issuer),
-            tenant: caller.map(Caller::tenant).or(login.map(|(_, tenant)| tenant.as_str())),
+            subject: caller
+                .map(Caller::subject)
+                .or(login.map(|(subject, _)| subject.as_str()))
+                .or(stranger.map(|stranger| stranger.subject.as_str())),
+            issuer: caller.map(Caller::issuer).or(stranger.map(|stranger| stranger.issuer.as_str())),
+            tenant: caller
+                .map(Caller::tenant)
+                .or(login.map(|(_, tenant)| tenant.as_str()))
+                .or(stranger.and_then(|stranger| stranger.tenant.as_deref())),
             uid: noted.peer.map(|peer| peer.uid),
             gid: noted.peer.map(|peer| peer.gid),
             pid: noted.peer.and_then(|peer| peer.pid),

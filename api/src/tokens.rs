@@ -252,7 +252,8 @@ pub struct TokenRecord {
     pub key_version: u32,
     /// Names the sealed card: changes whenever the card is sealed anew.
     pub ciphertext_id: String,
-    /// The same for every token of one card inside the tenant, and tells nothing about the card.
+    /// The same for every token of one card inside the tenant, and tells nothing about the card. Another one for tokens
+    /// that were made after the fingerprint key was rotated, until a rewrap has brought all to that key.
     pub fingerprint: String,
     /// The card holder's name, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

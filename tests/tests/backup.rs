@@ -510,6 +510,20 @@ fn only_root_and_the_daemons_own_user_are_given_a_backup() {
 }
 
 #[test]
+fn a_token_that_is_older_than_the_backup_is_refused() {
+    let mut vault = fast_vault();
+    assert_eq!(rotate(&vault, "envelope"), 2);
+    let backup = made(&vault, "a.backup");
+    assert!(vault.stop().success());
+    destroy_store(&vault);
+    let deleted =
+        vault.pkcs11_tool(&["--delete-object", "--type", "secrkey", "--label", "vaultd-envelope-v2"]);
+    assert!(deleted.status.success(), "{deleted:?}");
+    refused(&check(&vault, &backup), "lacks key envelope-v2, which the vault worked with");
+    refused(&restore(&vault, &backup), "make a key envelope-v3 with the vendor's tools");
+}
+
+#[test]
 fn keys_that_have_signed_the_log_since_a_backup_are_not_forgotten() {
     let mut vault = fast_vault();
     let backup = made(&vault, "a.backup");

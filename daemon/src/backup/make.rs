@@ -35,14 +35,17 @@ pub struct Sealing {
 
 /// Begins a backup of the store of `keys`: takes the snapshot, and has the HSM make and seal the data key.
 ///
-/// What any line of `audit` tells of that is durable when this is called is in the snapshot: a change is committed before
-/// its line is written.
+/// What any line of `audit` tells of that is durable when this is called is in the snapshot.
 ///
 /// # Errors
 /// [`VaultError`].
 pub async fn begin(keys: &Keys, audit: &Audit) -> Result<Sealing, VaultError> {
     let store = keys.store();
     let last = audit.last();
+    // A change that nobody waited for has its line before it is committed.
+    if !store.writer_lives().await {
+        return Err(StoreError::Failed("the writer has ended".to_owned()).into());
+    }
     let snapshot = store.snapshot()?;
     let signed = last_signed(store)?;
     let mut data_key = Zeroizing::new(vec![0; DATA_KEY_BYTES]);

@@ -12,7 +12,7 @@ use crate::{
     hsm::{CheckValue, KeyName, Provisioner, Purpose},
     sandbox::{harden, make_private_dir},
     store::{KeyState, OpenError, Store, StoredKey},
-    vault::{now_ms, now_s},
+    vault::{needed_until_s, now_ms},
 };
 
 /// Provisions the vault that the file at `path` describes; `say` is given a line for each thing found or done.
@@ -127,7 +127,7 @@ pub(super) fn record(
         let retired = if known > name { &mut fresh } else { &mut active };
         retired.state = KeyState::Retired;
         retired.retired_at_ms = Some(now_ms);
-        retired.needed_until_s = now_s().saturating_add(config.keys.needed_s(name.purpose));
+        retired.needed_until_s = needed_until_s(store, &config.keys, name.purpose)?;
         if known < name {
             store.put_key(&text, &active)?;
         }

@@ -18,6 +18,10 @@ pub(super) struct KeyPlan {
     fresh: Vec<KeyName>,
 }
 
+fn is_newer(one: KeyName, other: KeyName) -> bool {
+    one.purpose == other.purpose && one.version > other.version
+}
+
 impl KeyPlan {
     /// Compares the keys that the backup has `recorded` with those of the token.
     ///
@@ -50,6 +54,14 @@ impl KeyPlan {
                     "the token lacks key {name}, on which {} records of the backup depend: was it destroyed since? \
                      A later backup does not need it",
                     key.records
+                ));
+            } else if key.state == KeyState::Active && !found.iter().any(|other| is_newer(*other, name)) {
+                objections.push(format!(
+                    "the token lacks key {name}, which the vault worked with when the backup was made, and has no newer one of \
+                     its purpose: it is older than the backup. Bring a newer copy of it back, or make a key {}-v{} with \
+                     the vendor's tools",
+                    name.purpose,
+                    name.version + 1
                 ));
             } else {
                 plan.gone.push(text.clone());

@@ -19,7 +19,7 @@ use crate::{
 
 /// Swap a token back for its PAN.
 ///
-/// With `"reveal": "masked"` the scope `detokenize:masked` is enough, and the PAN is not opened.
+/// With `"reveal": "masked"` the scope `detokenize:masked` is enough, and no more of the PAN is read.
 #[utoipa::path(
     post,
     path = "/v1/detokenize",

@@ -38,7 +38,7 @@ pub use error::VaultError;
 pub use honey::HoneyView;
 pub use inspect::{Inspection, inspect};
 use keys::KeyView;
-pub use keys::{KeyReport, KeyRules, KeyWarning, Keys, finish_key_changes};
+pub use keys::{KeyReport, KeyRules, KeyWarning, Keys, finish_key_changes, needed_until_s};
 pub use notary::{Notary, NotaryError, last_signed, remember};
 pub use records::{RecordChange, RecordView};
 pub use rewrap::RewrapReport;

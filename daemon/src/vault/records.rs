@@ -88,7 +88,7 @@ impl Turns {
 }
 
 impl Vault {
-    /// The record of `token` without the PAN, which is not opened.
+    /// The record of `token` without the PAN, which is not read.
     ///
     /// # Errors
     /// [`VaultError`].

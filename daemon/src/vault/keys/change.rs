@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, KeyRules, KeyView, Keys, VaultError, lifetimes::Lifetimes, rows};
+use super::{Inner, KeyRules, KeyView, Keys, VaultError, needed_until_s, rows};
 use crate::{
     audit::{Audit, Event},
     hsm::{CheckValue, Hsm, HsmError, KeyName, Purpose},
     store::{KeyMove, KeyMoved, KeyState, Store, StoredKey},
-    vault::{now_ms, now_s, settled_s},
+    vault::{now_ms, settled_s},
 };
 
 /// How often the keys are looked at without being asked.
@@ -191,8 +191,7 @@ pub async fn finish_key_changes(
                 };
                 match whole {
                     Ok(check_value) => {
-                        let needed_until_s =
-                            Lifetimes::open(store, rules)?.needed_until_s(name.purpose, now_s());
+                        let needed_until_s = needed_until_s(store, rules, name.purpose)?;
                         activate(store, needed_until_s, name, check_value).await?;
                         let (key, detail) =
                             (name.to_string(), Some("a rotation that was cut short is finished"));

@@ -31,6 +31,15 @@ use crate::{
     store::{KeyState, Store, StoredKey},
 };
 
+/// Until when something outside of `store` may need a key of `purpose` that was used just now or before, in seconds of Unix
+/// time: by `rules`, and by those that were in force before. Blocks.
+///
+/// # Errors
+/// [`VaultError::Store`].
+pub fn needed_until_s(store: &Store, rules: &KeyRules, purpose: Purpose) -> Result<u64, VaultError> {
+    Ok(Lifetimes::open(store, rules)?.needed_until_s(purpose, now_s()))
+}
+
 /// How long keys live, and what ends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRules {

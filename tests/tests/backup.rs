@@ -649,8 +649,8 @@ fn the_drill_of_the_manual_works_as_it_stands_there() {
         .output()
         .unwrap();
     let said = said(&ran);
-    assert!(said.contains("can be restored: 1 records") && said.contains("restored: 1 records"), "{said}");
-    assert!(said.ends_with(r#"{"pan":"4111111111111111"}"#), "{said}");
+    assert!(said.contains("can be restored: 1 records") && said.contains("restored: 1 records"), "{ran:?}");
+    assert!(said.ends_with(r#"{"pan":"4111111111111111"}"#), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,17 +127,23 @@ impl Subjects {
             }
             side => {
                 let route = side.route().with_context(not_started)?;
-                self.sample_over(load, side, route)
+                self.sample_over(load, side, route, time)
             }
         }
     }
 
-    /// One sample of `side`, which is a request, as `route` says.
-    pub(crate) fn sample_over(&self, load: &Load, side: Side, route: Route) -> Result<Sample> {
+    /// One sample of `side`, which is a request, as `route` says, for `time`.
+    pub(crate) fn sample_over(
+        &self,
+        load: &Load,
+        side: Side,
+        route: Route,
+        time: Duration,
+    ) -> Result<Sample> {
         let (pans, choice) = (&self.pans, self.choice());
         let random = |lane| Random::new(choice, lane);
         let ask = |target: &Target, tokens: &Arc<Vec<String>>| {
-            load.run(target, route, self.time, |lane| payload::detokenize(tokens, random(lane)))
+            load.run(target, route, time, |lane| payload::detokenize(tokens, random(lane)))
         };
         let seen = match side {
             Side::DetokenizeUnaudited => {
@@ -149,19 +155,19 @@ impl Subjects {
             Side::ForeignToken => ask(&self.stranger, &self.tokens),
             Side::UnknownToken => {
                 let bodies = |lane| payload::detokenize_unknown(random(lane));
-                load.run(&self.stranger, route, self.time, bodies)
+                load.run(&self.stranger, route, time, bodies)
             }
             Side::TokenizeSeen => {
                 let bodies = |lane| payload::tokenize_seen(pans, self.records, random(lane));
-                self.ask(load, route, bodies)
+                self.ask(load, route, time, bodies)
             }
-            Side::TokenizeNew => self.ask(load, route, |_| payload::tokenize_new(pans)),
+            Side::TokenizeNew => self.ask(load, route, time, |_| payload::tokenize_new(pans)),
             Side::TokenizeBatch | Side::TokenizeBatchWide => {
-                self.ask(load, route, |_| payload::tokenize_batch(pans)).map(per_item)
+                self.ask(load, route, time, |_| payload::tokenize_batch(pans)).map(per_item)
             }
             Side::DetokenizeBatch | Side::DetokenizeBatchWide => {
                 let bodies = |lane| payload::detokenize_batch(&self.tokens, random(lane));
-                self.ask(load, route, bodies).map(per_item)
+                self.ask(load, route, time, bodies).map(per_item)
             }
             _ => ask(&self.target, &self.tokens).map_err(|error| self.vault.explain(error)),
         };
@@ -183,8 +189,14 @@ impl Subjects {
         self.seed ^ self.pans.drawn()
     }
 
-    fn ask<B: Body>(&self, load: &Load, route: Route, bodies: impl Fn(u64) -> B) -> Result<Seen> {
-        load.run(&self.target, route, self.time, bodies).map_err(|error| self.vault.explain(error))
+    fn ask<B: Body>(
+        &self,
+        load: &Load,
+        route: Route,
+        time: Duration,
+        bodies: impl Fn(u64) -> B,
+    ) -> Result<Seen> {
+        load.run(&self.target, route, time, bodies).map_err(|error| self.vault.explain(error))
     }
 
     fn empty_target(&self) -> Target {

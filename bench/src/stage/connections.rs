@@ -30,12 +30,16 @@ pub(crate) fn measure(run: &Run<'_>, subjects: &Subjects) -> Result<Curves> {
     let rounds = run.options.samples_of_curves();
     for round in 1..=rounds {
         say(&format!("1 to 512 connections, round {round} of {rounds}"))?;
-        for (sides, numbers) in [(SINGLE.as_slice(), CONNECTIONS.as_slice()), (&BATCHES, &BATCH_CONNECTIONS)]
-        {
+        let time = run.options.time();
+        for (sides, numbers, time) in [
+            (SINGLE.as_slice(), CONNECTIONS.as_slice(), time),
+            (&BATCHES, &BATCH_CONNECTIONS, time * TIMES_FOR_BATCHES),
+        ] {
             for &connections in numbers {
                 for &side in sides {
                     let Some(route) = side.route() else { continue };
-                    let sample = subjects.sample_over(run.load, side, Route { connections, ..route })?;
+                    let sample =
+                        subjects.sample_over(run.load, side, Route { connections, ..route }, time)?;
                     rates.entry((side, connections)).or_default().push(sample.rate);
                 }
             }
@@ -51,5 +55,7 @@ pub(crate) fn measure(run: &Run<'_>, subjects: &Subjects) -> Result<Curves> {
 const SINGLE: [Side; 4] = [Side::Detokenize, Side::EmptyHandler, Side::TokenizeSeen, Side::TokenizeNew];
 const CONNECTIONS: [u64; 7] = [1, 4, 16, 64, 128, 256, 512];
 const BATCHES: [Side; 2] = [Side::DetokenizeBatch, Side::TokenizeBatch];
+/// How many times as long a sample of batches takes: sixteen at once that are stored together take longer than a sample.
+const TIMES_FOR_BATCHES: u32 = 4;
 /// More batches at once than that only wait for each other.
 const BATCH_CONNECTIONS: [u64; 3] = [1, 4, 16];

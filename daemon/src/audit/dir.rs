@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -46,15 +46,33 @@ impl LogFile {
 
     /// Its lines from the byte `offset` of the uncompressed file on.
     pub(super) fn lines(&self, offset: u64) -> io::Result<Lines> {
-        let (file, compressed) = open_listed(&self.path, self.compressed, open_plain)?;
-        let file = BufReader::with_capacity(READ_BYTES, file);
-        let mut reader: Box<dyn BufRead + Send> = if compressed {
-            Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(file)))
+        let (mut file, compressed) = open_listed(&self.path, self.compressed, open_plain)?;
+        let reader: Box<dyn BufRead + Send> = if compressed {
+            let file = MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file));
+            let mut plain = BufReader::with_capacity(READ_BYTES, file);
+            io::copy(&mut plain.by_ref().take(offset), &mut io::sink())?;
+            Box::new(plain)
         } else {
-            Box::new(file)
+            file.seek(SeekFrom::Start(offset))?;
+            Box::new(BufReader::with_capacity(READ_BYTES, file))
         };
-        io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
         Ok(Lines { reader, offset, line: Vec::new() })
+    }
+
+    /// Its lines from the first one on that starts at the byte `offset` of the uncompressed file or after it.
+    pub(super) fn lines_after(&self, offset: u64) -> io::Result<Lines> {
+        // The line feed before `offset` ends what is not wanted.
+        let mut lines = self.lines(offset.saturating_sub(1))?;
+        if offset > 0 {
+            lines.next()?;
+        }
+        Ok(lines)
+    }
+
+    /// How long it is, where a place in it can be gone to: not in a compressed one.
+    pub(super) fn plain_bytes(&self) -> Option<u64> {
+        let plain = (!self.compressed).then(|| fs::metadata(&self.path))?;
+        plain.ok().map(|file| file.len())
     }
 }
 

@@ -117,6 +117,8 @@ fn what_is_wrong_with_an_approval_is_said() {
     let as_bearer =
         vault.admin_as(&approval(&minter, &json!({ "scope": "approve locks:read" })), "GET", "/v1/locks", "");
     assert_eq!(as_bearer.code(), "invalid_jwt", "an approval is nothing else");
+    let entries = vault.admin("GET", "/v1/audit?op=locks.list&last=1").json();
+    assert_eq!(entries["entries"][0]["subject"], "bob", "{entries}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use vault_api::Scope;
 
-use super::{AuthError, Caller, Issuers, Peer, ScopeSet, caller::Grant, replay::ReplayMemory};
+use super::{AuthError, Caller, Issuers, Peer, ScopeSet, Stranger, caller::Grant, replay::ReplayMemory};
 use crate::{
     metrics::{Counter, Page},
     store::{Store, UseKind},
@@ -93,7 +93,11 @@ impl Authenticator {
     ) -> Result<Caller, AuthError> {
         let grant = self.verified(bearer(authorization)?, now_s).await?;
         if grant.approves.is_some() {
-            return Err(AuthError::Invalid("this JWT approves a request of somebody else, and nothing more"));
+            return Err(AuthError::Approval(Box::new(Stranger {
+                issuer: grant.issuer.clone(),
+                subject: grant.subject.clone(),
+                tenant: Some(grant.tenant.clone()),
+            })));
         }
         Ok(Caller { grant, peer })
     }

@@ -4,7 +4,7 @@ use vault_api::Scope;
 
 use crate::{jose::JwsError, store::StoreError};
 
-/// Whom a JWT names whose signature is good, and who is nobody here all the same. For the audit log.
+/// Whom a JWT names whose signature is good, and which lets nobody call all the same. For the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// Its `iss`.
@@ -39,6 +39,9 @@ pub enum AuthError {
     /// The issuer may not speak for the tenant.
     #[error("the JWT's issuer may not speak for the tenant it names")]
     Tenant(Box<Stranger>),
+    /// The JWT approves somebody else's request, and was sent as the caller's own.
+    #[error("this JWT approves a request of somebody else, and nothing more")]
+    Approval(Box<Stranger>),
     /// The JWT is bound to another peer.
     #[error("the JWT is bound to another user id than the caller's")]
     Sender,

@@ -208,7 +208,9 @@ impl App {
             }
             let (value, peer) = (value.as_ref().map(HeaderValue::as_bytes), peer.ok_or(AuthError::Sender)?);
             let identified = self.inner.auth.identify(value, peer, now_s()).await;
-            if let (Err(AuthError::Tenant(stranger)), Some(trail)) = (&identified, trail) {
+            if let (Err(AuthError::Tenant(stranger) | AuthError::Approval(stranger)), Some(trail)) =
+                (&identified, trail)
+            {
                 trail.stranger(stranger);
             }
             identified

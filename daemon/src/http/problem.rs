@@ -125,7 +125,7 @@ impl From<AuthError> for Failure {
     fn from(error: AuthError) -> Self {
         let code = match error {
             AuthError::Missing => Code::MissingToken,
-            AuthError::Invalid(_) | AuthError::UnknownKey => Code::InvalidJwt,
+            AuthError::Invalid(_) | AuthError::UnknownKey | AuthError::Approval(_) => Code::InvalidJwt,
             AuthError::Expired => Code::ExpiredJwt,
             AuthError::Replayed => Code::ReplayedJwt,
             AuthError::Scope(_) => Code::InsufficientScope,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     AuditLog, Caller, Pans, Refusal, Vault,
     caller::{STEPS, Shared, Step},
-    seeded_random,
+    seeded_random, until,
 };
 
 /// How long a caller waits after a refusal. Less than it is told to, for the sake of the load.
@@ -66,6 +66,8 @@ pub struct Load {
     /// Steps a second of all callers; 0 for as many as they can.
     pace: Arc<AtomicU64>,
     tally: Arc<Mutex<Tally>>,
+    /// How many steps each caller has ended.
+    steps: Vec<Arc<AtomicU64>>,
     threads: Vec<JoinHandle<Caller>>,
     prober: Option<JoinHandle<()>>,
     shared: Shared,
@@ -106,6 +108,7 @@ impl Load {
             stop: Arc::default(),
             pace: Arc::default(),
             tally: Arc::default(),
+            steps: Vec::new(),
             threads: Vec::new(),
             prober: None,
             shared: Shared::default(),
@@ -119,7 +122,9 @@ impl Load {
             let caller = Caller::with(vault, pans, common.clone(), load.shared.clone());
             let (stop, pace, tally) =
                 (Arc::clone(&load.stop), Arc::clone(&load.pace), Arc::clone(&load.tally));
-            load.threads.push(thread::spawn(move || work(caller, &stop, &pace, callers, &tally)));
+            let steps = Arc::<AtomicU64>::default();
+            load.steps.push(Arc::clone(&steps));
+            load.threads.push(thread::spawn(move || work(caller, &stop, &pace, callers, &tally, &steps)));
         }
         load
     }
@@ -127,6 +132,16 @@ impl Load {
     /// Sets how many steps a second all callers do together; 0 for as many as they can.
     pub fn pace(&self, per_second: u64) {
         self.pace.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Waits, at most for `patience`, until each caller has ended what it is at: what it tells of afterwards began after
+    /// this call.
+    pub fn end_what_is_begun(&self, patience: Duration) {
+        let ended = || self.steps.iter().map(|steps| steps.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let before = ended();
+        until(patience, "each caller ends what it is at", || {
+            ended().iter().zip(&before).all(|(now, before)| now > before)
+        });
     }
 
     /// What was answered since the last time.
@@ -210,6 +225,7 @@ fn work(
     pace: &AtomicU64,
     callers: u64,
     tally: &Mutex<Tally>,
+    steps: &AtomicU64,
 ) -> Caller {
     let mut random = fastrand::Rng::new();
     let all: u32 = STEPS.iter().map(|(_, weight)| weight).sum();
@@ -233,6 +249,7 @@ fn work(
             found
         });
         count(tally, &mut caller, next.unwrap().0);
+        steps.fetch_add(1, Ordering::Relaxed);
     }
     caller
 }

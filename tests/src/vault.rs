@@ -34,6 +34,7 @@ pub struct Vault {
     child: Option<Child>,
     user: Option<String>,
     recording: Option<Recording>,
+    banner: Vec<String>,
 }
 
 impl Vault {
@@ -46,7 +47,7 @@ impl Vault {
         // Short, because a socket's path may have 107 bytes only.
         let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
         let recording = recording(dir.path());
-        let mut vault = Self { dir, child: None, user: None, recording };
+        let mut vault = Self { dir, child: None, user: None, recording, banner: Vec::new() };
         let (at, module) = (vault.path(""), Module::of_this_run());
         let at = at.to_str().unwrap();
         if module == Module::Softhsm2 {
@@ -287,6 +288,11 @@ impl Vault {
         command.env("CURL_HOME", self.path(""))
     }
 
+    /// The lines that vaultd printed before it said that it is ready.
+    pub fn banner(&self) -> &[String] {
+        &self.banner
+    }
+
     fn spawn(&mut self, arguments: &[&str]) {
         let log = self.open_log();
         self.spawn_with_log(arguments, log);
@@ -312,11 +318,18 @@ impl Vault {
         let (ready, is_ready) = mpsc::channel();
         thread::spawn(move || {
             let mut lines = out.lines().map_while(Result::ok);
-            let _ = ready.send(lines.any(|line| line.starts_with("ready")));
+            let mut banner = Vec::new();
+            for line in &mut lines {
+                if line.starts_with("ready") {
+                    let _ = ready.send(banner);
+                    break;
+                }
+                banner.push(line);
+            }
             // Goes on reading: a daemon whose output nobody takes might wait for ever.
             lines.for_each(drop);
         });
-        assert_eq!(is_ready.recv_timeout(PATIENCE), Ok(true), "vaultd did not get ready");
+        self.banner = is_ready.recv_timeout(PATIENCE).expect("vaultd did not get ready");
     }
 }
 

@@ -280,7 +280,8 @@ fn a_rewrap_goes_on_if_whoever_asked_for_it_has_gone() {
 
 #[test]
 fn a_rewrap_that_was_cut_short_brings_what_its_first_part_left() {
-    let mut vault = Vault::start_with(|config| config + "\n[keys]\nrewrap_records_per_second = 20\n");
+    // Slow enough for a rotation between the first half and the second.
+    let mut vault = Vault::start_with(|config| config + "\n[keys]\nrewrap_records_per_second = 5\n");
     let mut pans = Pans::new();
     let items: Vec<_> = pans.take(64).iter().map(|pan| serde_json::json!({ "pan": pan })).collect();
     let body = serde_json::json!({ "items": items }).to_string();
@@ -296,6 +297,7 @@ fn a_rewrap_that_was_cut_short_brings_what_its_first_part_left() {
     rotate(&vault, "record");
     wait_for(&vault, 64);
     vault.kill();
+    vault.change_config(|config| config.replace("per_second = 5\n", "per_second = 20\n"));
     vault.restart();
     let started = Instant::now();
     while vault.admin("GET", "/v1/rewrap").json()["state"] != "done" {

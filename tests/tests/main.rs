@@ -1,7 +1,7 @@
 //! The end-to-end tests: one program, so that it is linked once and tests that wait do so side by side.
 //!
-//! `cargo test -p vault-tests --test e2e jwt::` runs those of one file. A test whose assertions are about time is a
-//! program of its own instead (`tests/Cargo.toml`), and runs alone.
+//! `cargo test -p vault-tests --test e2e jwt::` runs those of one file. Tests that time how the
+//! vault recovers, or take the machine to its limits, are programs of their own instead (`tests/Cargo.toml`).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod approvals;

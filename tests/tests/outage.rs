@@ -340,6 +340,7 @@ fn a_module_that_is_slower_to_start_than_a_call_may_last_comes_back() {
 
 #[test]
 fn a_pin_that_is_refused_is_not_tried_again() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut vault = Vault::start_with(|config| chaotic(&config));
     let mut caller = Caller::new(&vault, seeded_random());
     caller.everything().unwrap();

@@ -47,7 +47,7 @@ fn is_well(vault: &Vault, load: &Load) {
         thread::sleep(Duration::from_millis(20));
     }
     // What was on its way may still have been refused.
-    thread::sleep(Duration::from_millis(100));
+    load.end_what_is_begun(RECOVERY);
     load.take();
     let over = Instant::now();
     let mut tally = Tally::default();

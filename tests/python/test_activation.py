@@ -201,11 +201,14 @@ def test_a_kept_connection_is_ended_with_an_answer_or_refuses_what_is_written(st
         # So that its connection is accepted, and not left to the next daemon.
         assert busy.get().status == 200
 
-        answers = last_answers(pid, (busy, fresh))
+        answers = [
+            (answer.status, answer.getheader("connection")) for answer in last_answers(pid, (busy, fresh))
+        ]
         assert ended(pid) == 0
-        if answers:
+        # An answer from before the daemon had heard the signal says nothing of its end.
+        if answers and (200, None) not in answers:
             break
-    assert [(answer.status, answer.getheader("connection")) for answer in answers] == [(200, "close")] * 2
+    assert answers == [(200, "close")] * 2
     with pytest.raises(BrokenPipeError):
         idle.sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: vault\r\n\r\n")
 

@@ -233,6 +233,7 @@ def test_a_service_is_known_by_its_unit(container):
     container.run("systemctl", "daemon-reload")
     container.run("systemctl", "restart", "vaultd.service")
     assert curl(container, "/v1/login", {}, user="caller", unit="caller.service")[0] == 403
+    container.run("journalctl", "--sync")
     warnings = container.run("journalctl", "-u", "vaultd.service", "-p", "warning", "-o", "cat", "--no-pager")
     assert warnings.count("the unit of a caller is not known") == 1, warnings
     container.run("rm", f"{DROP_IN}/hidden.conf")

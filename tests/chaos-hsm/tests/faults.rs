@@ -94,7 +94,10 @@ impl Turn {
     }
 
     fn trouble(&self, script: &str) {
-        fs::write(self.token.dir.path().join("fault"), script).unwrap();
+        // Exchanged at once: a call that hangs looks at it, and is not to find it empty.
+        let [new, fault] = ["fault.new", "fault"].map(|name| self.token.dir.path().join(name));
+        fs::write(&new, script).unwrap();
+        fs::rename(new, fault).unwrap();
     }
 
     fn calm(&self) {

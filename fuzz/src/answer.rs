@@ -10,6 +10,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) body: Vec<u8>,
+    /// It has the length of a body that was not sent: to HEAD.
+    is_head_alone: bool,
 }
 
 /// Reads every answer of `bytes`, which must be whole answers of HTTP/1.1 (RFC 9112), or 1.0 to who asks so,
@@ -54,7 +56,8 @@ fn first(bytes: &[u8]) -> (Answer, &[u8]) {
         }
         (coding, length) => panic!("{status} is framed by {coding:?} and {length:?}"),
     };
-    (Answer { status, content_type: field("content-type").unwrap_or_default(), body }, rest)
+    let is_head_alone = !has_body && field("content-length").is_some_and(|length| length != "0");
+    (Answer { status, content_type: field("content-type").unwrap_or_default(), body, is_head_alone }, rest)
 }
 
 fn chunked(mut rest: &[u8]) -> (Vec<u8>, &[u8]) {
@@ -76,7 +79,9 @@ impl Answer {
     /// A failure is a problem (RFC 9457) that repeats no card number; what says it is JSON is JSON.
     pub(crate) fn expect_good(&self) {
         let shown = || format!("{} {}: {}", self.status, self.content_type, self.body.escape_ascii());
+        assert!(self.status < 500 || self.status == 503, "{}", shown());
         if self.body.is_empty() {
+            assert!(self.status < 400 || self.is_head_alone, "{}", shown());
             return;
         }
         if self.status >= 400 {
@@ -88,6 +93,5 @@ impl Answer {
         } else if self.content_type.starts_with("application/json") {
             assert!(serde_json::from_slice::<Value>(&self.body).is_ok(), "{}", shown());
         }
-        assert!(self.status < 500 || self.status == 503, "{}", shown());
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     answer::Answer,
     bearer::{self, Bearer},
     limit::Latest,
-    login::Grant,
+    login::{Endpoint, Grant},
     retry::{Effect, RetryPolicy, Verdict, leaves_open, verdict},
     transport::{Credentials, Transport},
     wiping::WipingBuffer,
@@ -85,6 +85,19 @@ impl Call {
     pub(crate) fn expect(mut self, statuses: &'static [StatusCode]) -> Self {
         self.expected = statuses;
         self
+    }
+
+    /// What is called, whichever token, key or entry it is about: a path that names one is cut down to its first two
+    /// segments.
+    fn endpoint(&self) -> Endpoint {
+        let path = match &self.path {
+            Cow::Borrowed(path) => path,
+            Cow::Owned(path) => {
+                let path = path.split('?').next().unwrap_or_default();
+                path.match_indices('/').nth(2).map_or(path, |(at, _)| path.split_at(at).0)
+            }
+        };
+        (self.method.clone(), path.to_owned())
     }
 }
 
@@ -171,12 +184,12 @@ impl Caller {
         if !call.needs_token {
             return self.exchange(call, None).await;
         }
-        let token = self.token().await?;
+        let token = self.token(call).await?;
         let failed = match self.exchange(call, Some(&token)).await {
             Err(failed) if failed.is_unauthorized() => failed,
             outcome => return outcome,
         };
-        match self.renewed_token(&token, failed.error.code()).await {
+        match self.renewed_token(&token, call, failed.error.code()).await {
             Ok(Some(renewed)) => self.exchange(call, Some(&renewed)).await,
             // No other token: the vault's answer says more than a file that has just gone away.
             Ok(None) => Err(failed),
@@ -184,31 +197,31 @@ impl Caller {
         }
     }
 
-    async fn token(&self) -> Result<HeaderValue, Failed> {
+    async fn token(&self, call: &Call) -> Result<HeaderValue, Failed> {
         match &*self.bearer {
             Bearer::None => Err(TokenError::Missing.into()),
             Bearer::Fixed(header) => Ok(header.clone()),
             Bearer::File(file) => Ok(file.current()?),
-            Bearer::Login(session, call) => session.current(self.log_in(call)).await,
+            Bearer::Login(session, login) => session.current(&call.endpoint(), self.log_in(login)).await,
         }
     }
 
-    /// Another token than `refused`, which the vault answered with `code`; `None` if there is no other.
+    /// Another token than `refused`, which the vault answered with `code` in `call`; `None` if there is no other.
     async fn renewed_token(
         &self,
         refused: &HeaderValue,
+        call: &Call,
         code: Option<Code>,
     ) -> Result<Option<HeaderValue>, Failed> {
         match &*self.bearer {
             Bearer::None | Bearer::Fixed(_) => Ok(None),
             Bearer::File(file) => Ok(file.renewed(refused).unwrap_or(None)),
-            Bearer::Login(session, call) => {
-                let login = self.log_in(call);
-                let renewed = match code {
-                    Some(Code::ReplayedJwt) => session.unshared(login).await,
-                    _ => session.renewed(refused, login).await,
-                };
-                renewed.map(Some)
+            Bearer::Login(session, login) => {
+                let endpoint = call.endpoint();
+                if code == Some(Code::ReplayedJwt) {
+                    session.never_share(endpoint.clone());
+                }
+                session.renewed(refused, &endpoint, self.log_in(login)).await.map(Some)
             }
         }
     }

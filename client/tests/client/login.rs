@@ -8,7 +8,7 @@ use std::{
 use vault_client::{Code, Error, LoginRequest, TokenizeRequest, VaultClient};
 
 use crate::{
-    answers::{PAN, card, logged_in, tokenized},
+    answers::{PAN, card, logged_in, record, tokenized},
     stub::{Reply, Seen, Stub, impatient},
 };
 
@@ -111,6 +111,36 @@ async fn a_vault_that_takes_each_jwt_once_gets_one_for_each_call() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
+    // By now it knows, and shows none twice, whichever token it is about.
+    let before = asked(&stub).len();
+    vault.detokenize("tok_2").await.unwrap();
+    assert_eq!(asked(&stub).len() - before, 2, "a login and the call");
+}
+
+#[tokio::test]
+async fn what_is_learnt_of_one_token_holds_for_the_next() {
+    let used = std::sync::Mutex::new(std::collections::HashSet::new());
+    let stub = vault_with_login(300, move |seen| match seen.path.as_str() {
+        "/v1/tokenize" => Reply::Json(201, tokenized()),
+        _ if used.lock().unwrap().insert(seen.authorization.clone()) => Reply::Json(200, record()),
+        _ => Reply::Problem(Code::ReplayedJwt, None),
+    });
+    let vault = client(&stub);
+    for token in ["tok_1", "tok_2", "tok_3"] {
+        vault.token(token).await.unwrap();
+    }
+    vault.tokenize(&TokenizeRequest::new(PAN)).await.unwrap();
+    let expected = [
+        "/v1/login",
+        "/v1/tokens/tok_1 Bearer jwt-1",
+        "/v1/tokens/tok_2 Bearer jwt-1",
+        "/v1/login",
+        "/v1/tokens/tok_2 Bearer jwt-2",
+        "/v1/login",
+        "/v1/tokens/tok_3 Bearer jwt-3",
+        "/v1/tokenize Bearer jwt-1",
+    ];
+    assert_eq!(asked(&stub), expected);
 }
 
 #[tokio::test]

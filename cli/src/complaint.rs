@@ -87,6 +87,12 @@ fn advice(code: Code) -> Option<&'static str> {
         Code::MissingToken | Code::InvalidJwt | Code::ExpiredJwt | Code::ReplayedJwt => {
             "give a fresh JWT in VAULT_TOKEN or by --token-file, or none to log in"
         }
+        Code::SenderMismatch => {
+            "run it as the user whom the JWT was made for, or whom [[auth.peers]] in vaultd's configuration names"
+        }
+        Code::WrongTenant => {
+            "[[auth.peers]] and [[auth.issuers]] in vaultd's configuration say who may speak for which tenants"
+        }
         Code::InsufficientScope => "`vaultctl login` shows the scopes that you may have",
         Code::ApprovalRequired => {
             "a colleague who wants it too runs `vaultctl login --approves DIGEST --save FILE`; then repeat it with \

@@ -32,7 +32,7 @@ pub(crate) enum Bearer {
     /// A file.
     File(TokenFile),
     /// A login, with this call.
-    Login(Session, Call),
+    Login(Box<Session>, Call),
 }
 
 impl Bearer {
@@ -49,7 +49,7 @@ impl Bearer {
     /// The token that a login with `request` gives; the first is made when the first token is needed. No call may take
     /// longer than `timeout`.
     pub(crate) fn login(request: &LoginRequest, timeout: Duration) -> Result<Self, Error> {
-        Ok(Self::Login(Session::new(timeout), Call::login(request)?))
+        Ok(Self::Login(Box::new(Session::new(timeout)), Call::login(request)?))
     }
 }
 

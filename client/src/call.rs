@@ -2,7 +2,10 @@
 
 use std::{
     borrow::Cow,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -119,10 +122,14 @@ impl Caller {
     /// Makes `call` and gives back the answer, whose status is one the call expects.
     pub(crate) async fn make(&self, call: &Call) -> Result<Answer, Error> {
         let timeout = self.timeout.saturating_add(call.pause);
-        match tokio::time::timeout(timeout, self.attempts(call, timeout)).await {
+        let is_sent = AtomicBool::new(false);
+        match tokio::time::timeout(timeout, self.attempts(call, timeout, &is_sent)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
-                Err(Error::Timeout { after: timeout, socket: self.transport.socket().to_owned() })
+                let is_sent = is_sent.into_inner();
+                let asked = if is_sent { &self.transport } else { &self.login };
+                let error = Error::Timeout { after: timeout, socket: asked.socket().to_owned() };
+                Err(if is_sent { error } else { error.at_login() })
             }
         }
     }
@@ -138,14 +145,15 @@ impl Caller {
         Ok(Self { approval: Some(approval), ..self.clone() })
     }
 
-    async fn attempts(&self, call: &Call, timeout: Duration) -> Result<Answer, Error> {
+    /// Tells `is_sent` as soon as the vault may have got the request, and not the login before it alone.
+    async fn attempts(&self, call: &Call, timeout: Duration, is_sent: &AtomicBool) -> Result<Answer, Error> {
         let started = Instant::now();
         let mut may_be_done = false;
         // Why the first attempt failed that the vault may have got.
         let mut reached = None;
         let mut attempt = 1;
         loop {
-            let Failed { error, retry_after, sent } = match self.attempt(call).await {
+            let Failed { error, retry_after, sent } = match self.attempt(call, is_sent).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -180,11 +188,13 @@ impl Caller {
 
     /// One attempt, or two if the token was refused and there is another one now: after a 401 the vault has done
     /// nothing, so this is safe whatever the call does.
-    async fn attempt(&self, call: &Call) -> Result<Answer, Failed> {
+    async fn attempt(&self, call: &Call, is_sent: &AtomicBool) -> Result<Answer, Failed> {
         if !call.needs_token {
+            is_sent.store(true, Ordering::Relaxed);
             return self.exchange(call, None).await;
         }
         let token = self.token(call).await?;
+        is_sent.store(true, Ordering::Relaxed);
         let failed = match self.exchange(call, Some(&token)).await {
             Err(failed) if failed.is_unauthorized() => failed,
             outcome => return outcome,

@@ -39,8 +39,7 @@ const ADMIN_MAX_IDLE: usize = 1;
 /// |---|---|---|---|
 /// | no connection | again | again | again |
 /// | the connection broke | only with [`ClientBuilder::retry_tokenize`] | error | again |
-/// | `rate_limited`, `overloaded` | again | again | again |
-/// | `hsm_unavailable` | again | error | again |
+/// | `rate_limited`, `overloaded`, `hsm_unavailable` | again | again | again |
 /// | `store_unavailable`, `audit_unavailable` | only with [`ClientBuilder::retry_tokenize`] | error | again |
 /// | anything else | error | error | error |
 ///
@@ -251,7 +250,7 @@ impl VaultClient {
 
     /// Opens an envelope: verifies the JWT and gives back the card data in it. Needs the scope `envelopes:open`.
     ///
-    /// It is not sent again once the vault may have got it: a single-use envelope would be spent, and the answer a
+    /// It is not sent again once the vault may have opened it: a single-use envelope would be spent, and the answer a
     /// misleading `envelope_replayed`. For an envelope that may be opened again, call it again.
     ///
     /// # Errors
@@ -272,7 +271,8 @@ impl VaultClient {
     /// A client that is to use the JWT itself need not call this: see [`ClientBuilder::login`].
     ///
     /// # Errors
-    /// `insufficient_scope`, `invalid_request` and what the [type](Self#errors) says.
+    /// `sender_mismatch` if no rule lets the caller log in, `wrong_tenant` if none does for this client,
+    /// `insufficient_scope`, `caller_locked`, `invalid_request` and what the [type](Self#errors) says.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginAnswer, Error> {
         self.0.caller.make(&Call::login(request)?).await?.json()
     }

@@ -51,8 +51,9 @@ pub enum Error {
     #[error(transparent)]
     Token(#[from] TokenError),
 
-    /// The login before the request failed; the request was not sent. A missing connection is [`Error::Connect`].
-    #[error("cannot log in: {0}; see [[auth.peers]] in the vault's configuration, or set VAULT_TOKEN_FILE")]
+    /// The login before the request failed, or the one after the vault had refused its JWT: it has done nothing. A missing
+    /// connection is [`Error::Connect`].
+    #[error("cannot log in: {}", login_advice(.0))]
     Login(Box<Error>),
 
     /// The client was given something it cannot work with.
@@ -123,6 +124,18 @@ pub enum TokenError {
          give the client one JWT and nothing else"
     )]
     Malformed,
+}
+
+/// What kept the caller from logging in, and what usually helps.
+fn login_advice(error: &Error) -> String {
+    match error {
+        Error::Timeout { after, socket } => format!(
+            "no answer from the vault within {} s; the request itself was not sent: ask {} /readyz what is slow",
+            after.as_secs_f64(),
+            socket.display()
+        ),
+        error => format!("{error}; see [[auth.peers]] in the vault's configuration, or set VAULT_TOKEN_FILE"),
+    }
 }
 
 /// What usually helps, by what the system said.

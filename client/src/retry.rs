@@ -80,10 +80,9 @@ pub(crate) fn verdict(effect: Effect, error: &Error, may_be_done: bool) -> Verdi
         // The vault may have done it.
         Error::Broken => twice_is_harmless,
         Error::Api(problem) => match problem.code {
-            // The vault turned the request away before it did anything.
-            Code::RateLimited | Code::Overloaded => true,
-            // The vault made nothing, but it may have noted what was spent.
-            Code::HsmUnavailable => effect != Effect::Spends,
+            // The vault turned the request away before it did anything, or got no further than its HSM: it makes and
+            // notes nothing before that.
+            Code::RateLimited | Code::Overloaded | Code::HsmUnavailable => true,
             // The vault may have stopped half-way.
             Code::StoreUnavailable | Code::AuditUnavailable => twice_is_harmless,
             Code::UnknownToken if effect == Effect::Removes && may_be_done => return Verdict::AlreadyDone,
@@ -133,7 +132,7 @@ mod tests {
             (Error::Broken, [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
             (api(Code::RateLimited), [SendAgain, SendAgain, SendAgain, SendAgain, GiveUp]),
             (api(Code::Overloaded), [SendAgain, SendAgain, SendAgain, SendAgain, GiveUp]),
-            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain, GiveUp, GiveUp]),
+            (api(Code::HsmUnavailable), [SendAgain, SendAgain, SendAgain, SendAgain, GiveUp]),
             (api(Code::StoreUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
             (api(Code::AuditUnavailable), [SendAgain, SendAgain, GiveUp, GiveUp, GiveUp]),
             (api(Code::InvalidPan), [GiveUp; 5]),

@@ -32,8 +32,8 @@ use crate::{
 
 /// The longest socket path: `sun_path` of Linux, less its NUL (unix(7)).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
-/// How long an idle connection is kept: shorter than the 30 s after which vaultd closes one, so that no request
-/// is written into a connection that is being closed.
+/// How long an idle connection is kept: shorter than the 30 s after which vaultd closes one as it is shipped
+/// (`limits.header_timeout_seconds`), so that no request is written into a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most bytes of an answer that the HTTP library buffers at a time; headers must fit.
 const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -136,12 +136,19 @@ impl Transport {
     /// What the HTTP library's error means.
     fn failure(&self, error: &legacy::Error) -> Error {
         let source = self.no_socket(io_cause(error));
-        // A request whose last bytes could not be written never arrived whole: the vault closed a pooled
-        // connection, by a restart most likely, before the client noticed.
-        if error.is_connect() || source.kind() == io::ErrorKind::BrokenPipe {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+        if error.is_connect() {
             return Error::Connect { socket: self.socket.clone(), source };
         }
-        match error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
+        // No connection took the request, or one handed it back: a vault that is full closes it at once.
+        let is_unsent = error.connect_info().is_none() || cause.is_some_and(hyper::Error::is_canceled);
+        // A request whose last bytes could not be written never arrived whole: the vault closed a pooled
+        // connection, by a restart most likely, before the client noticed.
+        if is_unsent || source.kind() == io::ErrorKind::BrokenPipe {
+            let source = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Error::Connect { socket: self.socket.clone(), source };
+        }
+        match cause {
             Some(cause) if cause.is_parse() => Error::Protocol("it is not HTTP/1.1".into()),
             _ => Error::Broken,
         }

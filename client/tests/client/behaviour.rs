@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use vault_client::{Code, Error, LoginRequest, MAX_ANSWER_BYTES, TokenError, TokenizeRequest, VaultClient};
+use tokio::{io::AsyncWriteExt, net::UnixListener, runtime::Runtime};
+use vault_client::{
+    Code, Error, LoginRequest, MAX_ANSWER_BYTES, Problem, RetryPolicy, TokenError, TokenizeRequest,
+    VaultClient,
+};
 
 use crate::{
     answers::{PAN, card, envelope, logged_in, opened, sealed, tokenized},
@@ -50,7 +53,7 @@ async fn a_tokenize_is_not_sent_again_when_the_vault_may_have_done_it() {
 
 #[tokio::test]
 async fn an_envelope_is_not_opened_twice_for_one_call() {
-    let unavailable = [Code::HsmUnavailable, Code::StoreUnavailable, Code::AuditUnavailable];
+    let unavailable = [Code::StoreUnavailable, Code::AuditUnavailable];
     let unavailable = unavailable.map(|code| Reply::Problem(code, Some(0)));
     for trouble in [Reply::Break, Reply::BreakInBody].into_iter().chain(unavailable) {
         let stub = Stub::replying([trouble.clone(), Reply::Json(200, opened())]);
@@ -61,8 +64,10 @@ async fn an_envelope_is_not_opened_twice_for_one_call() {
         stub.client().seal_envelope(&envelope()).await.unwrap();
         assert_eq!(stub.seen().len(), 2, "nothing is stored, so a seal is sent again: {trouble:?}");
     }
-    let stub = Stub::replying([Reply::Problem(Code::Overloaded, Some(0)), Reply::Json(200, opened())]);
-    stub.client().open_envelope("e.e.e").await.unwrap();
+    for code in [Code::Overloaded, Code::HsmUnavailable] {
+        let stub = Stub::replying([Reply::Problem(code, Some(0)), Reply::Json(200, opened())]);
+        stub.client().open_envelope("e.e.e").await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -226,6 +231,33 @@ async fn something_else_behind_the_socket_is_noticed() {
         assert!(matches!(error, Error::Protocol(_)), "{reply:?}: {error}");
         assert_eq!(stub.seen().len(), 1);
     }
+}
+
+/// As vaultd does where a door is full: it is not known whether the answer or the request comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_refuses_before_it_was_asked_has_done_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("v.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let full = tokio::spawn(async move {
+        let problem = serde_json::to_string(&Problem::new(Code::Overloaded, "full", "r-1")).unwrap();
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: \
+             {}\r\nconnection: close\r\n\r\n{problem}",
+            problem.len()
+        );
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let builder = impatient(VaultClient::builder(&socket)).token("aaa.bbb.ccc".into());
+    let vault = builder.retry(RetryPolicy { max_attempts: 1, ..RetryPolicy::default() }).build().unwrap();
+    for _ in 0..500 {
+        let error = vault.tokenize(&TokenizeRequest::new(PAN)).await.unwrap_err();
+        let is_known = error.code() == Some(Code::Overloaded) || matches!(error, Error::Connect { .. });
+        assert!(is_known, "{error:?}");
+    }
+    full.abort();
 }
 
 #[tokio::test]

@@ -165,6 +165,17 @@ async fn a_login_that_is_refused_is_told_from_a_call_that_is() {
     assert!(error.to_string().starts_with("cannot log in: the vault refused: "), "{error}");
     assert_eq!(asked(&stub), ["/v1/login"]);
 
+    let stub = Stub::replying([Reply::Hang]);
+    let builder = impatient(VaultClient::builder(stub.socket())).login(LoginRequest::default());
+    let vault = builder.timeout(Duration::from_millis(100)).build().unwrap();
+    // Also for the one that waits for the other's login.
+    for error in <[_; 2]>::from(tokio::join!(vault.detokenize("tok_1"), vault.detokenize("tok_2"))) {
+        let error = error.map(drop).unwrap_err();
+        assert!(matches!(error, Error::Login(_)), "{error:?}");
+        assert!(error.to_string().contains("was not sent"), "{error}");
+    }
+    assert_eq!(asked(&stub), ["/v1/login"]);
+
     let weird = serde_json::json!({"access_token": ["secret-jwt"]});
     let stub = Stub::replying([Reply::Json(200, weird)]);
     let error = client(&stub).detokenize("tok_1").await.map(drop).unwrap_err();

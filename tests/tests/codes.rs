@@ -9,6 +9,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use vault_client::{Code, Error, RetryPolicy, TokenizeRequest};
 use vault_tests::{AuditLog, PURPOSES, Vault, connect, exchange, keys, read_answer, until};
 
 const CARD: &str = r#"{"pan":"4111111111111111"}"#;
@@ -360,6 +362,16 @@ fn too_many_connections_are_overload() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
     let admin = exchange(&vault.path("admin.sock"), b"GET /healthz HTTP/1.1\r\nhost: v\r\n\r\n");
     assert_eq!(admin.status, 200, "the operator is not locked out");
+    let runtime = Runtime::new().unwrap();
+    let once = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    let client = vault.client_builder().retry(once).build().unwrap();
+    let refusals: Vec<_> = (0..100)
+        .map(|_| runtime.block_on(client.tokenize(&TokenizeRequest::new("4111111111111111"))).unwrap_err())
+        .collect();
+    let told = refusals.iter().filter(|error| error.code() == Some(Code::Overloaded)).count();
+    let gone = refusals.iter().filter(|error| matches!(error, Error::Connect { .. })).count();
+    eprintln!("of 100 calls {told} were told of the overload, {gone} that they found no connection");
+    assert!(told > 0 && told + gone == 100, "{refusals:?}");
     drop(held);
     let is_served = || vault.request("GET", "/healthz", "").status == 200;
     until(Duration::from_secs(10), "places that are given back are free", is_served);

@@ -14,9 +14,9 @@ use futures_util::FutureExt;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::sleep,
 };
 use tokio_io_timeout::TimeoutStream;
@@ -42,6 +42,11 @@ use crate::{
 const LINGER: Duration = Duration::from_millis(500);
 /// How long to wait before accepting again after the system had no descriptor for us.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection for which there is no place may stay, for its request to come, and how many may: each has a
+/// descriptor.
+const BEFORE_REFUSAL: Duration = Duration::from_millis(250);
+const TURNED_AWAY: usize = 64;
 
 /// The process of a peer, as a handle that no other process can come to have.
 #[derive(Clone)]
@@ -157,6 +162,7 @@ fn protocol(limits: &Limits) -> http1::Builder {
 
 async fn accept(listener: UnixListener, serving: Serving) {
     let mut failing = false;
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -165,7 +171,7 @@ async fn accept(listener: UnixListener, serving: Serving) {
                 match peer_of(&stream) {
                     Ok(peer) => match serving.connections.enter(peer.uid) {
                         Some(place) => drop(tokio::spawn(serve(stream, peer, place, serving))),
-                        None => refuse(stream, Code::Overloaded, Code::Overloaded.title()),
+                        None => drop(tokio::spawn(turn_away(stream, Arc::clone(&turned_away)))),
                     },
                     Err(error) => {
                         tracing::warn!(%error, "a peer has no credentials; its connection is closed");
@@ -250,6 +256,15 @@ fn refusal(error: &hyper::Error, is_open: bool) -> Option<(Code, &'static str)> 
     } else {
         None
     }
+}
+
+/// Refuses a connection for which there is no place, after its request has come if that is soon: what is answered before
+/// is not taken for an answer by every client.
+async fn turn_away(mut stream: UnixStream, turned_away: Arc<Semaphore>) {
+    if let Ok(_one_of_few) = turned_away.try_acquire() {
+        let _ = tokio::time::timeout(BEFORE_REFUSAL, stream.read_u8()).await;
+    }
+    refuse(stream, Code::Overloaded, Code::Overloaded.title());
 }
 
 /// Answers outside of any request, if the peer is ready to read, and closes the connection.

@@ -8,11 +8,41 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vault_tests::{Limit, Ran, Vault};
+use vault_tests::{Limit, Pans, Ran, Vault};
 
 /// Test cards of Visa and MasterCard; they belong to nobody.
 const PAN: &str = "4111111111111111";
 const OTHER_PAN: &str = "5555555555554444";
+
+#[test]
+fn an_honest_caller_is_not_driven_into_its_lock() {
+    let guards = "[guards.subject]\npans_per_hour = 15\nlock_at_pans_per_hour = 30\n";
+    let vault = Vault::start_with(|config| config + guards);
+    let cards = Pans::new().take(60).join("\n");
+    let tokens = results(&vault.ctl("tokenize --json --file -", &cards));
+    let tokens: Vec<_> = tokens.iter().map(|made| made["token"].as_str().unwrap()).collect();
+    let file = format!("token\n{}\n", tokens.join("\n"));
+    let over = "the limit `subject-hour` on revealing cards is reached; ";
+    // In the first batch, and after it: whatever the next one holds is not asked for.
+    for (batch, lines, stopped) in [
+        (
+            20,
+            20,
+            format!("stopped at line 22, after 15 done: 5 of 20 lines failed; they are named above; {over}"),
+        ),
+        (10, 15, format!("stopped at line 17, after 15 done: the vault refused: {over}")),
+        (1, 15, format!("stopped at line 17, after 15 done: the vault refused: {over}")),
+    ] {
+        let ran = vault.ctl(&format!("detokenize --json --batch {batch} --file -"), &file);
+        let results = results(&ran);
+        assert_eq!((ran.status, results.len()), (Some(1), lines), "{ran:?}");
+        assert!(results[..15].iter().all(|result| result["pan"].is_string()), "{results:?}");
+        let last = ran.stderr.lines().last().unwrap();
+        assert!(last.starts_with(&format!("vaultctl: {stopped}")), "{last}");
+        assert!(last.contains("rate_limited"), "{last}");
+    }
+    assert_eq!(vault.ctl("locks --json", "").out().trim(), r#"{"locks":[]}"#);
+}
 
 /// The results of a run with `--json`.
 fn results(ran: &Ran) -> Vec<Value> {

@@ -96,7 +96,8 @@ pub(super) async fn tokenize(
     ended
 }
 
-/// Swaps every token of `file` back for its card number.
+/// Swaps every token of `file` back for its card number, as far as the guards let the caller: it is locked where it asks for
+/// many more.
 pub(super) async fn detokenize(
     vault: &VaultClient,
     output: &Output,
@@ -105,7 +106,9 @@ pub(super) async fn detokenize(
 ) -> Result<(), Complaint> {
     let mut input = Input::open(file, TOKENS.column, TOKENS.columns)?;
     let mut results = Results::begin(output, &TOKENS)?;
-    while let Some(batch) = input.batch(batch, 0, |row| Ok(row.value)) {
+    let left = || vault.rate_limit().and_then(|limit| usize::try_from(limit.remaining).ok());
+    // What counts already is free, also where nothing is left.
+    while let Some(batch) = input.batch(left().unwrap_or(batch).clamp(1, batch), 0, |row| Ok(row.value)) {
         let tokens: Vec<_> = batch.items.iter().map(Sensitive::expose).collect();
         let answers = match &*tokens {
             [] => Ok(Vec::new()),
@@ -115,6 +118,8 @@ pub(super) async fn detokenize(
             Ok(answers) => answers,
             Err(error) => return results.stop(&input, batch.first_line(), error),
         };
+        let mut errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+        let limited = errors.find(|error| error.code() == Some(Code::RateLimited)).map(ToString::to_string);
         let full =
             |card: Detokenized| DetokenizeAnswer::Full { pan: card.pan, expiry_date: card.expiry_date };
         let answers = answers.into_iter().map(|answer| answer.map(full)).collect();
@@ -127,6 +132,10 @@ pub(super) async fn detokenize(
             };
             [token.expose().to_owned(), pan.to_owned(), expiry.to_owned()]
         })?;
+        if let Some(limited) = limited {
+            let whys: Vec<_> = failures(&input).into_iter().chain([limited]).collect();
+            return results.stop(&input, input.lines.line() + 1, Complaint::Failed(whys.join("; ")));
+        }
     }
     results.end(input)
 }

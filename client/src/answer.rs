@@ -30,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// What it says of the limits on the caller.
     pub(crate) limit: Option<RateLimit>,
+    /// What the vault's log knows the request by.
+    pub(crate) request_id: Option<String>,
     pub(crate) body: WipingBuffer,
 }
 
@@ -41,6 +43,7 @@ impl Answer {
             is_problem: false,
             retry_after: None,
             limit: None,
+            request_id: None,
             body: WipingBuffer::default(),
         }
     }
@@ -83,7 +86,7 @@ mod tests {
         let mut bytes = WipingBuffer::default();
         bytes.push(body.to_string().as_bytes());
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, is_problem, retry_after: None, limit: None, body: bytes }
+        Answer { status, is_problem, retry_after: None, limit: None, request_id: None, body: bytes }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{Detokenized, Error, answer::Answer};
 /// Unlike [`vault_api::ItemError`] it can hold a code of a newer vault, so that one item with such a code does not
 /// cost the caller the results of all the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{detail} ({code_name})")]
+#[error("{detail} ({code_name}{})", .request_id.as_ref().map_or_else(String::new, |id| format!(", request {id}")))]
 #[non_exhaustive]
 pub struct ItemError {
     /// The stable code as it came; match on [`ItemError::code`].
@@ -22,9 +22,17 @@ pub struct ItemError {
     pub title: String,
     /// What is wrong here and what to change; never card data.
     pub detail: String,
+    /// The id of the batch's request, as in the vault's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 impl ItemError {
+    /// As one of the answer to the request `id`.
+    fn of_request(self, id: Option<&String>) -> Self {
+        Self { request_id: id.cloned(), ..self }
+    }
+
     /// The stable code; `None` if it is one of a newer vault, of which [`ItemError::status`] tells the kind.
     pub fn code(&self) -> Option<Code> {
         Code::ALL.iter().copied().find(|code| code.as_str() == self.code_name)
@@ -51,7 +59,7 @@ where
     let Items { results } = answer.json()?;
     same_count(results.len(), count)?;
     let result = |item| match item {
-        Item::Failed { error } => Err(error),
+        Item::Failed { error } => Err(error.of_request(answer.request_id.as_ref())),
         Item::Done(answer) => Ok(answer),
     };
     Ok(results.into_iter().map(result).collect())
@@ -80,7 +88,7 @@ pub(crate) fn cards(answer: &Answer, count: usize) -> Result<Vec<Result<Detokeni
         .into_iter()
         .map(|card| match (card.pan, card.error) {
             (Some(pan), None) => Ok(Ok(Detokenized { pan, expiry_date: card.expiry_date })),
-            (None, Some(error)) => Ok(Err(error)),
+            (None, Some(error)) => Ok(Err(error.of_request(answer.request_id.as_ref()))),
             _ => Err(Error::Protocol("a result is neither a card nor an error".into())),
         })
         .collect()
@@ -106,7 +114,8 @@ mod tests {
     fn answer(results: &Value) -> Answer {
         let mut body = WipingBuffer::default();
         body.push(json!({"results": results}).to_string().as_bytes());
-        Answer { status: StatusCode::OK, is_problem: false, retry_after: None, limit: None, body }
+        let request_id = Some("r-1".to_owned());
+        Answer { status: StatusCode::OK, is_problem: false, retry_after: None, limit: None, request_id, body }
     }
 
     fn failed(code: &str) -> Value {
@@ -121,7 +130,7 @@ mod tests {
         assert_eq!(results[0].as_ref().unwrap().expiry_date.as_ref().unwrap().expose(), "12/30");
         let error = results[1].as_ref().unwrap_err();
         assert_eq!(error.code(), Some(Code::UnknownToken));
-        assert_eq!(error.to_string(), "no such token (unknown_token)");
+        assert_eq!(error.to_string(), "no such token (unknown_token, request r-1)");
     }
 
     #[test]

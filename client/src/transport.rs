@@ -41,6 +41,8 @@ const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
 /// The second JWT of an operation that needs two pairs of eyes.
 const APPROVAL: HeaderName = HeaderName::from_static("x-vault-approval");
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What a request shows of who asks.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Credentials<'a> {
@@ -205,6 +207,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Error> {
         is_problem: is_problem(&head.headers),
         retry_after: retry_after(&head.headers),
         limit: limit(&head.headers),
+        request_id: request_id(&head.headers),
         body: buffer,
     })
 }
@@ -222,6 +225,11 @@ fn is_problem(headers: &HeaderMap) -> bool {
 /// `Retry-After` in whole seconds; the vault sends no dates (RFC 9110, 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// `X-Request-Id`, as far as it can be shown.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    headers.get(REQUEST_ID)?.to_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -168,15 +168,10 @@ fn whoever_stays_with_a_vault_waits_while_it_is_away() {
     assert!(said.starts_with("vaultctl: waiting: cannot log in: ") && said.lines().count() == 1, "{said}");
 }
 
-#[test]
-fn pages_that_were_found_are_shown_where_the_next_cannot_be_had() {
-    let record = json!({
-        "token": "tok_1", "bin": "411111", "last4": "1111", "masked_pan": "411111******1111", "brand": "visa",
-        "template": "default", "created_at": "2026-11-23T00:00:00Z", "expires_at": null, "key_version": 1,
-        "ciphertext_id": "c", "fingerprint": "f", "metadata": {},
-    });
+/// A vault with two pages of `page`, by their numbers from 1; then the caller is locked.
+fn two_pages(page: impl Fn(u64) -> Value + Send + 'static) -> (TempDir, PathBuf) {
     let mut pages = 0;
-    let (_dir, socket) = stub(move |path, _| {
+    stub(move |path, _| {
         if path == "/v1/login" {
             return Reply::Json(json!({
                 "access_token": "jwt", "token_type": "Bearer", "expires_in": 300, "scope": "tokens:search",
@@ -184,13 +179,31 @@ fn pages_that_were_found_are_shown_where_the_next_cannot_be_had() {
             }));
         }
         pages += 1;
-        if pages > 2 {
-            return Reply::Refuse(Code::CallerLocked);
-        }
-        Reply::Json(json!({ "tokens": [record.clone()], "cursor": format!("page-{}", pages + 1) }))
+        if pages > 2 { Reply::Refuse(Code::CallerLocked) } else { Reply::Json(page(pages)) }
+    })
+}
+
+#[test]
+fn pages_that_were_found_are_shown_where_the_next_cannot_be_had() {
+    let record = json!({
+        "token": "tok_1", "bin": "411111", "last4": "1111", "masked_pan": "411111******1111", "brand": "visa",
+        "template": "default", "created_at": "2026-11-23T00:00:00Z", "expires_at": null, "key_version": 1,
+        "ciphertext_id": "c", "fingerprint": "f", "metadata": {},
     });
+    let (_dir, socket) =
+        two_pages(move |page| json!({ "tokens": [record.clone()], "cursor": format!("page-{}", page + 1) }));
     let found = finish(&mut ctl(&socket, "search --all --json --holder Ada"), "");
     assert!(found.complaint(1).starts_with("vaultctl: stopped after 2 records: "), "{found:?}");
     let answer: Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!((answer["tokens"].as_array().unwrap().len(), &answer["cursor"]), (2, &json!("page-3")));
+}
+
+#[test]
+fn entries_that_were_found_say_where_to_go_on_from() {
+    let (_dir, socket) =
+        two_pages(|page| json!({ "entries": [{ "seq": page * 7 }], "next": page * 10, "more": true }));
+    let found = finish(&mut ctl(&socket, "audit search --json"), "");
+    assert!(found.complaint(1).contains("(caller_locked, "), "{found:?}");
+    let answer: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(answer, json!({ "entries": [{ "seq": 7 }, { "seq": 14 }], "next": 20, "more": true }));
 }

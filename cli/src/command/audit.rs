@@ -169,12 +169,13 @@ async fn search(
         query.limit = Some(left.min(MAX_AUDIT_LIMIT));
         let answer = match admin.audit(&query).await {
             Ok(answer) => answer,
-            // What was written is to be JSON all the same.
-            Err(error) if output.is_json() && query.after.is_some() => {
-                output.text("]}\n")?;
+            Err(error) => {
+                // What was written is to be JSON all the same, and to say where it goes on.
+                if let Some(next) = query.after.filter(|_| output.is_json()) {
+                    output.text(&format!("],\"next\":{next},\"more\":true}}\n"))?;
+                }
                 return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
         };
         left = left.saturating_sub(answer.entries.len());
         if output.is_json() {

@@ -38,7 +38,7 @@ pub(crate) struct Login {
     #[arg(long, value_name = "DURATION", value_parser = time::seconds)]
     expires_in: Option<u64>,
     /// Get a JWT that approves one request of somebody else and does nothing else: its digest, as `approval_required` says
-    #[arg(long, value_name = "DIGEST", conflicts_with = "scopes")]
+    #[arg(long, value_name = "DIGEST", allow_hyphen_values = true, conflicts_with = "scopes")]
     approves: Option<String>,
     /// Write the JWT into this file (mode 0600), for --token-file or --approval-file
     #[arg(long, value_name = "FILE", conflicts_with = "json")]

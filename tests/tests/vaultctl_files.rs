@@ -274,7 +274,15 @@ struct Piped {
 
 impl Piped {
     fn start(vault: &Vault, line: &str) -> Self {
-        let mut command = vault.ctl_command();
+        // Whoever runs the tests may have them ignore signals, as nohup(1) does: that would be handed down.
+        let (ctl, mut command) = (vault.ctl_command(), Command::new("env"));
+        for (name, value) in ctl.get_envs() {
+            let _ = match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.arg("--default-signal").arg(ctl.get_program());
         command.args(line.split_whitespace()).args(["--file", "-", "--batch", "1"]);
         Self::spawn(command)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
@@ -286,6 +286,22 @@ impl Vault {
     pub fn limit_curl<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         fs::write(self.path(".curlrc"), "max-time = 30\n").unwrap();
         command.env("CURL_HOME", self.path(""))
+    }
+
+    /// Has chaos-hsm go by `script`, or whatever else reads the file. At once: a call that hangs looks at it, and is not to
+    /// find it empty.
+    pub fn trouble(&self, script: &str) {
+        let [new, fault] = ["fault.new", "fault"].map(|name| self.path(name));
+        fs::write(&new, script).unwrap();
+        fs::rename(new, fault).unwrap();
+    }
+
+    /// Ends that trouble, if there is any.
+    pub fn calm(&self) {
+        match fs::remove_file(self.path("fault")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
     }
 
     /// The lines that vaultd printed before it said that it is ready.

@@ -296,7 +296,7 @@ fn a_login_that_is_refused_is_not_signed() {
     thread::sleep(Duration::from_millis(1_100));
 
     assert_eq!(batch(&vault, &jwt, &tokens).code(), "caller_locked");
-    std::fs::write(vault.path("fault"), "C_Sign error CKR_FUNCTION_FAILED\n").unwrap();
+    vault.trouble("C_Sign error CKR_FUNCTION_FAILED\n");
     assert_eq!(login().code(), "caller_locked", "without the HSM");
     let entries = audit(&vault);
     let entry = entries.iter().rfind(|entry| entry["op"] == "login").unwrap();

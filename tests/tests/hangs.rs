@@ -1,12 +1,6 @@
 //! Calls that never come back, and what goes on without them.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::fd::OwnedFd,
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io, os::fd::OwnedFd, thread, time::Duration};
 
 use serde_json::json;
 use vault_tests::{Vault, chaotic, until};
@@ -27,10 +21,10 @@ fn vault(hsm: &str) -> Vault {
 fn a_stop_comes_to_an_end_though_the_module_does_not() {
     let mut vault = vault("");
     let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].clone();
-    fs::write(vault.path("fault"), "C_Finalize hang\n").unwrap();
+    vault.trouble("C_Finalize hang\n");
     assert_eq!(vault.stop().code(), Some(1));
     assert!(vault.log().contains(r#"the process ends without it what="stopping""#), "{}", vault.log());
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     vault.restart();
     let answer = vault.request("POST", "/v1/detokenize", &json!({ "token": token }).to_string());
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -42,7 +36,7 @@ fn the_sessions_that_are_left_go_on() {
     let vault = vault("sessions = 4\nmax_written_off_threads = 2\n");
     let token = vault.request("POST", "/v1/tokenize", CARD).json()["token"].clone();
     let body = json!({ "token": token }).to_string();
-    fs::write(vault.path("fault"), "C_Decrypt hang count=4\n").unwrap();
+    vault.trouble("C_Decrypt hang count=4\n");
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| vault.request("POST", "/v1/detokenize", &body));
@@ -52,7 +46,7 @@ fn the_sessions_that_are_left_go_on() {
         vault.admin("GET", "/metrics").body.contains("vaultd_hsm_written_off_threads 4")
     });
     until(PATIENCE, "the others work", || vault.request("POST", "/v1/detokenize", &body).status == 200);
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
 }
 
 #[test]

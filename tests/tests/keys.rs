@@ -245,7 +245,7 @@ fn a_key_that_the_token_does_not_let_go_keeps_nobody_from_serving() {
     let mut vault = Vault::start_with(|config| chaotic(&config));
     rotate(&vault, "audit");
     // What a role that may not change the token is told.
-    std::fs::write(vault.path("fault"), "C_DestroyObject error CKR_TOKEN_WRITE_PROTECTED").unwrap();
+    vault.trouble("C_DestroyObject error CKR_TOKEN_WRITE_PROTECTED");
     assert_eq!(vault.admin("DELETE", "/v1/keys/audit/1").code(), "hsm_unavailable");
     assert!(vault.stop().success());
     vault.restart();
@@ -320,7 +320,7 @@ fn a_connection_that_is_made_during_a_rotation_has_the_new_key() {
     // until the key is active.
     let script = "C_Sign latency 1500ms count=1\nC_Decrypt error CKR_SESSION_HANDLE_INVALID count=2\n\
                   C_Login latency 3000ms count=1\n";
-    std::fs::write(vault.path("fault"), script).unwrap();
+    vault.trouble(script);
     std::thread::scope(|scope| {
         let rotation = scope.spawn(|| vault.admin("POST", "/v1/keys/holder/rotate"));
         std::thread::sleep(Duration::from_millis(500));
@@ -328,7 +328,7 @@ fn a_connection_that_is_made_during_a_rotation_has_the_new_key() {
         assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 200, "once it is mended");
         assert_eq!(rotation.join().unwrap().status, 201);
     });
-    std::fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     let held = r#"{"pan": "5555555555554444", "holder": "Ada Lovelace"}"#;
     let started = Instant::now();
     loop {
@@ -345,7 +345,7 @@ fn a_connection_that_is_made_during_a_rotation_has_the_new_key() {
 fn a_spent_key_that_cannot_be_rotated_is_not_tried_by_every_request() {
     let vault = Vault::start_with(|config| chaotic(&config) + "\n[keys]\nmax_encryptions = 1000\n");
     let mut pans = Pans::new();
-    std::fs::write(vault.path("fault"), "C_GenerateKey error CKR_TOKEN_WRITE_PROTECTED").unwrap();
+    vault.trouble("C_GenerateKey error CKR_TOKEN_WRITE_PROTECTED");
     let mut failed = 0;
     for _ in 0..1_100 {
         let body = serde_json::json!({ "pan": pans.next_pan() }).to_string();
@@ -355,7 +355,7 @@ fn a_spent_key_that_cannot_be_rotated_is_not_tried_by_every_request() {
     let log = vault.log();
     let early = log.matches("cannot rotate a key that nears its last encryption").count();
     assert!((1..=2).contains(&early), "{early} tries ahead of the end");
-    std::fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     std::thread::sleep(Duration::from_millis(1_500));
     let body = serde_json::json!({ "pan": pans.next_pan() }).to_string();
     assert_eq!(vault.request("POST", "/v1/tokenize", &body).status, 201, "as soon as a key can be made");
@@ -367,7 +367,7 @@ fn a_search_that_began_before_a_rotation_finds_what_was_rewrapped_since() {
     let card = r#"{"pan": "4111111111111111"}"#;
     let token = vault.request("POST", "/v1/tokenize", card).json()["token"].clone();
     // The search's fingerprint under the only key there is.
-    std::fs::write(vault.path("fault"), "C_Sign latency 2s count=1").unwrap();
+    vault.trouble("C_Sign latency 2s count=1");
     std::thread::scope(|scope| {
         let search = scope.spawn(|| vault.request("POST", "/v1/tokens/search", card));
         std::thread::sleep(Duration::from_millis(500));

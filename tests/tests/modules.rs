@@ -91,16 +91,13 @@ fn a_module_that_copies_no_keys() {
 fn a_module_that_copies_no_keys_and_loses_the_session_of_key_changes() {
     let mut vault = Vault::start_with(|config| chaotic(&config));
     assert!(vault.stop().success());
-    let order = |vault: &Vault, more: &str| {
-        let script = format!("C_CopyObject error CKR_FUNCTION_NOT_SUPPORTED\n{more}");
-        fs::write(vault.path("fault"), script).unwrap();
-    };
-    order(&vault, "");
+    let copies_none = "C_CopyObject error CKR_FUNCTION_NOT_SUPPORTED\n";
+    vault.trouble(copies_none);
     vault.restart();
     // A worker has a session now, which keeps the login.
     tokenize(&vault, "4111111111111111");
     for (method, path) in [("POST", "/v1/keys/audit/rotate"), ("DELETE", "/v1/keys/audit/1")] {
-        order(&vault, "C_FindObjectsInit lose-session count=1\n");
+        vault.trouble(&format!("{copies_none}C_FindObjectsInit lose-session count=1\n"));
         assert_eq!(vault.admin(method, path).code(), "hsm_unavailable", "{path}: it lost nothing");
         wait_until(&vault, |vault| matches!(vault.admin(method, path).status, 200 | 201));
     }
@@ -124,11 +121,10 @@ fn a_key_is_not_said_to_be_destroyed_by_who_cannot_see_it() {
     };
     // At the first search, and at that of the session that removes.
     for passed in [0, 1] {
-        fs::write(vault.path("fault"), format!("C_FindObjectsInit lose-login after={passed} count=1\n"))
-            .unwrap();
+        vault.trouble(&format!("C_FindObjectsInit lose-login after={passed} count=1\n"));
         let answer = vault.admin("DELETE", "/v1/keys/audit/1");
         assert_eq!(answer.code(), "hsm_unavailable", "after {passed} searches");
-        fs::remove_file(vault.path("fault")).unwrap();
+        vault.calm();
         wait_until(&vault, tokenizes);
     }
     wait_until(&vault, |vault| vault.admin("DELETE", "/v1/keys/audit/1").status == 200);
@@ -160,9 +156,7 @@ fn a_token_with_few_sessions_does_without_one_that_hangs() {
     });
     vault.restart();
     for hung in 1..=2 {
-        // At once: a file without the rule, if only for a moment, would let the first go on.
-        fs::write(vault.path("next"), format!("# {hung}\nC_Decrypt hang 1000s count=1\n")).unwrap();
-        fs::rename(vault.path("next"), vault.path("fault")).unwrap();
+        vault.trouble(&format!("# {hung}\nC_Decrypt hang 1000s count=1\n"));
         let body = json!({ "token": token }).to_string();
         assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 503);
         let given_up = format!("vaultd_hsm_written_off_threads {hung}");
@@ -178,7 +172,7 @@ fn a_token_with_few_sessions_does_without_one_that_hangs() {
             });
         }
     }
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
 }
 
 #[test]
@@ -187,7 +181,7 @@ fn a_session_that_cannot_be_had_is_one_less() {
     vault.change_config(|config| chaotic(&config.replace("[hsm]", "[hsm]\nsessions = 2")));
     vault.restart();
     let fault = "C_DecryptInit lose-session count=1\nC_OpenSession error CKR_SESSION_COUNT\n";
-    fs::write(vault.path("fault"), fault).unwrap();
+    vault.trouble(fault);
     let body = json!({ "token": token }).to_string();
     assert_eq!(vault.request("POST", "/v1/detokenize", &body).status, 503, "its session is gone");
     for _ in 0..20 {
@@ -195,7 +189,7 @@ fn a_session_that_cannot_be_had_is_one_less() {
     }
     let metrics = vault.admin("GET", "/metrics").body;
     assert!(metrics.contains("vaultd_hsm_reconnections_total 0"), "{metrics}");
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Outage {
     /// Puts the faults in `script` into force for `time`.
     fn suffer(&mut self, name: &str, script: &str, time: Duration) {
         self.during(name, u64::MAX, |vault, _| {
-            order(vault, script);
+            vault.trouble(script);
             thread::sleep(time);
         });
     }
@@ -105,7 +105,7 @@ impl Outage {
     ) -> Result<(), String> {
         self.load.take();
         trouble(&self.vault, &self.load);
-        let _ = fs::remove_file(self.vault.path("fault"));
+        self.vault.calm();
         let back = self.recover(name, RECOVERY);
         let tally = self.load.take();
         tally.assert_only(name, &[FITTING, LATE].concat());
@@ -145,12 +145,6 @@ impl Outage {
     }
 }
 
-/// In one step, so that no half of a script is read.
-fn order(vault: &Vault, script: &str) {
-    fs::write(vault.path("fault.new"), script).unwrap();
-    fs::rename(vault.path("fault.new"), vault.path("fault")).unwrap();
-}
-
 /// The functions that serve requests, and those that are called only while the connection is made anew.
 const SERVING: [&str; 7] =
     ["C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_SignInit", "C_Sign", "C_GenerateRandom"];
@@ -173,7 +167,7 @@ fn each_class_of_error_on_each_function() {
             let script = format!("{function} error {value}");
             let troubled = format!("{script}: somebody is troubled");
             outage.during(&format!("asks for {class}: {script}"), u64::MAX, |vault, load| {
-                order(vault, &script);
+                vault.trouble(&script);
                 thread::sleep(FAULT);
                 until(NOTICED, &troubled, || !load.so_far().refused.is_empty());
             });
@@ -204,7 +198,7 @@ fn what_is_lost_once_is_mended_before_callers_know() {
         let script = format!("{function} {fault} count=1");
         // None as a rule. On a slow machine those that were under way may have waited too long.
         outage.during(&script, CALLERS, |vault, _| {
-            order(vault, &script);
+            vault.trouble(&script);
             thread::sleep(FAULT);
         });
     }
@@ -266,7 +260,7 @@ fn the_token_goes_away_and_comes_back() {
     outage.during("the token's directory is moved away and back", u64::MAX, |vault, _| {
         fs::rename(&tokens, &aside).unwrap();
         fs::create_dir(&tokens).unwrap();
-        order(vault, forget);
+        vault.trouble(forget);
         thread::sleep(FAULT);
         fs::remove_dir(&tokens).unwrap();
         fs::rename(&aside, &tokens).unwrap();
@@ -276,7 +270,7 @@ fn the_token_goes_away_and_comes_back() {
         for object in objects(&tokens) {
             fs::remove_file(object).unwrap();
         }
-        order(vault, forget);
+        vault.trouble(forget);
         thread::sleep(FAULT);
         fs::remove_dir_all(&tokens).unwrap();
         fs::rename(&aside, &tokens).unwrap();
@@ -288,7 +282,7 @@ fn the_token_goes_away_and_comes_back() {
             .env("SOFTHSM2_CONF", vault.path("softhsm/softhsm2.conf"))
             .output();
         assert!(deleted.unwrap().status.success());
-        order(vault, forget);
+        vault.trouble(forget);
         thread::sleep(FAULT);
         fs::remove_dir_all(&tokens).unwrap();
         fs::rename(&aside, &tokens).unwrap();
@@ -299,7 +293,7 @@ fn the_token_goes_away_and_comes_back() {
         let object = ["--write-object", other.to_str().unwrap(), "--type", "data", "--label", "other"];
         let written = vault.pkcs11_tool(&object);
         assert!(written.status.success(), "{written:?}");
-        order(vault, forget);
+        vault.trouble(forget);
         thread::sleep(FAULT);
     });
     outage.end();
@@ -329,7 +323,7 @@ fn a_module_that_is_slower_to_start_than_a_call_may_last_comes_back() {
     let mut caller = Caller::new(&vault, seeded_random());
     caller.everything().unwrap();
     // Twice: a fresh session is tried first.
-    order(&vault, "C_Encrypt error CKR_DEVICE_REMOVED count=2\nC_Initialize latency 1500ms");
+    vault.trouble("C_Encrypt error CKR_DEVICE_REMOVED count=2\nC_Initialize latency 1500ms");
     let since = Instant::now();
     while let Err(refusal) = caller.everything() {
         assert!(since.elapsed() < PATIENCE, "still {refusal:?}: {}", vault.log());
@@ -345,7 +339,7 @@ fn a_pin_that_is_refused_is_not_tried_again() {
     let mut caller = Caller::new(&vault, seeded_random());
     caller.everything().unwrap();
     // A second login would go well.
-    order(&vault, "C_Encrypt lose-login count=1\nC_Login error CKR_PIN_INCORRECT count=1");
+    vault.trouble("C_Encrypt lose-login count=1\nC_Login error CKR_PIN_INCORRECT count=1");
     assert_eq!(caller.everything(), Err(Refusal("hsm_unavailable".to_owned())));
     thread::sleep(RECOVERY);
     assert_eq!(caller.everything(), Err(Refusal("hsm_unavailable".to_owned())));
@@ -355,7 +349,7 @@ fn a_pin_that_is_refused_is_not_tried_again() {
     assert_eq!(caller.send("GET", "/healthz", "").status, 200);
     assert_eq!(vault.log().matches("not tried again").count(), 1, "{}", vault.log());
 
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     assert!(vault.stop().success());
     vault.restart();
     Caller::new(&vault, seeded_random()).everything().unwrap();

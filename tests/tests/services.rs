@@ -211,7 +211,7 @@ fn an_envelope_whose_time_ends_while_the_hsm_works_stays_closed() {
     let card = json!({ "card_number": PAN, "expiry_date": "12/31" });
     let seal = json!({ "meta_data": card, "single_use": true, "expires_in": 2 }).to_string();
     let sealed = vault.request("POST", "/v1/envelopes", &seal).json();
-    fs::write(vault.path("fault"), "C_Decrypt latency 3s count=1\n").unwrap();
+    vault.trouble("C_Decrypt latency 3s count=1\n");
     let open = json!({ "jwt": sealed["jwt"] }).to_string();
     let opened = vault.request("POST", "/v1/envelopes/open", &open);
     assert_eq!((opened.status, opened.code().as_str()), (422, "envelope_expired"), "{opened:?}");

@@ -415,7 +415,7 @@ fn cards_that_check_opens_are_in_locked_memory() {
     assert_eq!(vault.request("POST", "/v1/tokenize", r#"{"pan":"4111111111111111"}"#).status, 201);
     assert!(vault.stop().success());
     // So that there is time to look.
-    fs::write(vault.path("fault"), "C_Decrypt latency 500ms").unwrap();
+    vault.trouble("C_Decrypt latency 500ms");
     let mut check = Command::new(vaultd());
     check.args(["check", "--deep", "--quick", "--config"]).arg(vault.path("vaultd.toml"));
     let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
@@ -462,7 +462,7 @@ fn check_measures_the_token_and_says_how_many_sessions_suit_it() {
     let mut vault = Vault::start_with(|config| chaotic(&config));
     vault.stop();
     // An HSM that is so far away wants many sessions, however busy the processor is.
-    fs::write(vault.path("fault"), "C_Sign latency 5ms").unwrap();
+    vault.trouble("C_Sign latency 5ms");
     let output = vault.run("check");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");

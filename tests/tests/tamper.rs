@@ -155,9 +155,9 @@ fn a_forged_record_costs_the_others_of_its_batch_nothing() {
     }
     vault.restart();
     // Three, and a forged one eight times more, in turns with what is certainly good. Whatever is opened again is not opened.
-    fs::write(vault.path("fault"), "C_Decrypt error CKR_DEVICE_ERROR after=19").unwrap();
+    vault.trouble("C_Decrypt error CKR_DEVICE_ERROR after=19");
     let answer = vault.request("POST", "/v1/detokenize/batch", &json!({ "tokens": tokens }).to_string());
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     let results = answer.json()["results"].clone();
     assert_eq!((results[0]["pan"].as_str(), results[1]["pan"].as_str()), (Some(pans[0]), Some(pans[1])));
     assert!(results[2]["error"]["code"].is_string(), "{results}");

@@ -31,7 +31,7 @@ fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {
 
     // CKR_DEVICE_ERROR, CKR_SESSION_HANDLE_INVALID, CKR_USER_NOT_LOGGED_IN, CKR_GENERAL_ERROR
     for fault in ["0x30", "0xB3", "0x101", "5"] {
-        std::fs::write(vault.path("fault"), fault).unwrap();
+        vault.trouble(fault);
         for (path, body) in
             [("/v1/tokenize", r#"{"pan":"5555555555554444"}"#), ("/v1/detokenize", detokenize.as_str())]
         {
@@ -44,7 +44,7 @@ fn an_hsm_that_goes_away_is_503_and_comes_back_by_itself() {
         assert_eq!(ready.json()["checks"]["store"]["ok"], true);
         assert_eq!(vault.request("GET", "/healthz", "").status, 200, "it is alive");
 
-        std::fs::remove_file(vault.path("fault")).unwrap();
+        vault.calm();
         is_back(&vault, fault);
         let answer = vault.request("POST", "/v1/detokenize", &detokenize);
         assert_eq!(
@@ -68,10 +68,10 @@ fn an_output_of_the_wrong_length_is_the_hsms_fault_and_nothing_is_kept_of_it() {
         ("C_Sign wrong-length -1", "/v1/tokenize", other),
         ("C_Decrypt wrong-length -1", "/v1/detokenize", detokenize.as_str()),
     ] {
-        fs::write(vault.path("fault"), rule).unwrap();
+        vault.trouble(rule);
         let answer = vault.request("POST", path, body);
         assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"), "{rule}");
-        fs::remove_file(vault.path("fault")).unwrap();
+        vault.calm();
         is_back(&vault, rule);
     }
     let made = vault.request("POST", "/v1/tokenize", other);
@@ -95,9 +95,9 @@ fn a_token_that_comes_back_with_another_key_is_not_used() {
     let said = String::from_utf8_lossy(&made.stdout);
     assert!(said.contains("had keys before this store") && said.contains("hsm.key_prefix"), "{said}");
 
-    fs::write(vault.path("fault"), "0x30").unwrap();
+    vault.trouble("0x30");
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 503);
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
     thread::sleep(Duration::from_secs(1));
     let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
     assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"));
@@ -110,7 +110,7 @@ fn a_module_that_hangs_does_not_keep_the_daemon_from_ending() {
     let mut vault =
         Vault::start_with(|config| chaotic(&config).replace("[hsm]", "[hsm]\ncall_timeout_seconds = 1"));
     assert_eq!(vault.request("POST", "/v1/tokenize", CARD).status, 201);
-    std::fs::write(vault.path("fault"), "C_Sign hang").unwrap();
+    vault.trouble("C_Sign hang");
     let answer = vault.request("POST", "/v1/tokenize", r#"{"pan":"5555555555554444"}"#);
     assert_eq!((answer.status, answer.code().as_str()), (503, "hsm_unavailable"));
     assert!(vault.stop().success());
@@ -120,11 +120,11 @@ fn a_module_that_hangs_does_not_keep_the_daemon_from_ending() {
 #[test]
 fn whoever_waited_too_long_is_not_told_that_nothing_was_done() {
     let vault = Vault::start_with(|config| chaotic(&config) + "\n[limits]\nrequest_timeout_seconds = 1\n");
-    fs::write(vault.path("fault"), "C_Encrypt hang 2s").unwrap();
+    vault.trouble("C_Encrypt hang 2s");
     let answer = vault.request("POST", "/v1/tokenize", CARD);
     // After `overloaded` every client asks again, whatever it asked for.
     assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn a_change_that_was_made_is_answered_without_the_hsm() {
     let change = |note: &str| json!({ "metadata": { "note": note } }).to_string();
     assert_eq!(vault.request("PATCH", &path, &change("one")).status, 200);
     // Card and private part are opened; then the change is made.
-    fs::write(vault.path("fault"), "C_Decrypt error CKR_DEVICE_ERROR after=2").unwrap();
+    vault.trouble("C_Decrypt error CKR_DEVICE_ERROR after=2");
     let answer = vault.request("PATCH", &path, &change("two"));
     assert_eq!((answer.status, answer.json()["metadata"]["note"].as_str()), (200, Some("two")));
-    fs::remove_file(vault.path("fault")).unwrap();
+    vault.calm();
 }
 
 #[test]

@@ -86,10 +86,9 @@ impl Trouble {
             }
             Self::Hsm(script) => {
                 let script = SCRIPTS[script];
-                fs::write(vault.path("fault.new"), script).unwrap();
-                fs::rename(vault.path("fault.new"), vault.path("fault")).unwrap();
+                vault.trouble(script);
                 thread::sleep(if script.ends_with("hang") { HANG } else { MOMENT });
-                fs::remove_file(vault.path("fault")).unwrap();
+                vault.calm();
             }
             Self::Reload => {
                 vault.signal("HUP");

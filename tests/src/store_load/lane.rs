@@ -82,7 +82,11 @@ impl<'s> Lane<'s> {
         let mine = (0..TOKENS).map(|token| token * LANES + self.number);
         let absent: Vec<_> = mine.filter(|token| !self.cards.contains_key(token)).collect();
         let many = self.random.usize(1..=6);
-        let cards: Vec<_> = absent.into_iter().take(many).map(|token| self.card(token, most_bytes)).collect();
+        // One key for all of them, whatever becomes of it meanwhile.
+        let version = self.version();
+        let of_version = |card: Card| Card { version, ..card };
+        let cards: Vec<_> =
+            absent.into_iter().take(many).map(|token| of_version(self.card(token, most_bytes))).collect();
         if cards.is_empty() {
             return;
         }

@@ -258,6 +258,11 @@ impl Hsm {
         }
     }
 
+    /// How many operations may wait for a session.
+    pub fn room(&self) -> usize {
+        self.inner.queue.capacity().unwrap_or(usize::MAX)
+    }
+
     /// Writes how much was done, and how the HSM stands.
     pub fn write_metrics(&self, page: &mut Page) {
         let Inner { link, queue, crew, sessions, .. } = &*self.inner;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::{StreamExt, stream};
+
 use super::{
     Token, VaultError,
     card_sealing::open_record,
@@ -15,6 +17,9 @@ use crate::{
 
 /// Records that are looked at together.
 const RECORDS_AT_ONCE: usize = 256;
+/// Records that are at the HSM together, which may be far away, and the most operations of one that wait there.
+const AT_THE_HSM: usize = 32;
+const OPERATIONS_OF_ONE: usize = 2;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +52,7 @@ pub async fn inspect(hsm: &Hsm, store: &Store) -> Result<Inspection, VaultError>
     loop {
         let stretch = store.stretch(&position, RECORDS_AT_ONCE, RECORDS_AT_ONCE, |_| true)?;
         led.add(store.index_rows(&stretch.places)?);
+        let mut readable = Vec::new();
         for Place { tenant, token, record } in &stretch.places {
             found.records += 1;
             let (Ok(record), Some(token)) = (record, Token::from_key(token)) else {
@@ -64,7 +70,13 @@ pub async fn inspect(hsm: &Hsm, store: &Store) -> Result<Inspection, VaultError>
                     *census.entry((role, version)).or_default() += 1;
                 }
             }
-            if let Some(wrong) = inspect_one(hsm, tenant, &token, record).await? {
+            readable.push((tenant, token, record));
+        }
+        let mut looks = stream::iter(readable)
+            .map(|(tenant, token, record)| inspect_one(hsm, tenant, token, record))
+            .buffer_unordered((hsm.room() / OPERATIONS_OF_ONE).clamp(1, AT_THE_HSM));
+        while let Some(wrong) = looks.next().await {
+            if let Some(wrong) = wrong? {
                 found.count(wrong, 1);
             }
         }
@@ -90,11 +102,11 @@ pub async fn inspect(hsm: &Hsm, store: &Store) -> Result<Inspection, VaultError>
 async fn inspect_one(
     hsm: &Hsm,
     tenant: &str,
-    token: &Token,
+    token: Token,
     record: &Record,
 ) -> Result<Option<&'static str>, VaultError> {
     let header = &record.header;
-    let ((pan, _), private) = match open_record(hsm, tenant, token, record).await {
+    let ((pan, _), private) = match open_record(hsm, tenant, &token, record).await {
         Err(VaultError::RecordForged) => return Ok(Some("records do not open")),
         opened => opened?,
     };

@@ -182,7 +182,7 @@ impl Soak {
             Err(_) => wrong.push("what was acknowledged is not so: see above".to_owned()),
         }
         wrong.extend(watch.verdict());
-        // Without a limit: it takes a quarter of a millisecond a record.
+        // Without a limit, for it opens every record.
         let mut check = Command::new(built("vaultd"));
         check.args(["check", "--deep", "--quick", "--config"]).arg(vault.path("vaultd.toml"));
         if !vault.stop().success() || !check.status().unwrap().success() {

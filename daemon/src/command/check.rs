@@ -165,7 +165,7 @@ fn files(config: &Config, report: &mut Report<'_>) -> bool {
         let loaded = load_one(issuer).map_err(|error| objection(&issuer.name, &issuer.keys, &error));
         report.result(format!("issuer {:?}, keys {}", issuer.name, issuer.keys.display()), loaded);
     }
-    if let Err(error) = peers::resolve(config) {
+    if let Err(error) = peers::resolve(config, None) {
         report.wrong(error);
     }
     if config.issuers.is_empty() && config.peers.is_empty() {

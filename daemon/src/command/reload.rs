@@ -7,7 +7,10 @@ use std::sync::{
 
 use vault_api::Reloaded;
 
-use super::{CommandError, issuers, peers};
+use super::{
+    CommandError, issuers,
+    peers::{self, Names},
+};
 use crate::{
     auth::{Authenticator, Login},
     config::Config,
@@ -17,6 +20,7 @@ use crate::{
 /// What a reload changes, and the configuration of the start.
 pub(super) struct Reloader {
     config: Config,
+    names: Names,
     keys: Keys,
     auth: Arc<Authenticator>,
     login: Arc<Login>,
@@ -26,14 +30,20 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    pub(super) fn new(config: Config, keys: Keys, auth: Arc<Authenticator>, login: Arc<Login>) -> Self {
-        Self { config, keys, auth, login, begun: AtomicU64::default(), in_force: Mutex::default() }
+    pub(super) fn new(
+        config: Config,
+        names: Names,
+        keys: Keys,
+        auth: Arc<Authenticator>,
+        login: Arc<Login>,
+    ) -> Self {
+        Self { config, names, keys, auth, login, begun: AtomicU64::default(), in_force: Mutex::default() }
     }
 
     /// Reads issuers and peers anew, and says what is in force then: of two at once, that which has begun last, for the other
     /// may have read older files, or hang. If anything is wrong, the last good ones stay.
     pub(super) fn reload(&self) -> Result<Reloaded, String> {
-        let Self { config, keys, auth, login, .. } = self;
+        let Self { config, names, keys, auth, login, .. } = self;
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let loaded = Config::load(&config.path).map_err(CommandError::from);
         let resolved = loaded.and_then(|fresh| {
@@ -44,7 +54,8 @@ impl Reloader {
                     config.self_issuer.name
                 )));
             }
-            Ok((issuers::load(&fresh, keys)?, peers::resolve(&fresh)?, fresh.keys.jwt_needed_s))
+            let rules = peers::resolve(&fresh, Some(names))?;
+            Ok((issuers::load(&fresh, keys)?, rules, fresh.keys.jwt_needed_s))
         });
         match resolved {
             Ok(((issuers, watch), rules, jwt_needed_s)) => {

@@ -13,7 +13,8 @@ use super::{
     },
     confinement::confinement,
     deadline::Deadline,
-    issuers, logging, peers,
+    issuers, logging,
+    peers::{self, Names},
     reload::Reloader,
     signals::{Signals, Wish},
     tasks::{keep_keys, sweep, tidy_guards, watch_issuers},
@@ -241,11 +242,13 @@ async fn until_stopped(
     let vault = Vault::new(keys.clone(), templates, envelopes, config.rewrap_pace);
     vault.load_honey().await?;
     let auth = Arc::new(Authenticator::new(config.auth.clone(), trusted, watch, store.clone()));
+    let rules = peers::resolve(config, None)?;
+    let names = Names::of(config, &rules);
     let login = Arc::new(Login::new(
         keys.signer().clone(),
         config.self_issuer.name.clone(),
         config.auth.audience.clone(),
-        peers::resolve(config)?,
+        rules,
     ));
     let guards = Guards::open(config.guards.clone(), store.clone())?;
     let mut boot_id = [0; 4];
@@ -261,7 +264,8 @@ async fn until_stopped(
         audit.clone(),
         limits.clone(),
         {
-            let reloader = Reloader::new(config.clone(), keys.clone(), Arc::clone(&auth), login.clone());
+            let reloader =
+                Reloader::new(config.clone(), names, keys.clone(), Arc::clone(&auth), login.clone());
             Box::new(move || reloader.reload())
         },
         u32::from_be_bytes(boot_id),
